@@ -1,0 +1,1 @@
+"""Tidemill: a closed-loop machine-learning system."""

@@ -1,0 +1,1 @@
+"""Sources, cleaning, split keys and splits, typed memory-mapped arrays."""

@@ -1,0 +1,128 @@
+"""What a learner is: it turns features and targets into a fitted model that can score rows and be exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.features._base import FeatureInfo, Features
+
+Scores = npt.NDArray[np.float32]
+
+
+class Pruned(Exception):  # noqa: N818 - a signal between tune and a learner, not an error
+    """Raised by :attr:`Context.report` when tuning gives up on a trial; learners let it pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """The features and targets of one dataset version: training rows first, then validation rows.
+
+    Attributes:
+        kind: ``classification`` or ``regression``.
+        features: arrays with ``n`` rows each, usually memory-mapped read-only; never copied whole.
+        info: what each feature array is.
+        target: int64 codes ``[n]`` for classification, float32 ``[n]`` for regression.
+        weight: float32 ``[n]`` sample weights, or ``None`` when all are one.
+        train: how many of the rows train; rows ``[train:]`` validate.
+        classes: number of classes; 1 for regression.
+    """
+
+    kind: Literal["classification", "regression"]
+    features: Features
+    info: Mapping[str, FeatureInfo]
+    target: npt.NDArray[Any]
+    train: int
+    classes: int
+    weight: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What one fit may use and must obey.
+
+    Attributes:
+        seed: every random draw of the fit follows from it.
+        max_epochs: upper bound on passes over the data, or ``None`` for the recipe's own.
+        threads: how many CPU threads it may use.
+        device: ``cpu``, ``cuda`` or ``cuda:1``.
+        workdir: where checkpoints lie, for exact resume; ``None`` keeps none.
+        report: called after each epoch with the epoch's number (from 1) and metrics (at least ``validation_loss`` and
+            ``validation_score``, larger is better); may raise :class:`Pruned` or ``KeyboardInterrupt``.
+    """
+
+    seed: int = 0
+    max_epochs: int | None = None
+    threads: int = 1
+    device: str = "cpu"
+    workdir: Path | None = None
+    report: Callable[[int, dict[str, float]], None] = lambda epoch, metrics: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """A fitted model in the forms that a package may hold.
+
+    Attributes:
+        onnx: a graph whose inputs bear the names and dtypes of the features, and whose output ``scores`` is float32
+            ``[n, classes]``: unnormalised log-probabilities, or for regression ``[n, 1]`` values. ``None`` when the
+            model does not convert.
+        tensors: the weights by name for ``model.safetensors``, or ``None``.
+        network: what rebuilds the network around the tensors, ``{"name": …, …arguments}``.
+        note: why ``onnx`` is ``None``, in plain words.
+    """
+
+    onnx: bytes | None
+    tensors: Mapping[str, npt.NDArray[Any]] | None = None
+    network: dict[str, Any] | None = None
+    note: str | None = None
+
+
+class Fitted(Protocol):
+    """A trained model in memory."""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """JSON facts for the run record: epochs, steps, parameters, device, seconds of training alone."""
+
+    def scores(self, features: Features) -> Scores:
+        """Raw scores, float32 ``[n, classes]``, as :attr:`Export.onnx` would give them."""
+
+    def export(self) -> Export:
+        """The model in the forms that a package may hold."""
+
+
+class Learner(Protocol):
+    """A way to learn; one file each in :mod:`tidemill.learners`, found by ``name``."""
+
+    name: ClassVar[str]
+    streams: ClassVar[bool]
+    """True when anonymous memory stays flat however many rows there are."""
+
+    def fit(self, problem: Problem, recipe: RecipeView, context: Context) -> Fitted:
+        """Train on the first ``problem.train`` rows, select on the others.
+
+        Raises:
+            TrainingError: it diverged, or a parameter does not fit the data.
+            Pruned: tuning gave up on this trial.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeView:
+    """The part of a recipe that a learner sees.
+
+    Attributes:
+        network: the network's spec for the gradient learner; the class or factory's reference for ``sklearn``.
+        params: the recipe's defaults with a trial's choices over them.
+        init: tensors to start from, by name, or ``None``.
+    """
+
+    network: dict[str, Any] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    init: Mapping[str, npt.NDArray[Any]] | None = None

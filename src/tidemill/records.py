@@ -1,0 +1,354 @@
+"""The frozen records that flow between the rooms.
+
+Every record has one sortable id with its kind in front (``run_01k…``), made by :func:`new_id`. Records are
+plain data: they serialise to JSON and back by :func:`to_json` and :func:`from_json`, and know nothing of
+where they are stored. Times are UTC seconds since the epoch (``float``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
+
+JSON = dict[str, Any]
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32, sorts as ASCII
+_lock = threading.Lock()
+_last = 0
+
+
+def new_id(prefix: str) -> str:
+    """A new id: 48 bits of milliseconds, then 80 random bits, as 26 letters that sort by time.
+
+    Ids made by one process are strictly increasing, also within one millisecond.
+
+    >>> a, b = new_id("run"), new_id("run")
+    >>> a.startswith("run_") and len(a) == 30 and a < b
+    True
+    """
+    global _last
+    with _lock:
+        value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+        if value >> 80 <= _last >> 80:
+            value = _last + 1
+        _last = value
+    return f"{prefix}_{_encode(value)}"
+
+
+def _encode(value: int) -> str:
+    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
+
+
+def id_time(identifier: str) -> float:
+    """The creation time (UTC seconds) that an id of :func:`new_id` carries.
+
+    >>> abs(id_time(new_id("run")) - time.time()) < 1
+    True
+    """
+    value = 0
+    for letter in identifier.rsplit("_", 1)[1][:10]:
+        value = value << 5 | _ALPHABET.index(letter)
+    return value / 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What all records share: an id, and the kind that stands in front of it."""
+
+    prefix: ClassVar[str]
+
+    id: str
+    created: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How to make a model: data, not code.
+
+    Attributes:
+        name: unique in the project, for example ``cnn``.
+        task: the task it serves.
+        learner: which learner trains it (``closed_form``, ``trees``, ``gradient``, ``sklearn``).
+        features: the steps of its feature pipeline, each ``{"step": NAME, "columns": [...], ...}``.
+        network: for gradient recipes, ``{"name": NAME, ...arguments}``.
+        params: the defaults of its parameters.
+        space: its search space, ``{PARAMETER: {"type": "float"|"int"|"categorical", ...}}``.
+        baseline: finishes in seconds, runs in every cycle, and bounds what a deep model must beat.
+        init: a checkpoint to start from, ``{"model": ID}`` or ``{"hub": NAME, "revision": SHA}``.
+        origin: ``task`` (shipped), ``user`` (``tidemill.yaml`` or the project's code).
+    """
+
+    name: str
+    task: str
+    learner: str
+    features: tuple[JSON, ...]
+    network: JSON | None = None
+    params: JSON = field(default_factory=dict)
+    space: JSON = field(default_factory=dict)
+    baseline: bool = False
+    init: JSON | None = None
+    origin: str = "task"
+    licence: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset(Record):
+    """A dataset version: an immutable set of samples, its id the hash of its sample ids (``data_…``).
+
+    Attributes:
+        path: folder of its index, relative to the store's root.
+        counts: ``{"train": n, "validation": n, "reference": n, "recent-validation": n, "recent-test": n,
+            "unlabelled": n, "dropped": n}``.
+        signature: the JSON of its :class:`tidemill.data.schema.Signature`.
+        report: what cleaning and splitting did, to how many, with examples.
+    """
+
+    prefix: ClassVar[str] = "data"
+
+    path: str
+    counts: JSON
+    signature: JSON
+    report: JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(Record):
+    """One execution that makes a model; ``kind`` is ``train`` or ``trial``."""
+
+    prefix: ClassVar[str] = "run"
+
+    kind: str
+    status: Literal["running", "done", "failed", "pruned", "interrupted"]
+    cycle_id: str | None
+    dataset_id: str
+    recipe: JSON
+    params: JSON
+    seed: int
+    parents: tuple[str, ...] = ()
+    metrics: JSON = field(default_factory=dict)
+    curve: tuple[JSON, ...] = ()
+    model_id: str | None = None
+    seconds: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model(Record):
+    """An immutable package that a run left; ``path`` is relative to the store's root."""
+
+    prefix: ClassVar[str] = "model"
+
+    run_id: str | None
+    dataset_id: str | None
+    task: str
+    recipe: str
+    path: str
+    size_bytes: int
+    metrics: JSON = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Record):
+    """A model judged on one split of one dataset version."""
+
+    prefix: ClassVar[str] = "report"
+
+    model_id: str
+    dataset_id: str
+    split: str
+    content: JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision(Record):
+    """The gate's outcome, its reason in plain words, and the evidence that replays it."""
+
+    prefix: ClassVar[str] = "decision"
+
+    cycle_id: str | None
+    challenger_id: str
+    champion_id: str | None
+    outcome: Literal["promoted", "refused"]
+    reason: str
+    alpha: float
+    generation: int
+    evidence: JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment(Record):
+    """One entry in the history of what serves under a name; the newest one is in force."""
+
+    prefix: ClassVar[str] = "deploy"
+
+    name: str
+    model_id: str
+    action: Literal["promote", "rollback"]
+    reason: str
+    decision_id: str | None = None
+    state_id: str | None = None
+    author: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cycle(Record):
+    """One revolution of the loop. ``plan`` is journaled before it starts, and a resumed cycle follows it."""
+
+    prefix: ClassVar[str] = "cycle"
+
+    status: Literal["running", "done", "failed", "stopped"]
+    trigger: str
+    seed: int
+    plan: JSON
+    dataset_id: str | None = None
+    decision_id: str | None = None
+    summary: JSON = field(default_factory=dict)
+    finished: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step(Record):
+    """One finished or started step of a cycle: what resuming reads. ``output`` is set when it is done."""
+
+    prefix: ClassVar[str] = "step"
+
+    cycle_id: str
+    name: str
+    status: Literal["started", "done"]
+    token: str
+    output: JSON | None = None
+    finished: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction(Record):
+    """One answer given.
+
+    Attributes:
+        key: the split key of its inputs (16 hex digits, see :mod:`tidemill.data.keys`).
+        audited: drawn at random for the audit, so that its label may judge models.
+        audit_probability: the probability with which that draw was made.
+        propensity: the probability of the choice, where there was one.
+    """
+
+    prefix: ClassVar[str] = "pred"
+
+    deployment: str
+    model_id: str
+    state_id: str | None = None
+    key: str
+    inputs: JSON
+    answer: JSON
+    audited: bool = False
+    audit_probability: float = 0.0
+    propensity: float | None = None
+    caller: str | None = None
+
+
+FeedbackKind = Literal["confirmation", "correction", "rating", "comment", "preference", "reward"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback(Record):
+    """What someone said about a prediction, a pair or an episode.
+
+    Attributes:
+        subject: the id of the prediction, pair or episode it speaks of.
+        asked: it answers an audit request, so for an audited prediction it may judge.
+        key: the caller's idempotency key; unique in the store.
+        superseded_by: the id of a newer statement by the same author on the same subject.
+    """
+
+    prefix: ClassVar[str] = "fb"
+
+    subject: str
+    kind: FeedbackKind
+    value: Any = None
+    author: str = "anonymous"
+    asked: bool = False
+    key: str
+    superseded_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation(Record):
+    """A label that an annotator gave to a sample (``smp_…``) or a prediction (``pred_…``)."""
+
+    prefix: ClassVar[str] = "label"
+
+    subject: str
+    label: Any
+    author: str
+    purpose: Literal["audit", "useful", "settle", "import"]
+    note: str | None = None
+    superseded_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueItem(Record):
+    """One question waiting for an annotator, with the reason why it is asked. Lower ``rank`` is asked first."""
+
+    prefix: ClassVar[str] = "ask"
+
+    subject: str
+    purpose: Literal["audit", "useful", "settle"]
+    rank: float
+    reason: str
+    inputs: JSON
+    suggestion: JSON | None = None
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveKey(Record):
+    """A split key first seen in live traffic, and the split it got for good (``audit`` draws only judge)."""
+
+    prefix: ClassVar[str] = "key"
+
+    key: str
+    split: Literal["train", "recent-validation", "recent-test"]
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation(Record):
+    """A generation of the test sets: α is spent within one, and renewed with the next."""
+
+    prefix: ClassVar[str] = "gen"
+
+    number: int
+    alpha: float
+    spent: float = 0.0
+    retired: float | None = None
+
+
+R = TypeVar("R")
+
+
+def to_json(record: Any) -> JSON:
+    """A record as JSON-compatible data; tuples become lists."""
+    return {f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def from_json(kind: type[R], data: JSON) -> R:
+    """The record that :func:`to_json` wrote; keys that the record does not know are an error (``TypeError``).
+
+    >>> r = Recipe(name="a", task="t", learner="l", features=({"step": "pixels"},))
+    >>> from_json(Recipe, to_json(r)) == r
+    True
+    """
+    types = {f.name: f.type for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{k: tuple(v) if str(types.get(k, "")).startswith("tuple") else v for k, v in data.items()})

@@ -1,0 +1,67 @@
+"""What a task is: one file that says what is to be learned, from what, by which recipes, and what feedback means."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tidemill.data.schema import Signature
+from tidemill.data.sources import Summary
+from tidemill.records import Feedback, Prediction, Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A task's word that it fits a source: how sure it is (0 to 1), and why, in plain words."""
+
+    confidence: float
+    reason: str
+
+
+class Task(ABC):
+    """Subclass it in one file of :mod:`tidemill.tasks`, of a project's ``tasks`` folder, or of a plug-in.
+
+    Attributes:
+        name: as Hugging Face names pipelines.
+        summary: one line for ``tidemill init`` and the docs.
+        metric: the per-row score (larger is better) that tuning maximises and the gate judges; see
+            :func:`tidemill.metrics.row_scores`.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    metric: ClassVar[str]
+
+    @abstractmethod
+    def claim(self, source: Summary, target: str) -> Claim | None:
+        """Whether this task fits a source; ``None`` when it does not. Used by ``init`` without ``--task``."""
+
+    @abstractmethod
+    def signature(self, source: Summary, target: str, labels: Sequence[str] = ()) -> Signature:
+        """The inputs and output, inferred from the source and the labels that the configuration adds.
+
+        Raises:
+            SourceError: the source has nothing that this task could learn from.
+        """
+
+    @abstractmethod
+    def recipes(self, signature: Signature) -> list[Recipe]:
+        """The default recipes, baselines first."""
+
+    @abstractmethod
+    def answer(self, signature: Signature) -> dict[str, Any]:
+        """The answer spec that the manifest carries (see :mod:`tidemill.runtime.answers`)."""
+
+    @abstractmethod
+    def label(self, feedback: Feedback, prediction: Prediction) -> Any | None:
+        """The label that a piece of feedback states for its prediction's inputs, or ``None`` when it states none."""
+
+    @abstractmethod
+    def sample_data(self, seed: int, rows: int = 400) -> list[Mapping[str, Any]]:
+        """Small synthetic records with target, learnable in seconds: for conformance tests and ``doctor``."""
+
+    def slices(self, signature: Signature) -> list[str]:
+        """The columns whose values slice a report besides the label; by default the categories."""
+        return [f.name for f in signature.inputs if f.type == "category"]
