@@ -41,7 +41,7 @@ class FeatureInfo:
 class FeatureStep(ABC):
     """One step; subclasses stand one a file in :mod:`tidemill.features` and are found by ``name``.
 
-    Life: ``Step(columns, **options)`` → ``observe(chunk)`` for every chunk of training rows → ``finish()`` → ``transform``.
+    Life: ``Step(columns, **options)``, ``observe(chunk)`` for every chunk of training rows, ``finish()``, ``transform``.
     ``state()`` is JSON; ``restore(state)`` makes a fresh step equal to the fitted one.
     """
 

@@ -42,6 +42,10 @@ class Problem:
     weight: npt.NDArray[np.float32] | None = None
 
 
+def _unheard(_epoch: int, _metrics: dict[str, float]) -> None:
+    """Nobody listens to the learning curve."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What one fit may use and must obey.
@@ -61,7 +65,7 @@ class Context:
     threads: int = 1
     device: str = "cpu"
     workdir: Path | None = None
-    report: Callable[[int, dict[str, float]], None] = lambda epoch, metrics: None
+    report: Callable[[int, dict[str, float]], None] = _unheard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
