@@ -1,0 +1,38 @@
+"""The syntax of ``tidemill.yaml`` and of the environment.
+
+``load_config`` reads and checks a file and reports *all* faults at once, each with its line and the nearest right
+name; ``write_config`` writes one with a comment for every key; ``json_schema`` is the same syntax for editors.
+What the values mean for a task (which recipes exist, which columns a source has) is checked where it is known.
+"""
+
+from __future__ import annotations
+
+from tidemill.config.durations import parse_duration
+from tidemill.config.environment import VARIABLES, Environment, read_environment
+from tidemill.config.model import Audit, Config, CycleDefaults, Gate, Keep, Limits, Recipes, Serve, Splits
+from tidemill.config.reading import CONFIG_NAME, find_project, load_config, make_config
+from tidemill.config.writing import SCHEMA_PATH, config_text, json_schema, write_config
+
+__all__ = [
+    "CONFIG_NAME",
+    "SCHEMA_PATH",
+    "VARIABLES",
+    "Audit",
+    "Config",
+    "CycleDefaults",
+    "Environment",
+    "Gate",
+    "Keep",
+    "Limits",
+    "Recipes",
+    "Serve",
+    "Splits",
+    "config_text",
+    "find_project",
+    "json_schema",
+    "load_config",
+    "make_config",
+    "parse_duration",
+    "read_environment",
+    "write_config",
+]

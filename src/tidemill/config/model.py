@@ -1,0 +1,253 @@
+"""The keys of ``tidemill.yaml`` as frozen models: names, types, ranges, defaults and what each one is for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from tidemill.config.durations import parse_duration
+from tidemill.errors import InputError
+
+_ID = re.compile(r"[a-z][a-z0-9_+.-]+:(?![/\\])")  # at least two letters, so that C:\ is a path
+
+Int = Annotated[int, Strict()]
+Float = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Share = Annotated[Float, Field(ge=0, le=1)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+def _data_spec(entry: Any) -> str:
+    """``"train.csv"``, ``{"path": "train.csv"}`` or ``{"id": "sklearn:digits"}`` as one spec."""
+    if isinstance(entry, str) and entry.strip():
+        return entry
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        ((key, value),) = entry.items()
+        if isinstance(value, str) and value.strip():
+            if key == "path":
+                return f"./{value}" if _ID.match(value) else value
+            if key == "id" and _ID.match(value):
+                return value
+            if key == "id":
+                raise PydanticCustomError("data", "is no id: write it like `sklearn:digits`, or use `path:`")
+    raise PydanticCustomError("data", "must be `path: FILE-OR-FOLDER` or `id: sklearn:NAME`")
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | Mapping) else value
+
+
+def _duration(text: str) -> str:
+    try:
+        parse_duration(text)
+    except InputError as error:
+        raise PydanticCustomError("duration", "must be a length of time such as 60s, 5m or 1h30m") from error
+    return text
+
+
+def _url(text: str) -> str:
+    if not re.match(r"[a-z0-9+]+://", text):
+        raise PydanticCustomError("url", "must be a database URL such as sqlite:///FILE or postgresql://HOST/NAME")
+    return text
+
+
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s]+", text):
+        raise PydanticCustomError("origin", "must be an origin such as https://shop.example (no path)")
+    return text
+
+
+_DATA_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        *(
+            {"type": "object", "properties": {k: {"type": "string"}}, "required": [k], "additionalProperties": False}
+            for k in ("path", "id")
+        ),
+    ]
+}
+DataSpec = Annotated[str, BeforeValidator(_data_spec), WithJsonSchema(_DATA_SCHEMA)]
+Duration = Annotated[Text, AfterValidator(_duration)]
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, and no key beside the known ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Splits(Section):
+    """Splits: which samples train, which choose among models, which judge."""
+
+    policy: Literal["hash", "group", "time", "source"] = Field(
+        default="hash",
+        description="hash of the content; group or time by the column `key`; source: only the source's own split",
+    )
+    key: Text | None = Field(
+        default=None, description="the column that keeps samples together (group) or orders them (time)"
+    )
+    validation: Annotated[Float, Field(gt=0, lt=1)] = Field(
+        default=0.1, description="share of the samples that models are chosen on"
+    )
+    reference: Annotated[Float, Field(gt=0, lt=1)] = Field(
+        default=0.2, description="share of the samples that judge, where the source brings no test set"
+    )
+    seed: Annotated[Int, Field(ge=0)] = Field(
+        default=0, description="another seed, another split; fixed once samples are assigned"
+    )
+
+
+class Audit(Section):
+    """Audit: the random share of live traffic whose labels are asked for, and judge."""
+
+    rate: Share = Field(default=0.05, description="chance that a new piece of traffic is drawn")
+    min_response: Share = Field(
+        default=0.5, description="share of the draws that must be answered before they may judge"
+    )
+
+
+class Gate(Section):
+    """Gate: when a challenger may replace the champion."""
+
+    alpha: Annotated[Float, Field(gt=0, le=0.5)] = Field(
+        default=0.05, description="chance of promoting a model that is not better, over the whole life of a test set"
+    )
+    margin: Share = Field(default=0.01, description="loss of quality that does not matter")
+    slice_margin: Share = Field(default=0.03, description="loss that is tolerated in one slice")
+    min_slice: Annotated[Int, Field(ge=1)] = Field(
+        default=50, description="samples below which a slice is reported as not judged"
+    )
+    min_recent: Annotated[Int, Field(ge=1)] = Field(
+        default=200,
+        description="effective samples of audited traffic from which on it judges, instead of the reference set",
+    )
+    goal: Literal["quality", "latency", "size"] = Field(
+        default="quality",
+        description="what a challenger must be better at; with latency or size, quality must not be worse",
+    )
+    tests: Annotated[Int, Field(ge=1)] = Field(
+        default=10, description="judgements that the alpha of one test set is planned for"
+    )
+    slices: tuple[Text, ...] | None = Field(
+        default=None, description="columns whose values are slices; null: every category column"
+    )
+
+
+class CycleDefaults(Section):
+    """Cycle: how much work one revolution may be, unless the command says otherwise."""
+
+    budget: Duration | None = Field(default=None, description="length of training and tuning, such as 60s, 5m or 1h")
+    max_trials: Annotated[Int, Field(ge=0)] | None = Field(
+        default=None, description="most trials of one recipe's search (with max_epochs: the same result every time)"
+    )
+    max_epochs: Annotated[Int, Field(ge=1)] | None = Field(
+        default=None, description="most passes over the training data"
+    )
+    seed: Annotated[Int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="the seed of everything random in training"
+    )
+    after_labels: Annotated[Int, Field(ge=1)] = Field(
+        default=100, description="new labels after which `tidemill up` starts a cycle"
+    )
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget in seconds."""
+        return None if self.budget is None else parse_duration(self.budget)
+
+
+class Recipes(Section):
+    """Recipes: which models are tried."""
+
+    include: tuple[Text, ...] | None = Field(
+        default=None, description="only these (baselines always run); null: all that the task offers"
+    )
+    exclude: tuple[Text, ...] = Field(default=(), description="never these")
+    files: tuple[Text, ...] = Field(
+        default=("recipes.py",), description="Python files with your own recipes, beside this file"
+    )
+
+
+class Serve(Section):
+    """Serve: the HTTP service."""
+
+    host: Text = Field(default="127.0.0.1", description="address to listen on")
+    port: Annotated[Int, Field(ge=0, le=65535)] = Field(default=8321, description="port to listen on; 0: any free one")
+    threads: Annotated[Int, Field(ge=1)] | None = Field(
+        default=None, description="threads of one prediction; null: chosen by the machine"
+    )
+    max_body_mb: Annotated[Float, Field(gt=0)] = Field(default=16, description="largest request in MB")
+    max_rows: Annotated[Int, Field(ge=1)] = Field(default=1000, description="most rows in one request")
+    origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
+        default=(), description="web origins that may call from a browser, such as https://shop.example"
+    )
+    hosts: tuple[Text, ...] = Field(
+        default=(), description="further names this service answers to, beside the loopback ones"
+    )
+
+
+class Limits(Section):
+    """Limits: what is too large to be read."""
+
+    image_megapixels: Annotated[Float, Field(gt=0)] = Field(default=50, description="largest image")
+    archive_gb: Annotated[Float, Field(gt=0)] = Field(default=8, description="largest unpacked archive in GB")
+    archive_ratio: Annotated[Float, Field(gt=1)] = Field(
+        default=200, description="largest unpacked size over packed size"
+    )
+    text_mb: Annotated[Float, Field(gt=0)] = Field(default=1, description="largest single text or field in MB")
+    quota_gb: Annotated[Float, Field(gt=0)] = Field(default=20, description="disk that .tidemill may take in GB")
+
+
+class Keep(Section):
+    """Keep: what `tidemill gc` leaves."""
+
+    predictions_days: Annotated[Int, Field(ge=1)] = Field(default=90, description="days that predictions stay")
+    models: Annotated[Int, Field(ge=1)] = Field(
+        default=10, description="newest models that stay, beside the champions and what they came from"
+    )
+
+
+class Config(Section):
+    """A project's ``tidemill.yaml``.
+
+    ``data`` holds one spec an entry: a path (relative to the file's folder) or an id such as ``sklearn:digits``.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema", description="version of this file's syntax")
+    task: Text = Field(description="what is to be learned, such as image-classification")
+    data: Annotated[tuple[DataSpec, ...], BeforeValidator(_as_list), Field(min_length=1)] = Field(
+        description="where the samples come from: `path:` a file or folder, or `id:` a named set"
+    )
+    target: Text = Field(description="the column to predict")
+    labels: tuple[Text, ...] = Field(default=(), description="labels that the data does not show yet")
+    inputs: tuple[Text, ...] | None = Field(default=None, description="the columns to learn from; null: all others")
+    ignore: tuple[Text, ...] = Field(default=(), description="columns to leave out")
+    tasks: tuple[Text, ...] = Field(default=(), description="Python files with your own tasks, beside this file")
+    store: Annotated[Text, AfterValidator(_url)] | None = Field(
+        default=None, description="database URL; null: a SQLite file in .tidemill"
+    )
+    splits: Splits = Splits()
+    audit: Audit = Audit()
+    gate: Gate = Gate()
+    cycle: CycleDefaults = CycleDefaults()
+    recipes: Recipes = Recipes()
+    serve: Serve = Serve()
+    limits: Limits = Limits()
+    keep: Keep = Keep()
+
+    def sources(self, project_dir: str | Path) -> list[str]:
+        """The specs with every relative path made absolute against *project_dir*; ids stay as they are.
+
+        >>> Config(task="t", target="y", data=("sklearn:digits", "a.csv")).sources("/p")
+        ['sklearn:digits', '/p/a.csv']
+        """
+        return [s if is_id(s) else str(Path(project_dir, Path(s).expanduser())) for s in self.data]
+
+
+def is_id(spec: str) -> bool:
+    """Whether a data spec is an id such as ``sklearn:digits``, not a path."""
+    return _ID.match(spec) is not None
