@@ -1,0 +1,1 @@
+"""Declarative feature steps, one a file: fitted on training rows, the same code in training and serving."""

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.data.arrays import Columns
+from tidemill.data.schema import FieldType
 
 Features = Mapping[str, npt.NDArray[Any]]
 
@@ -41,11 +42,13 @@ class FeatureInfo:
 class FeatureStep(ABC):
     """One step; subclasses stand one a file in :mod:`tidemill.features` and are found by ``name``.
 
-    Life: ``Step(columns, **options)``, ``observe(chunk)`` for every chunk of training rows, ``finish()``, ``transform``.
-    ``state()`` is JSON; ``restore(state)`` makes a fresh step equal to the fitted one.
+    Life: ``Step(columns, **options)``, ``observe(chunk)`` for every chunk of training rows, ``finish()``,
+    ``transform``. ``state()`` is JSON; ``restore(state)`` makes a fresh step equal to the fitted one.
     """
 
     name: ClassVar[str]
+    handles: ClassVar[tuple[FieldType, ...]]
+    """The types of column it reads; a spec without ``columns`` means every input of these types."""
 
     def __init__(self, columns: list[str]) -> None:
         self.columns = columns

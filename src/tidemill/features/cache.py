@@ -1,0 +1,216 @@
+"""Features on disk: fitted once for a dataset version and a recipe's spec, then memory-mapped by every run.
+
+The folder is ``ROOT/DATASET/HASH`` and holds one ``.npy`` a feature array, ``rows.npy``, ``pipeline.json`` and, written
+last, ``complete.json``. It is built beside its place and renamed into it, so a process that is killed leaves nothing
+that could be mistaken for a finished cache, and two processes that build the same one do not disturb each other.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.data.arrays import Column, Columns, Rows, length
+from tidemill.data.schema import Signature
+from tidemill.errors import StoreError
+from tidemill.features._base import FeatureInfo
+from tidemill.features.pipeline import Pipeline
+
+_FORMAT = 1  # part of the hash: raise it when a step's output changes
+_CHUNK_BYTES = 16 << 20
+
+
+class Samples(Protocol):
+    """What is needed of a dataset version (see :class:`tidemill.data.dataset.DatasetArrays`)."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+    @property
+    def signature(self) -> Signature: ...  # noqa: D102
+    @property
+    def target(self) -> npt.NDArray[Any]: ...  # noqa: D102
+    @property
+    def weight(self) -> npt.NDArray[np.float32]: ...  # noqa: D102
+    def rows(self, split: str, labelled: bool | None = True) -> Rows: ...  # noqa: D102
+    def chunks(self, rows: Rows, size: int = 4096) -> Any: ...  # noqa: D102
+    def columns(self, rows: Rows) -> dict[str, Column]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSet:
+    """A dataset version as one recipe's learner sees it: labelled training rows first, then validation rows.
+
+    Attributes:
+        pipeline: the fitted steps.
+        arrays: feature arrays, ``n`` rows each, memory-mapped read-only.
+        train: how many of the rows train.
+        target: int64 codes or float32 values ``[n]``.
+        weight: float32 ``[n]``, or ``None`` when all are one.
+        rows: int64 ``[n]``, the dataset's row behind each row.
+    """
+
+    pipeline: Pipeline
+    arrays: dict[str, npt.NDArray[Any]]
+    train: int
+    target: npt.NDArray[Any]
+    weight: npt.NDArray[np.float32] | None
+    rows: Rows
+
+    @property
+    def info(self) -> dict[str, FeatureInfo]:
+        """What each array is."""
+        return self.pipeline.info()
+
+
+def feature_set(dataset: Samples, specs: Sequence[Mapping[str, Any]], root: Path) -> FeatureSet:
+    """The features of a dataset version by a recipe's *specs*, from the cache or built into it.
+
+    Building streams: two passes in chunks of about 16 MB, and the arrays are mapped files, so anonymous memory stays
+    flat. Targets and weights are read from the dataset each time, they are never cached.
+
+    Args:
+        dataset: an opened dataset version.
+        specs: the recipe's feature steps.
+        root: the folder of all caches.
+
+    Raises:
+        ConfigError: the specs do not fit the signature.
+        TrainingError: there are no labelled training rows.
+        StoreError: the disk is full or cannot be written.
+    """
+    train, validation = dataset.rows("train"), dataset.rows("validation")
+    rows = np.concatenate([train, validation]).astype(np.int64)
+    place = root / dataset.id / spec_hash(specs)
+    found = _open(place, rows)
+    if found is None:
+        try:
+            _build(place, dataset, specs, rows, len(train))
+        except OSError as error:
+            raise StoreError(
+                f"the features could not be written: {error.strerror or error}",
+                where=str(place),
+                mend="Free some disk space (tidemill gc) and run it again.",
+            ) from error
+        found = _open(place, rows)
+        if found is None:
+            raise StoreError("the features were written but cannot be read back", where=str(place), mend="Try again.")
+    pipeline, arrays = found
+    target = dataset.target[rows]
+    target = target.astype(np.int64 if dataset.signature.kind == "classification" else np.float32)
+    weight = np.asarray(dataset.weight[rows], np.float32)
+    return FeatureSet(pipeline, arrays, len(train), target, None if (weight == 1).all() else weight, rows)
+
+
+def spec_hash(specs: Sequence[Mapping[str, Any]]) -> str:
+    """16 hex digits that name a list of step specs.
+
+    >>> spec_hash([{"step": "pixels"}]) == spec_hash([{"step": "numbers"}])
+    False
+    """
+    text = json.dumps([_FORMAT, [dict(spec) for spec in specs]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _open(place: Path, rows: Rows) -> tuple[Pipeline, dict[str, npt.NDArray[Any]]] | None:
+    """What a finished cache holds; ``None`` when there is none, it is damaged, or its rows are others."""
+    try:
+        marker = json.loads((place / "complete.json").read_bytes())
+        if any((place / name).stat().st_size != size for name, size in marker["bytes"].items()):
+            return None
+        if not np.array_equal(np.load(place / "rows.npy", mmap_mode="r"), rows):
+            return None
+        arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in marker["arrays"]}
+        pipeline = Pipeline.from_json(json.loads((place / "pipeline.json").read_bytes()))
+    except (OSError, ValueError, KeyError):
+        return None
+    return pipeline, arrays
+
+
+def _build(place: Path, dataset: Samples, specs: Sequence[Mapping[str, Any]], rows: Rows, train: int) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(place)
+    building = place.with_name(f"{place.name}.{os.getpid()}.part")
+    building.mkdir()
+    try:
+        size = _chunk_rows(dataset, rows)
+        pipeline = Pipeline(specs, dataset.signature)
+        pipeline.fit(dataset.chunks(rows[:train], size))
+        arrays = _write_arrays(building, pipeline, dataset.chunks(rows, size), len(rows))
+        np.save(building / "rows.npy", rows)
+        (building / "pipeline.json").write_text(json.dumps(pipeline.to_json()))
+        sizes = {}
+        for path in sorted(building.iterdir()):
+            _sync(path)
+            sizes[path.name] = path.stat().st_size
+        marker = building / "complete.json"
+        marker.write_text(json.dumps({"bytes": sizes, "arrays": arrays, "specs": [dict(spec) for spec in specs]}))
+        _sync(marker)
+        _sync(building)
+        if place.exists():  # damaged, of other rows, or finished by another process meanwhile
+            shutil.rmtree(place, ignore_errors=True)
+        try:
+            building.rename(place)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise  # otherwise another process was quicker, and what it built is the same
+        _sync(place.parent)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _write_arrays(folder: Path, pipeline: Pipeline, chunks: Any, n: int) -> list[str]:
+    out: dict[str, npt.NDArray[Any]] = {}
+    start = 0
+    for chunk in chunks:
+        features = pipeline.transform(chunk)
+        count = length(chunk)
+        for name, part in features.items():
+            if name not in out:
+                shape = (n, *part.shape[1:])
+                out[name] = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=part.dtype, shape=shape)
+            out[name][start : start + count] = part
+        start += count
+    return sorted(out)
+
+
+def _chunk_rows(dataset: Samples, rows: Rows) -> int:
+    """How many rows make about 16 MB, judged by the first one."""
+    first: Columns = dataset.columns(rows[:1])
+    row_bytes = sum(column.nbytes for column in first.values() if isinstance(column, np.ndarray)) * 5 + 64
+    return int(np.clip(_CHUNK_BYTES // row_bytes, 16, 16_384))
+
+
+def _sweep(place: Path) -> None:
+    """Remove what killed processes left half built."""
+    for leftover in place.parent.glob(f"{place.name}.*.part"):
+        pid = leftover.name.split(".")[-2]
+        if not (pid.isdigit() and _alive(int(pid))) or int(pid) == os.getpid():
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,126 @@
+"""``numbers``: missing values filled, scales made alike."""
+
+# ruff: noqa: D102 - the base class says what each method does
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.data.arrays import Columns
+from tidemill.data.schema import FieldType
+from tidemill.features._base import FeatureInfo, FeatureStep, as_float32
+
+_BOUND = 1e30  # beyond it, squares leave float64 and values leave float32
+_SAMPLE = 1 << 17  # values kept a column for the median
+
+
+class Numbers(FeatureStep):
+    """float64 ``[n]`` columns to float32 ``x`` ``[n, d]``.
+
+    Missing values become the column's median over the training rows, and every column that missed any there gets one
+    more column that is 1 where the value was missing. All numbers are then standardised to mean 0 and deviation 1.
+    Infinite values count as missing. Up to 131,072 rows the median is exact; beyond, it is that of an even sample.
+
+    Args:
+        columns: the number columns.
+        raw: keep the values unscaled and missing ones as NaN, as trees like them; there are no indicators then.
+    """
+
+    name: ClassVar[str] = "numbers"
+    handles: ClassVar[tuple[FieldType, ...]] = ("number",)
+
+    def __init__(self, columns: list[str], *, raw: bool = False) -> None:
+        super().__init__(columns)
+        self._raw = raw
+        k = len(columns)
+        self._count = np.zeros(k)
+        self._missing = np.zeros(k, np.int64)
+        self._mean = np.zeros(k)
+        self._squares = np.zeros(k)  # sum of squared deviations from the mean
+        self._sample: list[npt.NDArray[np.float64]] = []
+        self._stride, self._skip = 1, 0
+        self._median = np.zeros(k)
+        self._std = np.ones(k)
+        self._flagged = np.zeros(0, np.int64)
+
+    def _matrix(self, columns: Columns) -> npt.NDArray[np.float64]:
+        values = np.stack([np.asarray(columns[name], np.float64) for name in self.columns], axis=1)
+        infinite = np.isinf(values)
+        if infinite.any():
+            values[infinite] = np.nan
+        return np.clip(values, -_BOUND, _BOUND, out=values)
+
+    def observe(self, chunk: Columns) -> None:
+        if self._raw:
+            return
+        values = self._matrix(chunk)
+        known = ~np.isnan(values)
+        count = known.sum(axis=0)
+        # Chan, Golub, LeVeque (1979): merge the chunk's mean and squares into the running ones without cancellation
+        mean = np.divide(np.where(known, values, 0).sum(axis=0), count, out=np.zeros(len(count)), where=count > 0)
+        squares = np.square(np.where(known, values - mean, 0)).sum(axis=0)
+        total = np.maximum(self._count + count, 1)
+        delta = mean - self._mean
+        self._squares += squares + np.square(delta) * self._count * count / total
+        self._mean += delta * count / total
+        self._count += count
+        self._missing += len(values) - count
+        self._keep(values)
+
+    def _keep(self, values: npt.NDArray[np.float64]) -> None:
+        rows = np.arange(self._skip, len(values), self._stride)
+        self._skip = (self._skip - len(values)) % self._stride
+        self._sample.append(values[rows])
+        if sum(map(len, self._sample)) > _SAMPLE:
+            kept = np.concatenate(self._sample)
+            self._skip += self._stride * (len(kept) % 2)
+            self._stride *= 2
+            self._skip %= self._stride
+            self._sample = [kept[::2]]
+
+    def finish(self) -> None:
+        if self._raw:
+            return
+        sample = np.concatenate(self._sample) if self._sample else np.zeros((0, len(self.columns)))
+        for i in range(len(self.columns)):
+            known = sample[~np.isnan(sample[:, i]), i]
+            self._median[i] = np.median(known) if len(known) else self._mean[i]
+        deviation = np.sqrt(self._squares / np.maximum(self._count, 1))
+        # a constant column becomes 0, it is not blown up by a deviation that is only rounding
+        self._std = np.where(deviation > 1e-12 * np.maximum(np.abs(self._mean), 1e-30), deviation, 1.0)
+        self._flagged = np.flatnonzero(self._missing > 0)
+        self._sample = []
+
+    def transform(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
+        values = self._matrix(columns)
+        if self._raw:
+            return {"x": as_float32(values)}
+        missing = np.isnan(values)
+        scaled = (np.where(missing, self._median, values) - self._mean) / self._std
+        np.clip(scaled, -_BOUND, _BOUND, out=scaled)
+        if len(self._flagged):
+            scaled = np.concatenate([scaled, missing[:, self._flagged]], axis=1)
+        return {"x": as_float32(scaled)}
+
+    def info(self) -> dict[str, FeatureInfo]:
+        return {"x": FeatureInfo("float32", (len(self.columns) + len(self._flagged),))}
+
+    def state(self) -> dict[str, Any]:
+        if self._raw:
+            return {}
+        return {
+            "median": self._median.tolist(),
+            "mean": self._mean.tolist(),
+            "std": self._std.tolist(),
+            "flagged": self._flagged.tolist(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        if self._raw:
+            return
+        self._median, self._mean, self._std = (np.array(state[k], np.float64) for k in ("median", "mean", "std"))
+        self._flagged = np.array(state["flagged"], np.int64)
