@@ -62,8 +62,9 @@ def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -
     path = Path(path)
     environment, faults = check_environment(os.environ if environ is None else environ)
     shown = _shown(path)
+    text = _text(path, shown)
     try:
-        loader = _Loader(_text(path, shown))
+        loader = _Loader(text)
         try:
             node = loader.get_single_node()
             walk = _Walk(shown, faults)
@@ -73,7 +74,7 @@ def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        faults.append(_syntax(error, shown))
+        faults.append(_syntax(error, text, shown))
         raise_faults(faults, mend="A key is written `key: value`, and two blanks deeper stands what belongs to it.")
     except RecursionError:
         raise ConfigError("the file is nested too deeply", where=shown, mend=_MEND) from None
@@ -125,11 +126,17 @@ def _text(path: Path, shown: str) -> str:
         raise ConfigError("is not UTF-8 text", where=f"{shown}:{line}", mend="Save the file as UTF-8.") from None
 
 
-def _syntax(error: yaml.YAMLError, shown: str) -> Fault:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    line = 0 if mark is None else mark.line + 1
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
-    return Fault(f"is not YAML: {problem}", f"{shown}:{line}" if line else shown, line)
+def _syntax(error: yaml.YAMLError, text: str, shown: str) -> Fault:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, int(error.position)) + 1
+        what = f"the control character {chr(int(error.character))!r} stands in it"
+    else:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        line = 1 if mark is None else mark.line + 1
+        what = ", ".join(
+            str(part) for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part
+        )
+    return Fault(f"is not YAML: {what}", f"{shown}:{line}", line)
 
 
 class _Walk:
