@@ -1,0 +1,117 @@
+"""Feedback into the tables: idempotent by key, the newest statement of an author in force, one commit a group."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+import orjson
+import sqlalchemy as sa
+
+from tidemill.errors import ConflictError
+from tidemill.records import Feedback
+from tidemill.store.database import Database
+from tidemill.store.tables import mapping_of
+
+_FEEDBACK = mapping_of(Feedback)
+_CHUNK = 500
+_TRIES = 4
+
+#: A confirmation takes back a correction, and the other way round: both state the label.
+_LABEL = {"confirmation", "correction"}
+
+_Place = tuple[str, str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FeedbackOutcome:
+    """What became of one piece of feedback.
+
+    Attributes:
+        feedback: the record in the store: this one, or the one that came first under the same key.
+        status: ``accepted``; ``repeated`` (same key, same body: nothing was written); ``conflict`` (same key, other
+            body: nothing was written).
+        superseded: the id of the older statement that *feedback* took the place of.
+    """
+
+    feedback: Feedback
+    status: Literal["accepted", "repeated", "conflict"]
+    superseded: str | None = None
+
+
+def add_feedback(database: Database, items: Sequence[Feedback]) -> list[FeedbackOutcome]:
+    """Commit *items* in one transaction; one outcome each, in their order.
+
+    Of several statements by one author on one subject and of one family (a label, a rating, …) the one with the latest
+    ``created`` is in force; the others carry its id in ``superseded_by``, also when they arrive after it.
+
+    Raises:
+        StoreError: nothing of the group was written.
+    """
+    for _ in range(_TRIES):
+        # A conflict means that another process committed one of the keys between our look and our insert: look again.
+        with contextlib.suppress(ConflictError):
+            return _add(database, items)
+    return _add(database, items)
+
+
+def _add(database: Database, items: Sequence[Feedback]) -> list[FeedbackOutcome]:
+    with database.transaction() as connection:
+        known = {f.key: f for f in _select(connection, "key", {f.key for f in items})}
+        stated = _select(connection, "subject", {f.subject for f in items if f.key not in known})
+        in_force = {_place(f): f for f in stated if f.superseded_by is None}
+        replaced = {f.superseded_by: f.id for f in _select(connection, "superseded_by", {f.id for f in known.values()})}
+
+        new: dict[str, Feedback] = {}
+        outdated: dict[str, str] = {}
+        outcomes: list[tuple[str, Literal["accepted", "repeated", "conflict"]]] = []
+        for item in items:
+            first = known.get(item.key)
+            if first is not None:
+                outcomes.append((item.key, "repeated" if _body(first) == _body(item) else "conflict"))
+                continue
+            older = in_force.get(_place(item))
+            stored = dataclasses.replace(item, superseded_by=None)
+            if older is not None and older.created > item.created:
+                stored = dataclasses.replace(item, superseded_by=older.id)
+            else:
+                in_force[_place(item)] = stored
+                if older is not None:
+                    replaced[item.id] = older.id
+                    if older.id in new:
+                        new[older.id] = known[older.key] = dataclasses.replace(older, superseded_by=item.id)
+                    else:
+                        outdated[older.id] = item.id
+            new[item.id] = known[item.key] = stored
+            outcomes.append((item.key, "accepted"))
+
+        table = _FEEDBACK.table
+        if new:
+            connection.execute(table.insert(), [_FEEDBACK.row(f) for f in new.values()])
+        if outdated:
+            connection.execute(
+                table.update().where(table.c.id == sa.bindparam("old")).values(superseded_by=sa.bindparam("new")),
+                [{"old": old, "new": by} for old, by in outdated.items()],
+            )
+    return [FeedbackOutcome(known[key], status, replaced.get(known[key].id)) for key, status in outcomes]
+
+
+def _select(connection: sa.Connection, column: str, values: Collection[str]) -> list[Feedback]:
+    listed = list(values)
+    statement = sa.select(*_FEEDBACK.columns).order_by(_FEEDBACK.table.c.seq)
+    found: list[Feedback] = []
+    for i in range(0, len(listed), _CHUNK):
+        rows = connection.execute(statement.where(_FEEDBACK.table.c[column].in_(listed[i : i + _CHUNK])))
+        found.extend(_FEEDBACK.record(row) for row in rows)
+    return found
+
+
+def _place(item: Feedback) -> _Place:
+    return item.subject, item.author, "label" if item.kind in _LABEL else item.kind
+
+
+def _body(item: Feedback) -> tuple[Any, ...]:
+    value = orjson.dumps(item.value, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    return item.subject, item.kind, value, item.author, item.asked

@@ -1,0 +1,57 @@
+"""Locks between processes: the kernel holds them, so a process that died holds none."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tidemill.errors import BusyError
+
+
+@contextlib.contextmanager
+def held(folder: Path, name: str, *, wait: float = 0.0) -> Iterator[None]:
+    """Hold ``folder/name.lock``, which names the holder's pid.
+
+    The lock belongs to the open file, so two threads of one process exclude each other too. The file stays when the
+    lock is given back: removing it would let two holders lock two files of one name.
+
+    Args:
+        folder: where the lock files lie; made when it is missing.
+        name: what the lock protects.
+        wait: how many seconds to wait for another holder.
+
+    Raises:
+        BusyError: a living holder has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _take(descriptor, path, name, time.monotonic() + wait)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, path: Path, name: str, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.01)
+                continue
+            pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise BusyError(
+                f"process {pid} is busy with {name!r} on this project",
+                where=str(path),
+                mend="Wait until it has finished, or end that process.",
+            ) from None
+        return

@@ -1,0 +1,125 @@
+"""Between frozen records and table rows: one uniform mapping, derived from a record's annotations.
+
+A scalar field (``str``, ``int``, ``float``, ``bool``, a ``Literal`` of strings; each perhaps ``None``) is a plain column
+that can be searched; every other field is a JSON column. ``seq``, which no record has, numbers the rows of a table in
+the order in which they were written: "the newest" never depends on a clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import orjson
+import sqlalchemy as sa
+
+from tidemill.records import Record
+
+R = TypeVar("R", bound=Record)
+
+_SCALARS: dict[Any, type[sa.types.TypeEngine[Any]]] = {
+    str: sa.Text,
+    int: sa.BigInteger,
+    float: sa.Double,
+    bool: sa.Boolean,
+}
+
+
+def dump_json(value: Any) -> str:
+    """*value* as compact JSON; NumPy scalars and arrays become plain numbers and lists.
+
+    JSON has no NaN and no infinity: both become ``null``.
+    """
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def load_json(text: str | bytes) -> Any:
+    """What :func:`dump_json` wrote."""
+    return orjson.loads(text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapping(Generic[R]):
+    """How one kind of record lies in its table.
+
+    Attributes:
+        kind: the record type.
+        table: its table; ``seq`` first, then one column a field.
+        searchable: the fields that are plain columns.
+        tuples: the JSON fields that are tuples in the record.
+    """
+
+    kind: type[R]
+    table: sa.Table
+    searchable: frozenset[str]
+    tuples: frozenset[str]
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """The record's fields, in order."""
+        return tuple(field.name for field in dataclasses.fields(self.kind))
+
+    @functools.cached_property
+    def columns(self) -> tuple[sa.Column[Any], ...]:
+        """The columns of :attr:`names`: every one but ``seq``."""
+        return tuple(self.table.c[name] for name in self.names)
+
+    def row(self, record: R) -> dict[str, Any]:
+        """The column values of *record*."""
+        return {name: getattr(record, name) for name in self.names}
+
+    def record(self, row: Sequence[Any]) -> R:
+        """The record of a row of :attr:`columns`."""
+        values = dict(zip(self.names, row, strict=True))
+        for name in self.tuples:
+            if values[name] is not None:
+                values[name] = tuple(values[name])
+        return self.kind(**values)
+
+
+def map_record(
+    kind: type[R],
+    metadata: sa.MetaData,
+    name: str,
+    *,
+    unique: Sequence[tuple[str, ...]] = (),
+    indexes: Sequence[tuple[str, ...]] = (),
+) -> Mapping[R]:
+    """Derive the table *name* for *kind*, with its unique and its plain indexes, and add it to *metadata*."""
+    hints = typing.get_type_hints(kind)
+    columns: list[sa.Column[Any]] = [
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True)
+    ]
+    searchable, tuples = set(), set()
+    for field in dataclasses.fields(kind):
+        scalar, nullable, is_tuple = _shape(hints[field.name])
+        if scalar is None:
+            columns.append(sa.Column(field.name, sa.JSON(none_as_null=True), nullable=nullable))
+        else:
+            columns.append(sa.Column(field.name, _SCALARS[scalar], nullable=nullable))
+            searchable.add(field.name)
+        if is_tuple:
+            tuples.add(field.name)
+    table = sa.Table(name, metadata, *columns)
+    for group in (("id",), *unique):
+        sa.Index(f"uq_{name}_{'_'.join(group)}", *(table.c[c] for c in group), unique=True)
+    for group in indexes:
+        sa.Index(f"ix_{name}_{'_'.join(group)}", *(table.c[c] for c in group))
+    return Mapping(kind, table, frozenset(searchable), frozenset(tuples))
+
+
+def _shape(hint: Any) -> tuple[Any, bool, bool]:
+    """Scalar type or ``None`` for JSON, whether it may be ``None``, whether it is a tuple."""
+    if hint is Any:
+        return None, True, False
+    parts = set(typing.get_args(hint)) if typing.get_origin(hint) in {types.UnionType, typing.Union} else {hint}
+    nullable = types.NoneType in parts
+    parts.discard(types.NoneType)
+    only = parts.pop()
+    if typing.get_origin(only) is typing.Literal:
+        only = str
+    return (only if only in _SCALARS else None), nullable, typing.get_origin(only) is tuple

@@ -1,0 +1,97 @@
+"""What the project's secret keys: the check in prediction ids, and the random draws of the audit.
+
+A keyed hash makes a draw that nobody outside can foresee, and that comes out the same in every worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+from pathlib import Path
+from typing import Literal
+
+from tidemill.errors import StoreError
+from tidemill.records import Prediction, new_id
+
+_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # as in the ids of tidemill.records
+_CHECK = 6  # letters of 5 bits: a guessed id passes once in 2**30
+
+
+def make_secret(root: Path) -> None:
+    """Write ``root/secret``: 32 random bytes as hex, readable by its owner only. An existing one is kept."""
+    draft = root / f".secret-{os.getpid()}"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, os.urandom(32).hex().encode())
+        os.fsync(descriptor)
+        with contextlib.suppress(FileExistsError):  # linked when whole, so never seen half-written
+            os.link(draft, root / "secret")
+    finally:
+        os.close(descriptor)
+        draft.unlink()
+
+
+def read_secret(root: Path) -> bytes:
+    """The project's secret.
+
+    Raises:
+        StoreError: the file is missing or not what :func:`make_secret` wrote.
+    """
+    path = root / "secret"
+    try:
+        secret = bytes.fromhex(path.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"the project's secret cannot be read ({error})", where=str(path), mend=_RESTORE) from error
+    if len(secret) != 32:
+        raise StoreError(f"the project's secret has {len(secret)} bytes instead of 32", where=str(path), mend=_RESTORE)
+    return secret
+
+
+_RESTORE = "Restore it from a backup: without it feedback on earlier predictions cannot be accepted."
+
+
+def new_prediction_id(secret: bytes) -> str:
+    """A new sortable prediction id that ends in six keyed check letters.
+
+    >>> made = new_prediction_id(b"k" * 32)
+    >>> check_prediction_id(b"k" * 32, made), check_prediction_id(b"x" * 32, made)
+    (True, False)
+    """
+    body = new_id(Prediction.prefix)
+    return body + _check(secret, body)
+
+
+def check_prediction_id(secret: bytes, identifier: str) -> bool:
+    """Whether *identifier* was made with *secret*, so that its prediction may be known before it is folded in."""
+    body, check = identifier[:-_CHECK], identifier[-_CHECK:]
+    return (
+        len(identifier) == len(Prediction.prefix) + 1 + 26 + _CHECK
+        and identifier.isascii()
+        and body.startswith(f"{Prediction.prefix}_")
+        and hmac.compare_digest(check, _check(secret, body))
+    )
+
+
+def audit_draw(secret: bytes, generation: int, key: str, rate: float) -> bool:
+    """Whether the split key *key* is drawn for the audit: with probability *rate*, the same in every process.
+
+    >>> audit_draw(b"k" * 32, 1, "00ff", 1.0), audit_draw(b"k" * 32, 1, "00ff", 0.0)
+    (True, False)
+    """
+    return _uniform(secret, f"audit:{generation}:{key}") < rate * 2**64
+
+
+def audit_split(secret: bytes, key: str) -> Literal["recent-validation", "recent-test"]:
+    """Which of the two recent sets an audited key belongs to: half and half, once and for good."""
+    return "recent-validation" if _uniform(secret, f"split:{key}") < 2**63 else "recent-test"
+
+
+def _uniform(secret: bytes, message: str) -> int:
+    return int.from_bytes(hashlib.blake2b(message.encode(), key=secret, digest_size=8).digest(), "big")
+
+
+def _check(secret: bytes, body: str) -> str:
+    value = _uniform(secret, f"id:{body}")
+    return "".join(_LETTERS[value >> shift & 31] for shift in range(0, 5 * _CHECK, 5))

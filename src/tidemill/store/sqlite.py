@@ -1,0 +1,83 @@
+"""Everything that is particular to SQLite; the rest of the store speaks portable SQL.
+
+WAL with ``synchronous=FULL``: a commit has been fsynced when it returns. A transaction that will write takes the write
+lock at its start, so that it cannot fail half-way because another one wrote first.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import sqlalchemy as sa
+
+from tidemill.errors import BusyError, StoreError, TidemillError
+
+#: How long a writer waits for another process's transaction, in seconds.
+BUSY_SECONDS = 20.0
+
+_SETTINGS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA fullfsync=ON",  # macOS: fsync alone does not reach the platter there
+    f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}",
+    "PRAGMA journal_size_limit=67108864",
+    "PRAGMA temp_store=MEMORY",
+)
+
+
+def prepare(engine: sa.Engine) -> None:
+    """Give every connection of *engine* the settings above, and explicit transactions."""
+
+    @sa.event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        # The driver must not begin transactions of its own: _begin below does.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        try:
+            for setting in _SETTINGS:
+                cursor.execute(setting)
+        finally:
+            cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        if connection.get_execution_options().get("writes"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def explain(error: sqlite3.Error, where: str) -> TidemillError:
+    """The error of ours for one of SQLite's."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return BusyError(
+            f"another process has held the database for more than {BUSY_SECONDS:.0f} s",
+            where=where,
+            mend="Wait until it has finished, or end it, and try again.",
+        )
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return StoreError(
+            f"the database is damaged ({error})",
+            where=where,
+            mend="Restore it from a backup; the file itself was left as it is.",
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return StoreError(
+            "the disk is full, so nothing was written", where=where, mend="Free some space and try again."
+        )
+    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
+        return StoreError(
+            f"the database cannot be opened for writing ({error})",
+            where=where,
+            mend="Check that the file and its folder exist and that you may write to them.",
+        )
+    if code == sqlite3.SQLITE_IOERR:
+        return StoreError(
+            f"the disk failed ({error})", where=where, mend="Check free space and the disk's health, then start again."
+        )
+    return StoreError(f"the database refused: {error}", where=where, mend="Run `tidemill doctor`.")
+
+
+def is_failed_sync(error: BaseException | None) -> bool:
+    """Whether an fsync failed: what was written before it may be lost, and no later fsync can tell."""
+    return getattr(error, "sqlite_errorcode", 0) in {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
