@@ -1,16 +1,24 @@
 """What is durable: records in tables, predictions in a journal, blobs, locks and the project's secret."""
 
 from tidemill.store.feedback import FeedbackOutcome
+from tidemill.store.ingest import damaged, fold
+from tidemill.store.journal import Journal
 from tidemill.store.secrets import audit_draw, audit_split, check_prediction_id, new_prediction_id
 from tidemill.store.store import Store, create_store, open_store
+from tidemill.store.writers import FeedbackWriter, JournalWriter
 
 __all__ = [
     "FeedbackOutcome",
+    "FeedbackWriter",
+    "Journal",
+    "JournalWriter",
     "Store",
     "audit_draw",
     "audit_split",
     "check_prediction_id",
     "create_store",
+    "damaged",
+    "fold",
     "new_prediction_id",
     "open_store",
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import sqlalchemy.exc
 
-from tidemill.errors import BusyError, ConflictError, StoreError
+from tidemill.errors import BusyError, ConflictError, InputError, StoreError
 from tidemill.store import sqlite
 from tidemill.store.mapping import dump_json, load_json
 
@@ -35,7 +35,7 @@ class Database:
         self._local = threading.local()
         # SQLite's own wait for the write lock polls; threads of one process take turns here instead.
         self._turn = threading.RLock()
-        self._failed: StoreError | None = None
+        self._failed = ""
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -64,8 +64,8 @@ class Database:
         if not self._turn.acquire(timeout=sqlite.BUSY_SECONDS):
             raise BusyError("another thread has held a transaction for too long", where=self.where)
         try:
-            if self._failed is not None:
-                raise self._failed
+            if self._failed:
+                raise StoreError(self._failed, where=self.where, mend="Check the disk, then start again.")
             with self._explained(), self._writer.begin() as connection:
                 self._local.connection = connection
                 try:
@@ -88,11 +88,13 @@ class Database:
         except sqlalchemy.exc.DBAPIError as error:
             if isinstance(error.orig, sqlite3.Error):
                 told = sqlite.explain(error.orig, self.where)
-                if isinstance(told, StoreError) and sqlite.is_failed_sync(error.orig):
-                    self._failed = told
+                if sqlite.is_failed_sync(error.orig):
+                    self._failed = f"fsync failed, so nothing more is acknowledged ({error.orig})"
                 raise told from error
             raise StoreError(
                 f"the database refused: {error.orig}", where=self.where, mend="Run `tidemill doctor`."
             ) from (error)
+        except (sqlalchemy.exc.StatementError, UnicodeEncodeError) as error:
+            raise InputError(f"a record holds a value that cannot be stored ({error})") from error
         except sqlalchemy.exc.TimeoutError as error:
             raise BusyError("too many threads use the database at once", where=self.where) from error

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tidemill.errors import BusyError
+from tidemill.errors import BusyError, StoreError
 
 
 @contextlib.contextmanager
@@ -27,17 +27,24 @@ def held(folder: Path, name: str, *, wait: float = 0.0) -> Iterator[None]:
     Raises:
         BusyError: a living holder has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = _open(path)
     try:
         _take(descriptor, path, name, time.monotonic() + wait)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreError(
+            f"the lock cannot be made ({error.strerror})", where=str(path), mend="Check that you may write there."
+        ) from error
 
 
 def _take(descriptor: int, path: Path, name: str, deadline: float) -> None:
@@ -54,4 +61,7 @@ def _take(descriptor: int, path: Path, name: str, deadline: float) -> None:
                 where=str(path),
                 mend="Wait until it has finished, or end that process.",
             ) from None
-        return
+        break
+    with contextlib.suppress(OSError):  # the pid is for people: a full disk must not keep the lock from working
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)

@@ -1,8 +1,8 @@
 """Between frozen records and table rows: one uniform mapping, derived from a record's annotations.
 
-A scalar field (``str``, ``int``, ``float``, ``bool``, a ``Literal`` of strings; each perhaps ``None``) is a plain column
-that can be searched; every other field is a JSON column. ``seq``, which no record has, numbers the rows of a table in
-the order in which they were written: "the newest" never depends on a clock.
+A scalar field (``str``, ``int``, ``float``, ``bool``, a ``Literal`` of strings; each perhaps ``None``) is a plain
+column that can be searched; every other field is a JSON column. ``seq``, which no record has, numbers the rows of a
+table in the order in which they were written: "the newest" never depends on a clock.
 """
 
 from __future__ import annotations

@@ -12,6 +12,13 @@ def write(descriptor: int, content: bytes | memoryview) -> int:
     return os.write(descriptor, content)
 
 
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write the whole of *content*, in as many calls as it takes."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[write(descriptor, rest) :]
+
+
 def sync(descriptor: int) -> None:
     """Return when everything written to *descriptor* survives a loss of power."""
     if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync stops at the disk's own cache

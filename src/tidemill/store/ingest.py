@@ -1,0 +1,192 @@
+"""The one ingester: journal records become rows, and keys seen for the first time get their split."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from tidemill.errors import StoreError
+from tidemill.records import LiveKey, Prediction, new_id
+from tidemill.store import seam, segments
+from tidemill.store.secrets import audit_split
+from tidemill.store.store import Store
+from tidemill.store.tables import journal_offsets
+from tidemill.store.writers import JOURNAL
+
+#: A batch is sized to hold the write lock about this long, in seconds; half of what is promised.
+_HOLD = 0.025
+_SMALLEST, _LARGEST, _BYTES = 16, 1000, 1 << 20
+
+Assigned = Callable[[Sequence[str]], set[str]]
+
+
+def _nothing_assigned(_keys: Sequence[str]) -> set[str]:
+    return set()
+
+
+def fold(store: Store, *, assigned: Assigned = _nothing_assigned) -> int:
+    """Move what the journal holds into the tables; how many predictions became rows.
+
+    Position and rows commit together, so that a kill at any moment neither loses nor doubles one. Segments whose
+    writer has ended are removed when they are folded; one that was altered is kept under the ending ``.damaged``.
+
+    A key without a :class:`~tidemill.records.LiveKey` gets one: an audited key that is in no dataset version yet
+    belongs to one of the recent sets for good, any other one trains.
+
+    Args:
+        store: whose journal and tables.
+        assigned: of the given split keys, those that dataset versions have assigned already.
+
+    Raises:
+        BusyError: another ingester has been at work for more than half a minute.
+        StoreError: the disk is full, or a record was written by a newer Tidemill.
+    """
+    folder = store.root / JOURNAL
+    if not folder.is_dir():
+        return 0
+    with store.lock("ingest", wait=30):
+        size = _Size()
+        try:
+            total = sum(_fold_segment(store, path, assigned, size) for path in _paths(store, segments.SUFFIX))
+        except OSError as error:
+            raise StoreError(
+                f"the journal cannot be read or tidied ({error.strerror})",
+                where=str(folder),
+                mend="Check the disk and that you may write there.",
+            ) from error
+        _forget_removed(store, folder)
+    return total
+
+
+def damaged(store: Store) -> list[Path]:
+    """The segments that :func:`fold` found altered; what could be read of them is in the tables."""
+    return _paths(store, segments.DAMAGED)
+
+
+def _paths(store: Store, suffix: str) -> list[Path]:
+    return sorted((store.root / JOURNAL).glob(f"*{suffix}"))
+
+
+class _Size:
+    """How many records a batch may have, learned from how long the last ones held the write lock."""
+
+    def __init__(self) -> None:
+        self.records = 200
+
+    def learn(self, seconds: float, records: int) -> None:
+        fitting = int(records * _HOLD / max(seconds, 1e-6))
+        self.records = max(_SMALLEST, min(fitting, 2 * self.records, _LARGEST))
+
+
+def _fold_segment(store: Store, path: Path, assigned: Assigned, size: _Size) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # Asked before reading: after the answer "no writer" nothing more can come.
+        closed = not segments.has_writer(descriptor)
+        length = os.fstat(descriptor).st_size
+        folded, whole = 0, True
+        if length > len(segments.HEADER):
+            with mmap.mmap(descriptor, length, access=mmap.ACCESS_READ) as data:
+                folded, whole = _fold_data(store, path, data, assigned, size, closed=closed)
+        if closed:
+            if whole:
+                path.unlink()
+            else:
+                path.rename(path.with_suffix(segments.DAMAGED))
+            seam.sync_folder(path.parent)
+        return folded
+    finally:
+        os.close(descriptor)
+
+
+def _fold_data(
+    store: Store, path: Path, data: mmap.mmap, assigned: Assigned, size: _Size, *, closed: bool
+) -> tuple[int, bool]:
+    """How many records became rows, and whether the segment is whole but for a torn tail."""
+    position = _position(store, path.name)
+    found: Iterator[segments.Entry] = segments.entries(data, position, closed=closed)
+    folded, whole = 0, True
+    while batch := _batch(found, size.records):
+        for entry in batch:
+            whole = whole and entry.start == position
+            position = entry.end
+        folded += _fold_batch(store, path, batch, assigned, size)
+    return folded, whole and segments.is_torn(data[position:] if closed else b"")
+
+
+def _batch(found: Iterator[segments.Entry], records: int) -> list[segments.Entry]:
+    batch: list[segments.Entry] = []
+    for entry in found:
+        batch.append(entry)
+        if len(batch) >= records or entry.end - batch[0].start >= _BYTES:
+            break
+    return batch
+
+
+def _fold_batch(store: Store, path: Path, batch: list[segments.Entry], assigned: Assigned, size: _Size) -> int:
+    predictions = {p.id: p for p in (_prediction(path, entry) for entry in batch)}
+    # All reading comes before the transaction: there is one ingester, so what it finds stays true.
+    present = {p.id for p in store.find(Prediction, id=list(predictions))}
+    fresh = [p for p in predictions.values() if p.id not in present]
+    keys = _first_seen(store, fresh, assigned)
+    table = journal_offsets
+    moved = table.update().where(table.c.segment == path.name).values(position=batch[-1].end)
+    with store.database.transaction() as connection:
+        started = time.monotonic()
+        store.insert(*fresh, *keys)
+        if connection.execute(moved).rowcount == 0:
+            connection.execute(table.insert().values(segment=path.name, position=batch[-1].end))
+    size.learn(time.monotonic() - started, len(batch))
+    return len(fresh)
+
+
+def _first_seen(store: Store, predictions: Sequence[Prediction], assigned: Assigned) -> list[LiveKey]:
+    first = {p.key: p for p in reversed(predictions)}
+    for known in store.find(LiveKey, key=list(first)):
+        del first[known.key]
+    trained = assigned(list(first)) if first else set()
+    return [
+        LiveKey(
+            id=new_id(LiveKey.prefix),
+            key=key,
+            split=audit_split(store.secret, key) if p.audited and key not in trained else "train",
+            probability=p.audit_probability,
+        )
+        for key, p in first.items()
+    ]
+
+
+def _prediction(path: Path, entry: segments.Entry) -> Prediction:
+    try:
+        fields: dict[str, Any] = orjson.loads(entry.payload)
+        return Prediction(**fields)
+    except (TypeError, ValueError) as error:
+        raise StoreError(
+            f"the record at byte {entry.start} is no prediction that this version knows ({error})",
+            where=str(path),
+            mend="Update Tidemill, or move the file aside.",
+        ) from error
+
+
+def _position(store: Store, segment: str) -> int:
+    statement = sa.select(journal_offsets.c.position).where(journal_offsets.c.segment == segment)
+    with store.database.reading() as connection:
+        found = connection.execute(statement).scalar()
+    return len(segments.HEADER) if found is None else int(found)
+
+
+def _forget_removed(store: Store, folder: Path) -> None:
+    """Positions go after their segments: the other way round, a segment could be folded a second time."""
+    with store.database.reading() as connection:
+        known = connection.execute(sa.select(journal_offsets.c.segment)).scalars().all()
+    gone = [name for name in known if not (folder / name).exists()]
+    if gone:
+        with store.database.transaction() as connection:
+            connection.execute(journal_offsets.delete().where(journal_offsets.c.segment.in_(gone[:500])))

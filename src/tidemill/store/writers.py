@@ -1,0 +1,72 @@
+"""What a serving process writes with: its answers wait for the futures of these two."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+from tidemill.errors import InputError
+from tidemill.records import Feedback, Prediction
+from tidemill.store.feedback import FeedbackOutcome
+from tidemill.store.group import GroupCommitter
+from tidemill.store.journal import Journal
+
+if TYPE_CHECKING:
+    from tidemill.store.store import Store
+
+#: Where the journal lies below the store's root.
+JOURNAL = "journal"
+
+
+class JournalWriter:
+    """Writes predictions to the journal below *root*, the store's folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._journal = Journal(root / JOURNAL, "predictions")
+
+    def submit(self, *predictions: Prediction) -> Future[None]:
+        """Append *predictions*; the future resolves after their fsync, and only then may their answers leave.
+
+        Raises:
+            InputError: a prediction holds what JSON cannot.
+            StoreError: the journal is closed, or an fsync failed earlier.
+        """
+        return self._journal.append([_payload(prediction) for prediction in predictions])
+
+    def close(self) -> None:
+        """Make durable what was submitted, and let go of the segment."""
+        self._journal.close()
+
+
+class FeedbackWriter:
+    """Commits feedback to the tables of *store* in groups."""
+
+    def __init__(self, store: Store) -> None:
+        # 200 pieces hold the write lock for a few milliseconds.
+        self._group: GroupCommitter[Feedback, FeedbackOutcome] = GroupCommitter(
+            store.add_feedback, name="the feedback writer", limit=200
+        )
+
+    def submit(self, feedback: Feedback) -> Future[FeedbackOutcome]:
+        """Hand *feedback* over; the future resolves after the commit that holds it.
+
+        Raises:
+            InputError: it holds what JSON cannot.
+            StoreError: the writer is closed.
+        """
+        _payload(feedback)  # one that cannot be stored must not fail the others of its group
+        return self._group.submit(feedback)
+
+    def close(self) -> None:
+        """Commit what was submitted, then end the thread."""
+        self._group.close()
+
+
+def _payload(record: Prediction | Feedback) -> bytes:
+    try:
+        return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError as error:
+        raise InputError(f"{record.id} holds a value that is not JSON ({error})") from error
