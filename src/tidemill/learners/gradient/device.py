@@ -1,0 +1,36 @@
+"""Where and in which number format a fit runs, and how many threads it uses while neighbours are busy."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from tidemill.errors import TrainingError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device by its name.
+
+    Raises:
+        TrainingError: this machine, or this build of torch, does not have it.
+    """
+    device = torch.device(name)
+    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+        raise TrainingError(
+            f"there is no device {name!r} here", where="device", mend="Use cpu, or install a torch build with CUDA."
+        )
+    return device
+
+
+def bfloat16_pays(device: torch.device, network: nn.Module) -> bool:
+    """Whether convolutions in bfloat16 are faster here than in float32.
+
+    A rule on what the hardware has, not a timing, so that the same machine always takes the same format: CPUs that
+    multiply bfloat16 pairs (AVX512-BF16, AMX) ran 3×3 convolutions forward and backward 2 to 4 times as fast, while
+    dense layers of tabular networks lost more in conversions than they gained. See "MNIST" in docs/benchmarks.md.
+    """
+    if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
+        return False
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # noqa: SLF001

@@ -1,0 +1,318 @@
+"""The gradient learner: networks trained by stochastic gradient descent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from tidemill.errors import TrainingError
+from tidemill.features._base import FeatureInfo, Features
+from tidemill.learners._base import Context, Export, Problem, RecipeView, Scores
+from tidemill.learners.gradient.augment import make_augment
+from tidemill.learners.gradient.batches import Batches
+from tidemill.learners.gradient.device import pick_device
+from tidemill.learners.gradient.interrupt import Flag, deferred_interrupt
+from tidemill.learners.gradient.settings import Settings, default_batch_size, default_epochs, read_settings
+from tidemill.learners.gradient.state import State, load_network, network_tensors, read_checkpoint, write_checkpoint
+from tidemill.learners.gradient.trainer import Trainer, score
+from tidemill.networks import build_network
+
+EVALUATIONS = 50
+"""At most about so many looks at the validation rows: hundreds of short epochs do not each pay for one."""
+
+
+class GradientLearner:
+    """Trains a recipe's network; its parameters are :class:`tidemill.learners.gradient.settings.Settings`."""
+
+    name: ClassVar[str] = "gradient"
+    streams: ClassVar[bool] = True
+
+    def fit(self, problem: Problem, recipe: RecipeView, context: Context) -> GradientModel:
+        """Train on ``problem.features[:train]``; keep the weights with the best validation score.
+
+        With a ``workdir`` it resumes from the checkpoint there, when it is of the same training, and gives the weights,
+        bit for bit, that an uninterrupted run with as many threads gives.
+
+        Raises:
+            TrainingError: a wrong parameter, no rows, or a loss that is no longer a number.
+            Pruned: passed on from ``context.report``.
+            KeyboardInterrupt: after the checkpoint is written.
+        """
+        threads = torch.get_num_threads()
+        random = torch.get_rng_state()
+        torch.set_num_threads(max(1, context.threads))
+        torch.manual_seed(context.seed)
+        try:
+            return _Fit(problem, recipe, context).run()
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_rng_state(random)
+
+    def trainer(self, problem: Problem, recipe: RecipeView, context: Context) -> Trainer:
+        """A trainer for :meth:`Trainer.state`, :meth:`Trainer.local_update` and :meth:`Trainer.merge`.
+
+        Raises:
+            TrainingError: a wrong parameter, or no rows.
+        """
+        torch.manual_seed(context.seed)
+        return _Fit(problem, recipe, context).trainer
+
+
+class GradientModel:
+    """A trained network on its device."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: dict[str, Any],
+        info: Mapping[str, FeatureInfo],
+        device: torch.device,
+        summary: dict[str, Any],
+    ) -> None:
+        self.network = network.eval()
+        self.spec = spec
+        self.info = info
+        self.device = device
+        self._summary = summary
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Epochs, steps, parameters, device, number format, and seconds of training alone."""
+        return self._summary
+
+    def scores(self, features: Features) -> Scores:
+        """Raw scores, float32 ``[n, classes]``."""
+        return score(self.network, features, slice(None), self.device)
+
+    def export(self) -> Export:
+        """ONNX graph, tensors and network spec; a module that does not convert is said so in ``note``."""
+        from tidemill.learners.gradient.graph import export_onnx
+
+        onnx, note = export_onnx(self.network, self.info)
+        tensors = {name: t.detach().cpu().contiguous().numpy() for name, t in self.network.state_dict().items()}
+        return Export(onnx=onnx, tensors=tensors, network=self.spec, note=note)
+
+
+class _Fit:
+    """One fit: what was chosen for it, and where it stands."""
+
+    def __init__(self, problem: Problem, recipe: RecipeView, context: Context) -> None:
+        if problem.train < 1:
+            raise TrainingError("there are no training rows", where="dataset", mend="Label some samples first.")
+        self.problem = problem
+        self.context = context
+        self.settings: Settings = read_settings(recipe.params)
+        self.device = pick_device(context.device)
+        rows = problem.train
+        self.epochs = self.settings.epochs or default_epochs(rows)
+        if context.max_epochs is not None:
+            self.epochs = min(self.epochs, context.max_epochs)
+        size = min(self.settings.batch_size or default_batch_size(rows), rows)
+        self.spec = dict(recipe.network or {"name": "cnn" if "image" in problem.info else "mlp"})
+        scale = 1.0
+        if problem.kind == "regression":
+            target = np.asarray(problem.target[:rows], np.float64)
+            scale = float(target.std()) or 1.0
+            self.spec["output"] = {"mean": float(target.mean()), "std": scale}
+        network = build_network(self.spec, problem.info, problem.classes)
+        if recipe.init is not None:
+            start(network, recipe.init)
+        augment = None
+        if self.settings.augment and "image" in problem.features and problem.kind == "classification":
+            augment = make_augment(
+                problem.features["image"][:rows],
+                problem.target[:rows],
+                shift=self.settings.shift,
+                flip=self.settings.flip,
+            )
+        self.batches = Batches(
+            problem.features, problem.target, problem.weight, rows, size, context.seed, self.device, augment
+        )
+        self.trainer = Trainer(
+            network,
+            self.settings,
+            steps=self.epochs * self.batches.steps,
+            kind=problem.kind,
+            device=self.device,
+            class_weight=self._class_weight(),
+            scale=scale,
+        )
+        self.fingerprint = self._fingerprint(recipe)
+        self.curve: list[tuple[int, dict[str, float]]] = []
+        self.best: dict[str, torch.Tensor] | None = None
+        self.best_at = (-math.inf, -math.inf, 0)
+        self.seconds = 0.0
+        self.losses = torch.zeros((), device=self.device)
+        self.counted = 0
+
+    def _class_weight(self) -> torch.Tensor | None:
+        if self.settings.class_weight is None or self.problem.kind != "classification":
+            return None
+        counts = np.bincount(self.problem.target[: self.problem.train], minlength=self.problem.classes)
+        share = counts.sum() / np.maximum(counts, 1) / max((counts > 0).sum(), 1)
+        return torch.from_numpy(np.where(counts > 0, share, 0).astype(np.float32)).to(self.device)
+
+    def _fingerprint(self, recipe: RecipeView) -> str:
+        target = np.ascontiguousarray(self.problem.target)
+        facts = json.dumps(
+            [self.spec, recipe.params, self.context.seed, self.epochs, self.problem.train, str(self.device)],
+            sort_keys=True,
+            default=str,
+        )
+        return hashlib.sha256(facts.encode() + target.tobytes()).hexdigest()
+
+    def run(self) -> GradientModel:
+        """Train to the end, or from the checkpoint to the end."""
+        workdir = self.context.workdir
+        resumed = read_checkpoint(workdir, self.fingerprint) if workdir else None
+        if resumed:
+            self._load(resumed)
+            for epoch, metrics in self.curve:  # whoever listens hears the whole curve
+                self.context.report(epoch, metrics)
+        with deferred_interrupt() as interrupt:
+            try:
+                self._epochs(interrupt)
+            except KeyboardInterrupt:
+                self._save()
+                raise
+        self._save()
+        network = self.trainer.averaged
+        if self.best is not None:
+            load_network(network, self.best, "best")
+        return GradientModel(network, self.spec, self.problem.info, self.device, self._facts(resumed is not None))
+
+    def _epochs(self, interrupt: Flag) -> None:
+        steps, patience = self.batches.steps, self.settings.patience
+        every = -(-self.epochs // EVALUATIONS)
+        while self.trainer.step < self.epochs * steps:
+            epoch, start = divmod(self.trainer.step, steps)
+            self._steps(epoch, start, interrupt)
+            done = epoch + 1
+            if done % every == 0 or done == self.epochs:
+                self._evaluate(done)
+            if patience is not None and done - self.best_at[2] >= patience:
+                break
+
+    def _steps(self, epoch: int, start: int, interrupt: Flag) -> None:
+        """Train from step *start* of the epoch to its end."""
+        begun = saved = time.perf_counter()
+        keep, every = self.context.workdir is not None, self.settings.checkpoint_seconds
+        for loss in self.trainer.train(self.batches.epoch(epoch, start)):
+            self.losses += loss
+            self.counted += 1
+            if interrupt.raised:
+                raise KeyboardInterrupt
+            if keep and (now := time.perf_counter()) - saved >= every:
+                self.seconds += now - begun
+                self._check()
+                self._save()
+                begun = saved = time.perf_counter()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds += time.perf_counter() - begun
+
+    def _check(self) -> float:
+        """The mean training loss since the last evaluation.
+
+        Raises:
+            TrainingError: it is not a number.
+        """
+        loss = float(self.losses) / max(self.counted, 1)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"training diverged: the loss is {loss} after {self.trainer.step} steps",
+                where=f"network {self.spec.get('name')!r}",
+                mend=f"Lower learning_rate (it is {self.settings.peak:g}), or set clip to 1.",
+            )
+        return loss
+
+    def _evaluate(self, epoch: int) -> None:
+        problem = self.problem
+        metrics = {"training_loss": self._check(), "learning_rate": self.trainer.rates[self.trainer.step - 1]}
+        self.losses.zero_()
+        self.counted = 0
+        if len(problem.target) > problem.train:
+            scores = self.trainer.scores(problem.features, slice(problem.train, len(problem.target)))
+            weight = None if problem.weight is None else problem.weight[problem.train :]
+            metrics |= judge(problem.kind, scores, problem.target[problem.train :], weight)
+            at = (metrics["validation_score"], -metrics["validation_loss"])
+            if at > self.best_at[:2]:
+                self.best_at = (*at, epoch)
+                self.best = network_tensors(self.trainer.averaged, "best")
+        self.curve.append((epoch, metrics))
+        self.context.report(epoch, metrics)
+
+    def _facts(self, resumed: bool) -> dict[str, Any]:
+        return {
+            "epochs": self.trainer.step // self.batches.steps,
+            "best_epoch": self.best_at[2] or None,
+            "steps": self.trainer.step,
+            "batch_size": self.batches.size,
+            "parameters": sum(p.numel() for p in self.trainer.network.parameters()),
+            "device": str(self.device),
+            "precision": "bfloat16" if self.trainer.bfloat16 else "float32",
+            "threads": torch.get_num_threads(),
+            "seconds": self.seconds,
+            "resumed": resumed,
+        }
+
+    def _save(self) -> None:
+        if self.context.workdir is None:
+            return
+        state = self.trainer.state()
+        tensors = state.tensors | (self.best or {}) | {"losses": self.losses.cpu()}
+        counters = state.counters | {
+            "curve": self.curve,
+            "best_at": [str(v) for v in self.best_at],
+            "seconds": self.seconds,
+            "counted": self.counted,
+        }
+        write_checkpoint(self.context.workdir, State(tensors, counters), self.fingerprint)
+
+    def _load(self, state: State) -> None:
+        self.trainer.load(state)
+        best = {name: tensor for name, tensor in state.tensors.items() if name.startswith("best/")}
+        self.best = best or None
+        self.losses.copy_(state.tensors["losses"])
+        counters = state.counters
+        self.curve = [(epoch, metrics) for epoch, metrics in counters["curve"]]
+        accuracy, loss, epoch = counters["best_at"]
+        self.best_at = (float(accuracy), float(loss), int(epoch))
+        self.seconds, self.counted = counters["seconds"], counters["counted"]
+
+
+def start(network: nn.Module, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Take over those tensors whose name and shape fit, such as all but the last layer when the labels changed."""
+    with torch.no_grad():
+        for name, own in network.state_dict().items():
+            if name in tensors and tuple(own.shape) == tensors[name].shape:
+                own.copy_(torch.from_numpy(np.array(tensors[name])))
+
+
+def judge(
+    kind: str, scores: Scores, target: npt.NDArray[Any], weight: npt.NDArray[np.float32] | None
+) -> dict[str, float]:
+    """Loss (smaller is better) and score (larger is better) on validation rows.
+
+    Classification: mean negative log-likelihood and accuracy. Regression: mean squared error, and its negative.
+    """
+    if kind == "regression":
+        errors = (scores[:, 0].astype(np.float64) - target) ** 2
+        mean = float(np.average(errors, weights=weight))
+        return {"validation_loss": mean, "validation_score": -mean}
+    shifted = scores.astype(np.float64) - scores.max(1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(target)), target]
+    right = scores.argmax(1) == target
+    return {
+        "validation_loss": float(np.average(losses, weights=weight)),
+        "validation_score": float(np.average(right, weights=weight)),
+    }

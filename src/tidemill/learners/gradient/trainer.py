@@ -1,0 +1,223 @@
+"""The training step and what surrounds it: as little as possible above a bare PyTorch loop."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tidemill.learners.gradient.batches import Batch, Batches
+from tidemill.learners.gradient.device import bfloat16_pays
+from tidemill.learners.gradient.schedule import one_cycle
+from tidemill.learners.gradient.settings import Settings
+from tidemill.learners.gradient.state import (
+    State,
+    load_network,
+    load_optimizer,
+    merge,
+    network_tensors,
+    optimizer_tensors,
+)
+
+
+class Trainer:
+    """A network, its optimiser, the running average of its weights, and how many steps they have taken.
+
+    Args:
+        network: on the device; its weights are changed in place.
+        settings: see there.
+        steps: length of the schedule.
+        kind: ``classification`` (target int64 ``[n]``) or ``regression`` (target float32 ``[n]``).
+        device: where the batches are.
+        class_weight: float32 ``[classes]`` on the device, or ``None``.
+        scale: what regression errors are divided by, so that the loss does not depend on the target's unit.
+    """
+
+    merge = staticmethod(merge)
+
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: Settings,
+        *,
+        steps: int,
+        kind: str,
+        device: torch.device,
+        class_weight: Tensor | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        convolutional = any(isinstance(m, nn.Conv2d) for m in network.modules())
+        self.network = network.to(device)
+        if convolutional:
+            self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.settings = settings
+        self.kind = kind
+        self.device = device
+        self.class_weight = class_weight
+        self.scale = scale
+        self.step = 0
+        self.rates = one_cycle(steps, settings.peak, settings.warmup)
+        self.bfloat16 = settings.precision == "bfloat16" or (
+            settings.precision == "auto" and bfloat16_pays(device, network)
+        )
+        self.optimizer = make_optimizer(network, settings, device)
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in network.named_parameters()}
+        horizon = max(1, round(settings.average * steps))
+        self.every = max(1, horizon // 8)
+        self.decay = 1 - self.every / max(horizon, self.every)
+        self.averaged = copy.deepcopy(network).eval() if settings.average else network
+        self._pairs = [
+            (mean, own)
+            for mean, own in zip(self.averaged.state_dict().values(), network.state_dict().values(), strict=True)
+            if own.is_floating_point()
+        ]
+
+    def train(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
+        """Take one step for each batch; yields its loss, float32 ``[]`` on the device, after the weights changed."""
+        network, optimizer, rates, groups = self.network, self.optimizer, self.rates, self.optimizer.param_groups
+        parameters = list(network.parameters())
+        clip, every, average = self.settings.clip, self.every, bool(self.settings.average)
+        network.train()
+        for batch in batches:
+            with self._format():
+                out = network(**batch.features)
+            loss = self._loss(out, batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if clip is not None:
+                nn.utils.clip_grad_norm_(parameters, clip)
+            rate = rates[min(self.step, len(rates) - 1)]
+            for group in groups:
+                group["lr"] = rate
+            optimizer.step()
+            for parameter in parameters:
+                parameter.grad = None
+            self.step += 1
+            if average and self.step % every == 0:
+                self._average()
+            yield loss.detach()
+
+    def _format(self) -> contextlib.AbstractContextManager[Any]:
+        if self.bfloat16:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def _loss(self, out: Tensor, batch: Batch) -> Tensor:
+        if self.kind == "regression":
+            error = (out.float().squeeze(1) - batch.target) / self.scale
+            each = functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
+        elif batch.weight is None:
+            return functional.cross_entropy(
+                out.float(), batch.target, self.class_weight, label_smoothing=self.settings.label_smoothing
+            )
+        else:
+            each = functional.cross_entropy(
+                out.float(),
+                batch.target,
+                self.class_weight,
+                reduction="none",
+                label_smoothing=self.settings.label_smoothing,
+            )
+        if batch.weight is None:
+            return each.mean()
+        return (each * batch.weight).sum() / batch.weight.sum().clamp(min=1e-8)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # the first averages are plain means, so that the random start weighs nothing
+        share = max(1 - self.decay, 1 / (self.step // self.every))
+        torch._foreach_lerp_([m for m, _ in self._pairs], [o for _, o in self._pairs], share)
+
+    def state(self) -> State:
+        """A copy of all that training changes; the trainer goes on untouched."""
+        tensors = network_tensors(self.network, "network") | optimizer_tensors(self.optimizer, self.names)
+        if self.averaged is not self.network:
+            tensors |= network_tensors(self.averaged, "average")
+        tensors["random/cpu"] = torch.get_rng_state()
+        return State(tensors, {"step": self.step})
+
+    def load(self, state: State) -> None:
+        """Go on from *state* exactly as the trainer that gave it would have."""
+        load_network(self.network, state.tensors, "network")
+        load_optimizer(self.optimizer, self.names, state.tensors)
+        if self.averaged is not self.network:
+            load_network(self.averaged, state.tensors, "average")
+        torch.set_rng_state(state.tensors["random/cpu"])
+        self.step = int(state.counters["step"])
+
+    def local_update(
+        self,
+        state: State,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        steps: int,
+        *,
+        batch_size: int = 64,
+        seed: int = 0,
+    ) -> State:
+        """The state after *steps* steps on *arrays*, starting from *state*.
+
+        Args:
+            state: where to start; not changed.
+            arrays: feature arrays by name, ``target``, and perhaps ``weight``.
+            steps: how many; the learning rate follows the trainer's schedule at the state's step.
+            batch_size: rows a step.
+            seed: decides the order of the rows.
+        """
+        self.load(state)
+        features = {name: array for name, array in arrays.items() if name not in ("target", "weight")}
+        rows = len(arrays["target"])
+        batches = Batches(
+            features, arrays["target"], arrays.get("weight"), rows, min(batch_size, rows), seed, self.device
+        )
+        while (left := steps - (self.step - int(state.counters["step"]))) > 0:
+            epoch, start = divmod(self.step, batches.steps)
+            for _, _ in zip(range(left), self.train(batches.epoch(epoch, start)), strict=False):
+                pass
+        return self.state()
+
+    @torch.no_grad()
+    def scores(
+        self, features: Mapping[str, npt.NDArray[Any]], rows: slice, size: int = 1024
+    ) -> npt.NDArray[np.float32]:
+        """Raw scores of the averaged network in float32, ``[n, classes]``."""
+        return score(self.averaged, features, rows, self.device, size)
+
+
+@torch.no_grad()
+def score(
+    network: nn.Module,
+    features: Mapping[str, npt.NDArray[Any]],
+    rows: slice,
+    device: torch.device,
+    size: int = 1024,
+) -> npt.NDArray[np.float32]:
+    """A network's outputs for some rows, float32 ``[n, classes]``, batch by batch."""
+    network.eval()
+    start, stop, _ = rows.indices(len(next(iter(features.values()))))
+    parts = []
+    for first in range(start, stop, size):
+        block = slice(first, min(first + size, stop))
+        batch = {name: torch.from_numpy(np.array(array[block])).to(device) for name, array in features.items()}
+        parts.append(network(**batch).float().cpu().numpy())
+    return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+
+
+def make_optimizer(network: nn.Module, settings: Settings, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW or SGD in one fused kernel a step; weight decay on matrices and filters only."""
+    matrices = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
+    vectors = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    fused = device.type in ("cpu", "cuda")
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.peak, momentum=0.9, nesterov=True, fused=fused)
+    return torch.optim.AdamW(groups, lr=settings.peak, betas=(0.9, 0.99), fused=fused)

@@ -1,0 +1,74 @@
+"""What the networks share: pixels made zero-mean, and outputs brought to the target's scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tidemill.errors import TrainingError
+from tidemill.features._base import FeatureInfo
+
+
+class Pixels(nn.Module):
+    """uint8 ``[n, h, w, c]`` to float32 ``[n, c, h, w]`` with mean 0 and deviation 1 in each channel.
+
+    The permutation moves no memory: the result is what torch calls channels-last, the layout in which convolutions
+    run fastest.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, info: FeatureInfo) -> None:
+        super().__init__()
+        channels = info.shape[-1]
+        mean = torch.tensor(info.meta.get("mean", [127.5] * channels), dtype=torch.float32)
+        std = torch.tensor(info.meta.get("std", [127.5] * channels), dtype=torch.float32)
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", 1.0 / std.clamp(min=1.0))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalised pixels, channels-last in memory."""
+        return ((image.float() - self.mean) * self.scale).permute(0, 3, 1, 2)
+
+
+class Scaled(nn.Module):
+    """A network whose outputs are brought from mean 0 and deviation 1 to the target's own scale."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: float, std: float) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(self, **features: Tensor) -> Tensor:
+        """Float32 ``[n, 1]`` in the target's unit."""
+        out: Tensor = self.network(**features)
+        return out.float() * self.std + self.mean
+
+
+def image_info(info: Mapping[str, FeatureInfo], network: str) -> FeatureInfo:
+    """The ``image`` feature, or a clear refusal.
+
+    Raises:
+        TrainingError: there is no image among the features.
+    """
+    if "image" not in info:
+        raise TrainingError(
+            f"the network {network!r} needs the feature 'image', but has only {', '.join(sorted(info)) or 'none'}",
+            where="network",
+            mend="Add the step 'pixels' to the recipe's features, or use the network 'mlp'.",
+        )
+    return info["image"]
+
+
+def cardinalities(info: FeatureInfo) -> list[int]:
+    """How many codes each category column has."""
+    values: list[Any] = list(info.meta["cardinalities"])
+    return [int(v) for v in values]

@@ -1,0 +1,40 @@
+"""The convolutional network that textbooks draw first, as a yardstick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from tidemill.features._base import FeatureInfo
+from tidemill.networks._base import Pixels, image_info
+
+
+class CnnSmall(nn.Module):
+    """3×3 convolution with 32 channels, relu, 2×2 max-pool, a dense layer of 64, relu, a dense layer of logits.
+
+    Args:
+        info: holds ``image``, uint8 ``[h, w, c]`` with both sides at least 4.
+        classes: number of logits.
+    """
+
+    def __init__(self, info: Mapping[str, FeatureInfo], classes: int) -> None:
+        super().__init__()
+        image = image_info(info, "cnn-small")
+        height, width, channels = image.shape
+        flat = 32 * max((height - 2) // 2, 1) * max((width - 2) // 2, 1)
+        self.layers = nn.Sequential(
+            Pixels(image),
+            nn.Conv2d(channels, 32, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(flat, 64),
+            nn.ReLU(),
+            nn.Linear(64, classes),
+        )
+
+    def forward(self, image: Tensor, **_: Tensor) -> Tensor:
+        """Logits ``[n, classes]`` of uint8 ``[n, h, w, c]``."""
+        out: Tensor = self.layers(image)
+        return out

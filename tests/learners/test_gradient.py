@@ -1,0 +1,301 @@
+"""The gradient learner on the real digits: it learns, resumes exactly after a kill, exports what it scores."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+
+from tidemill.errors import TrainingError
+from tidemill.features._base import FeatureInfo
+from tidemill.learners._base import Context, Problem, Pruned, RecipeView
+from tidemill.learners.gradient import GradientLearner, GradientModel, merge
+from tidemill.networks import build_network
+
+
+def digits(train: int = 1000, rows: int = 1797) -> Problem:
+    data = load_digits()
+    images = (data.images * 15).astype(np.uint8)[:rows, :, :, None]
+    info = {"image": FeatureInfo("uint8", (8, 8, 1), {"mean": [float(images.mean())], "std": [float(images.std())]})}
+    target = data.target[:rows].astype(np.int64)
+    return Problem(kind="classification", features={"image": images}, info=info, target=target, train=train, classes=10)
+
+
+def table(kind: str) -> Problem:
+    data = load_breast_cancer() if kind == "classification" else load_diabetes()
+    order = np.random.default_rng(0).permutation(len(data.data))
+    x = data.data[order]
+    x = ((x - x.mean(0)) / x.std(0)).astype(np.float32)
+    codes = (x[:, :2] > 0).astype(np.int64) + 1
+    info = {
+        "x": FeatureInfo("float32", (x.shape[1],)),
+        "codes": FeatureInfo("int64", (2,), {"cardinalities": [3, 3]}),
+    }
+    target = data.target[order].astype(np.int64 if kind == "classification" else np.float32)
+    return Problem(
+        kind=kind,
+        features={"x": x, "codes": codes},
+        info=info,
+        target=target,
+        train=len(x) * 3 // 4,
+        classes=2 if kind == "classification" else 1,
+    )
+
+
+def fit(problem: Problem, name: str = "cnn", **context: Any) -> GradientModel:
+    params = context.pop("params", {})
+    return GradientLearner().fit(problem, RecipeView(network={"name": name}, params=params), Context(**context))
+
+
+def weights(model: GradientModel) -> dict[str, np.ndarray]:
+    return {name: tensor.detach().numpy().copy() for name, tensor in model.network.state_dict().items()}
+
+
+def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    assert one.keys() == other.keys()
+    assert len(one) > 4
+    return all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_learns_the_digits_from_a_hundred_samples_and_better_from_a_thousand() -> None:
+    few, many = digits(100), digits(1000)
+    accuracy = []
+    for problem in (few, many):
+        model = fit(problem, params={"epochs": 60 if problem is few else 12})
+        scores = model.scores({"image": problem.features["image"][1000:]})
+        accuracy.append(float((scores.argmax(1) == problem.target[1000:]).mean()))
+    assert accuracy[0] > 0.85
+    assert accuracy[1] > 0.96
+
+
+@pytest.mark.parametrize("name", ["cnn", "cnn-small", "mlp"])
+def test_the_exported_graph_scores_as_the_network_does(name: str) -> None:
+    problem = digits(300)
+    model = fit(problem, name, params={"epochs": 1})
+    export = model.export()
+    assert export.onnx is not None
+    assert export.tensors is not None
+    session = onnxruntime.InferenceSession(export.onnx, providers=["CPUExecutionProvider"])
+    for rows in (1, 37):
+        batch = {"image": problem.features["image"][-rows:]}
+        ours = model.scores(batch)
+        theirs = session.run(["scores"], batch)[0]
+        assert ours.shape == theirs.shape == (rows, 10)
+        assert np.abs(ours - theirs).max() < 1e-4
+    rebuilt = build_network(export.network or {}, problem.info, 10)
+    rebuilt.load_state_dict({k: torch.from_numpy(v) for k, v in export.tensors.items()})
+    with torch.no_grad():
+        again = rebuilt.eval()(image=torch.from_numpy(batch["image"])).numpy()
+    assert np.abs(ours - again).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_tables_with_numbers_and_categories(kind: str) -> None:
+    problem = table(kind)
+    model = fit(problem, "mlp", params={"epochs": 20})
+    held = {name: array[problem.train :] for name, array in problem.features.items()}
+    scores, target = model.scores(held), problem.target[problem.train :]
+    if kind == "classification":
+        assert (scores.argmax(1) == target).mean() > 0.93
+    else:
+        assert ((scores[:, 0] - target) ** 2).mean() < 0.75 * target.var()
+    onnx = model.export().onnx
+    assert onnx is not None
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    assert np.allclose(session.run(["scores"], held)[0], scores, rtol=1e-4, atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    problem = digits(300)
+    one, two, other = (weights(fit(problem, seed=seed, max_epochs=2)) for seed in (1, 1, 2))
+    assert same(one, two)
+    assert not same(one, other)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_gradient import digits, fit
+params = {"epochs": 12, "checkpoint_seconds": 0.0}
+def report(epoch, metrics):
+    print(epoch, flush=True)
+fit(digits(400), params=params, seed=3, workdir=Path(sys.argv[2]), report=report)
+"""
+
+
+def test_a_training_killed_in_the_middle_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    folder = tmp_path / "work"
+    with subprocess.Popen(
+        [sys.executable, str(script), str(Path(__file__).parent), str(folder)], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if int(line) == 3:
+                break
+        time.sleep(0.05)
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    assert (folder / "checkpoint.safetensors").is_file()
+    heard: list[int] = []
+    params = {"epochs": 12, "checkpoint_seconds": 0.0}
+    resumed = fit(digits(400), params=params, seed=3, workdir=folder, report=lambda epoch, _: heard.append(epoch))
+    assert resumed.summary["resumed"]
+    assert heard == list(range(1, 13))
+    whole = fit(digits(400), params=params | {"checkpoint_seconds": 1e6}, seed=3)
+    assert not whole.summary["resumed"]
+    assert same(weights(resumed), weights(whole))
+
+
+def test_ctrl_c_ends_between_two_steps_and_leaves_a_checkpoint_that_resumes(tmp_path: Path) -> None:
+    problem = digits(400)
+
+    def interrupt(epoch: int, _: dict[str, float]) -> None:
+        if epoch == 2:
+            threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(problem, params={"epochs": 20}, workdir=tmp_path, report=interrupt)
+    resumed = fit(problem, params={"epochs": 20}, workdir=tmp_path)
+    assert resumed.summary["resumed"]
+    assert same(weights(resumed), weights(fit(problem, params={"epochs": 20})))
+
+
+def test_a_checkpoint_of_another_training_is_not_resumed(tmp_path: Path) -> None:
+    problem = digits(200)
+    fit(problem, params={"epochs": 1}, workdir=tmp_path)
+    assert fit(problem, params={"epochs": 1}, workdir=tmp_path).summary["resumed"]
+    assert not fit(problem, params={"epochs": 1}, workdir=tmp_path, seed=1).summary["resumed"]
+
+
+def test_pruned_passes_through() -> None:
+    def give_up(_epoch: int, _metrics: dict[str, float]) -> None:
+        raise Pruned
+
+    with pytest.raises(Pruned):
+        fit(digits(100), max_epochs=2, report=give_up)
+
+
+def test_a_diverging_training_says_how_to_mend_it() -> None:
+    with pytest.raises(TrainingError, match=r"diverged.*learning_rate"):
+        fit(
+            table("regression"),
+            "mlp",
+            params={"epochs": 30, "learning_rate": 99.0, "optimizer": "sgd", "precision": "float32"},
+        )
+
+
+def test_wrong_parameters_are_named_together() -> None:
+    with pytest.raises(TrainingError) as error:
+        fit(digits(100), params={"epoch": 3, "batch_size": -1, "optimizer": "adam"})
+    for part in ("'epochs'", "batch_size", "'adamw'"):
+        assert part in str(error.value)
+
+
+def test_early_stopping_keeps_the_best_epoch() -> None:
+    curve: list[float] = []
+    model = fit(
+        digits(100),
+        params={"epochs": 200, "patience": 5},
+        report=lambda _, metrics: curve.append(metrics["validation_score"]),
+    )
+    assert model.summary["epochs"] < 200
+    problem = digits(100)
+    scores = model.scores({"image": problem.features["image"][100:]})
+    assert (scores.argmax(1) == problem.target[100:]).mean() == pytest.approx(max(curve))
+
+
+def test_sample_weights_and_class_weights_move_the_answer() -> None:
+    problem = table("classification")
+    shares = []
+    for weight, params in (
+        (None, {}),
+        (np.where(problem.target == 0, 50, 1).astype(np.float32), {}),
+        (None, {"class_weight": "balanced"}),
+    ):
+        weighted = Problem(
+            kind="classification",
+            features=problem.features,
+            info=problem.info,
+            target=problem.target,
+            train=problem.train,
+            classes=2,
+            weight=weight,
+        )
+        model = fit(weighted, "mlp", params={"epochs": 2} | params)
+        log_odds = np.diff(model.scores(problem.features), axis=1)
+        shares.append(float(log_odds.mean()))
+    plain, samples, balanced = shares
+    assert samples < plain - 0.5
+    assert balanced < plain
+
+
+def test_local_updates_merge_into_one_state() -> None:
+    problem = digits(600)
+    recipe = RecipeView(network={"name": "mlp"}, params={"epochs": 10})
+    trainer = GradientLearner().trainer(problem, recipe, Context())
+    state = trainer.state()
+    before = {name: tensor.clone() for name, tensor in state.tensors.items()}
+    for _ in range(4):
+        parts = []
+        for rows in (slice(0, 300), slice(300, 600)):
+            arrays = {"image": problem.features["image"][rows], "target": problem.target[rows]}
+            parts.append(trainer.local_update(state, arrays, 20))
+        assert all(part.counters["step"] == state.counters["step"] + 20 for part in parts)
+        state = merge(parts, [300, 300])
+    assert all(torch.equal(before[name], tensor) for name, tensor in before.items())
+    trainer.load(state)
+    scores = trainer.scores(problem.features, slice(600, 1797))
+    assert (scores.argmax(1) == problem.target[600:]).mean() > 0.85
+    one = trainer.local_update(state, arrays, 3)
+    two = trainer.local_update(state, arrays, 3)
+    assert all(torch.equal(one.tensors[name], two.tensors[name]) for name in one.tensors)
+
+
+def test_a_model_starts_from_another_ones_tensors() -> None:
+    problem = digits(1000)
+    first = fit(problem, params={"epochs": 8})
+    recipe = RecipeView(network={"name": "cnn"}, params={"epochs": 1, "learning_rate": 1e-5}, init=weights(first))
+    again = GradientLearner().fit(problem, recipe, Context())
+    assert (again.scores(problem.features).argmax(1) == problem.target).mean() > 0.95
+
+
+MODULE = """
+import torch
+from torch import nn
+
+class Tiny(nn.Module):
+    def __init__(self, classes, width=16):
+        super().__init__()
+        self.a = nn.Linear(64, width)
+        self.b = nn.Linear(width, classes)
+
+    def forward(self, image):
+        return self.b(torch.tanh(self.a(image.float().flatten(1) / 255)))
+"""
+
+
+def test_a_users_own_module_trains_and_exports(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MODULE)
+    problem = digits(1000)
+    network = {"name": "module", "ref": f"{tmp_path / 'mine.py'}:Tiny", "width": 32}
+    model = GradientLearner().fit(problem, RecipeView(network=network, params={"epochs": 15}), Context())
+    scores = model.scores({"image": problem.features["image"][1000:]})
+    assert (scores.argmax(1) == problem.target[1000:]).mean() > 0.8
+    onnx = model.export().onnx
+    assert onnx is not None
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    assert np.abs(session.run(["scores"], {"image": problem.features["image"][1000:]})[0] - scores).max() < 1e-4
