@@ -1,0 +1,88 @@
+"""ONNX graphs by hand: a small builder, and the dense row that every learner here starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from tidemill.features._base import FeatureInfo
+from tidemill.features.pixel_vector import block
+
+OPSET = 17
+"""Old enough for every supported onnxruntime, new enough for torch and scikit-learn converters."""
+IR_VERSION = 10
+_TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "uint8": TensorProto.UINT8}
+
+
+class Graph:
+    """Nodes and constants under fresh names.
+
+    >>> graph = Graph()
+    >>> doubled = graph.add("Mul", "x", graph.constant(np.float32(2)))
+    >>> model = graph.model({"x": FeatureInfo("float32", (3,))}, doubled, width=3)
+    >>> [o.name for o in model.graph.output]
+    ['scores']
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def fresh(self) -> str:
+        """A name that nothing bears yet."""
+        return f"t{len(self.nodes) + len(self.constants)}"
+
+    def constant(self, value: npt.ArrayLike) -> str:
+        """A constant tensor's name."""
+        name = self.fresh()
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """One node; its output's name."""
+        name = self.fresh()
+        self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
+        return name
+
+    def cast(self, name: str, dtype: int) -> str:
+        """*name* as another type, for example ``TensorProto.DOUBLE``."""
+        return self.add("Cast", name, to=dtype)
+
+    def model(self, info: Mapping[str, FeatureInfo], scores: str, width: int, domains: Mapping[str, int] = {}) -> Any:
+        """The checked model: inputs as *info* says, output ``scores`` float32 ``[n, width]``."""
+        self.nodes.append(helper.make_node("Identity", [scores], ["scores"]))
+        inputs = [
+            helper.make_tensor_value_info(name, _TYPES[item.dtype], ["n", *item.shape]) for name, item in info.items()
+        ]
+        output = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", width])
+        graph = helper.make_graph(self.nodes, "scores", inputs, [output], self.constants)
+        opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(*domain) for domain in domains.items())]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="tidemill")
+        onnx.checker.check_model(model)
+        return model
+
+
+def dense_row(graph: Graph, info: Mapping[str, FeatureInfo], max_side: int | None) -> str | None:
+    """Nodes for what :func:`tidemill.learners._dense.dense` computes, float32 ``[n, d]``; ``None`` without input."""
+    parts = []
+    if "image" in info:
+        height, width, _ = info["image"].shape
+        pixels = graph.cast("image", TensorProto.FLOAT)
+        side = block(height, width, max_side)
+        if side > 1:
+            pads = graph.constant(np.array([0, 0, 0, 0, 0, -height % side, -width % side, 0], np.int64))
+            pixels = graph.add("Transpose", graph.add("Pad", pixels, pads, mode="edge"), perm=[0, 3, 1, 2])
+            pixels = graph.add("AveragePool", pixels, kernel_shape=[side, side], strides=[side, side])
+            pixels = graph.add("Transpose", pixels, perm=[0, 2, 3, 1])
+        flat = graph.add("Reshape", pixels, graph.constant(np.array([0, -1], np.int64)))
+        parts.append(graph.add("Div", flat, graph.constant(np.float32(255))))
+    if "x" in info:
+        parts.append("x")
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)
