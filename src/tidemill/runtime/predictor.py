@@ -1,0 +1,146 @@
+"""A package, opened: from records to answers with neither task nor project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.data.arrays import Column, Columns, length, take
+from tidemill.data.encode import encode
+from tidemill.data.schema import Signature
+from tidemill.errors import PackageError
+from tidemill.features._base import FeatureInfo, Features
+from tidemill.features.pipeline import Pipeline
+from tidemill.packages.manifest import MODEL_FILES, Manifest, parsed
+from tidemill.packages.read import read_manifest, verify
+from tidemill.runtime.answers import Answers
+
+_AT_ONCE = 1024  # rows a call of the model, so that a large batch does not take memory by its size
+
+
+class Backend(Protocol):
+    """What turns features into raw scores."""
+
+    def scores(self, features: Features) -> npt.NDArray[np.float32]:
+        """Raw scores, float32 ``[n, k]``."""
+
+
+class Predictor:
+    """Model, features and answer spec of one package, as one object that swaps as a whole.
+
+    Attributes:
+        manifest: what the package says of itself.
+        signature: what a record must hold.
+    """
+
+    def __init__(
+        self, manifest: Manifest, signature: Signature, pipeline: Pipeline, backend: Backend, answers: Answers
+    ) -> None:
+        self.manifest = manifest
+        self.signature = signature
+        self._transform = pipeline.transform
+        self._info = pipeline.info()
+        self._backend = backend
+        self._score = backend.scores
+        self._answers = answers
+
+    def encode(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
+        """Raw columns from request records.
+
+        Raises:
+            InputError: a record does not fit the signature; the message names row and field.
+        """
+        return encode(self.signature, records)
+
+    def scores(self, columns: Columns) -> npt.NDArray[np.float32]:
+        """Raw scores, float32 ``[n, k]``."""
+        n = length(columns)
+        if n <= _AT_ONCE:
+            return self._score(self._transform(columns))
+        out = np.empty((n, self._answers.width), np.float32)
+        for start in range(0, n, _AT_ONCE):
+            part = take(columns, np.arange(start, min(start + _AT_ONCE, n)))
+            out[start : start + _AT_ONCE] = self._score(self._transform(part))
+        return out
+
+    def probabilities(self, columns: Columns) -> npt.NDArray[np.float32]:
+        """Probabilities, float32 ``[n, k]``; for regression the values ``[n, 1]``."""
+        return self._answers.probabilities(self.scores(columns))
+
+    def answers(self, scores: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
+        """One JSON answer for each row of raw scores."""
+        return self._answers.of(scores)
+
+    def predict(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """One JSON answer for each record.
+
+        Raises:
+            InputError: a record does not fit the signature.
+        """
+        if not records:
+            return []
+        return self._answers.of(self.scores(encode(self.signature, records)))
+
+    def warm_up(self) -> None:
+        """Answer one made-up row, so that a broken model shows before it serves and the first request is not slow.
+
+        Raises:
+            PackageError: the model gives no finite scores of the right shape.
+        """
+        features = {name: np.zeros((1, *item.shape), item.dtype) for name, item in self._info.items()}
+        scores = self._score(features)
+        if scores.shape != (1, self._answers.width) or not np.isfinite(scores).all():
+            wanted = (1, self._answers.width)
+            raise PackageError(
+                f"a row of zeros gets scores of shape {scores.shape}, not {wanted} finite numbers",
+                where=self.manifest.id,
+                mend="Export the model again.",
+            )
+        self._answers.of(scores)
+
+
+def load(folder: str | Path, *, threads: int = 1, verify: bool = True) -> Predictor:
+    """Open a package.
+
+    Args:
+        folder: the package's folder.
+        threads: threads that one prediction may use.
+        verify: compare every file's SHA-256 with the manifest first.
+
+    Raises:
+        PackageError: it is incomplete, altered, of an unknown schema, or holds what it may not.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    if verify:
+        _verify(folder, manifest)
+    signature, pipeline = parsed(manifest, str(folder))
+    answers = Answers(manifest.answer)
+    info = pipeline.info()
+    if answers.kind != signature.kind or (signature.labels and signature.labels != answers.labels):
+        raise PackageError(
+            "the answer spec and the signature do not agree", where=str(folder), mend="Export the model again."
+        )
+    return Predictor(manifest, signature, pipeline, _backend(folder, manifest, info, answers.width, threads), answers)
+
+
+_verify = verify  # load() has an argument of that name
+
+
+def _backend(folder: Path, manifest: Manifest, info: Mapping[str, FeatureInfo], width: int, threads: int) -> Backend:
+    path = folder / MODEL_FILES[manifest.runtime]
+    if manifest.runtime == "onnx":
+        from tidemill.runtime.onnx import OnnxBackend
+
+        return OnnxBackend(path, info, threads)
+    from tidemill.runtime.torch import TorchBackend
+
+    if manifest.network is None:
+        raise PackageError(
+            "the manifest has no network for its weights", where=str(folder), mend="Export the model again."
+        )
+    return TorchBackend(path, manifest.network, info, width)
