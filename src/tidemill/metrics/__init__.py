@@ -6,8 +6,23 @@ gives the intervals of all of them at once (:mod:`tidemill.metrics.bootstrap`).
 
 from __future__ import annotations
 
+from tidemill.metrics.classification import OVERALL, PER_CLASS, ClassificationMetrics, classification_metrics
 from tidemill.metrics.paired import Paired, holm, paired
+from tidemill.metrics.regression import regression_metrics
 from tidemill.metrics.scores import prior_probabilities, row_scores
 from tidemill.metrics.units import Units, kish
 
-__all__ = ["Paired", "Units", "holm", "kish", "paired", "prior_probabilities", "row_scores"]
+__all__ = [
+    "OVERALL",
+    "PER_CLASS",
+    "ClassificationMetrics",
+    "Paired",
+    "Units",
+    "classification_metrics",
+    "holm",
+    "kish",
+    "paired",
+    "prior_probabilities",
+    "regression_metrics",
+    "row_scores",
+]

@@ -1,0 +1,111 @@
+"""Paired tests keep their level where they must, and see what is there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tidemill.metrics import holm, paired
+from tidemill.metrics.paired import exact_above, sign_flip, tango
+
+
+def test_sign_flip_is_mcnemars_exact_test() -> None:
+    assert sign_flip(np.array([1.0] * 9 + [-1.0] * 2 + [0.0] * 50)) == pytest.approx(stats.binom.sf(8, 11, 0.5))
+    assert sign_flip(np.zeros(40)) == 1.0
+
+
+def test_sign_flip_enumerates_few_units() -> None:
+    totals = np.array([3.0, 1.0, -0.5, 2.0])
+    exact = stats.permutation_test(
+        (totals,), np.mean, permutation_type="samples", alternative="greater", n_resamples=np.inf
+    )
+    assert sign_flip(totals) == pytest.approx(exact.pvalue)
+
+
+def test_sign_flip_of_many_agrees_with_the_t_test() -> None:
+    totals = np.random.default_rng(0).normal(0.1, 1, 500)
+    assert sign_flip(totals) == pytest.approx(stats.ttest_1samp(totals, 0, alternative="greater").pvalue, abs=0.01)
+
+
+def test_sign_flip_keeps_its_level_for_skewed_clusters() -> None:
+    """A few heavy units, as inclusion weights make them; the mean difference is zero."""
+    rng = np.random.default_rng(1)
+    rejected = 0
+    for _ in range(400):
+        weights = rng.choice([1.0, 5.0], 120, p=[0.8, 0.2])
+        rejected += sign_flip(weights * rng.choice([-1.0, 0.0, 1.0], 120, p=[0.1, 0.8, 0.1]), flips=1000) <= 0.05
+    assert rejected / 400 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
+
+
+@pytest.mark.parametrize(("n", "margin", "disagree"), [(100, 0.05, 0.05), (100, 0.05, 0.1), (300, 0.01, 0.01)])
+def test_exact_non_inferiority_never_exceeds_its_level(n: int, margin: float, disagree: float) -> None:
+    """The true size at the edge of the margin, by summing over all outcomes."""
+    share = (1 - margin / disagree) / 2
+    size = 0.0
+    for d in range(int(stats.binom.ppf(1 - 1e-6, n, disagree)) + 1):
+        for wins in range(d, -1, -1):
+            if exact_above(n, wins, d - wins, -margin) > 0.05:
+                break
+            size += stats.binom.pmf(d, n, disagree) * stats.binom.pmf(wins, d, share)
+    assert size <= 0.05
+    assert size >= 0.025  # and it is not idle
+
+
+def test_exact_agrees_with_tangos_score_test_for_many() -> None:
+    score = stats.norm.sf(tango(10_000, np.array(300), np.array(310), -0.01))
+    assert exact_above(10_000, 300, 310, -0.01) == pytest.approx(score, rel=0.1)
+
+
+def test_no_disagreement_proves_little() -> None:
+    assert exact_above(50, 0, 0, -0.05) == pytest.approx(0.95**50, abs=1e-4)
+    assert exact_above(300, 0, 0, -0.01) == pytest.approx(0.99**300, abs=1e-4)
+    assert exact_above(0, 0, 0, -0.01) == 1.0
+
+
+def test_more_wins_never_raise_the_p_value() -> None:
+    found = [exact_above(200, wins, 6, -0.02) for wins in range(20)]
+    assert found == sorted(found, reverse=True)
+
+
+def test_clusters_count_once() -> None:
+    """Each of 30 pictures asked ten times: the copies add nothing."""
+    rng = np.random.default_rng(3)
+    a, b = (rng.random(30) < 0.9).astype(float), (rng.random(30) < 0.6).astype(float)
+    once, ten = paired(a, b, np.arange(30)), paired(np.tile(a, 10), np.tile(b, 10), np.tile(np.arange(30), 10))
+    assert ten.above_zero() == pytest.approx(once.above_zero())
+    assert ten.above(-0.05) == pytest.approx(once.above(-0.05))
+    assert (ten.low, ten.high) == pytest.approx((once.low, once.high))
+    assert ten.rows == 300 and ten.units == 30
+
+
+def test_graded_scores_test_both_sides() -> None:
+    rng = np.random.default_rng(4)
+    b = rng.normal(0, 1, 400)
+    a = b + rng.normal(0.2, 0.3, 400)
+    result = paired(a, b, np.arange(400))
+    assert result.above_zero() < 1e-3 and result.above(-0.01) < 1e-6 and result.below(-0.01) > 0.99
+    assert result.low < 0.2 < result.high
+    swapped = paired(b, a, np.arange(400))
+    assert swapped.below(-0.1) < 1e-6 and swapped.above_zero() > 0.99
+
+
+def test_graded_scores_without_a_difference_prove_nothing_in_a_small_set() -> None:
+    same = np.linspace(0, 1, 10)
+    assert paired(same, same, np.arange(10)).above(-0.01) > 0.05
+
+
+def test_interval_of_the_difference_covers() -> None:
+    rng, covered = np.random.default_rng(5), 0
+    for _ in range(500):
+        u = rng.random(150)
+        a, b = (u < 0.88).astype(float), ((u < 0.80) | (u > 0.97)).astype(float)
+        result = paired(a, b, np.arange(150))
+        covered += result.low <= 0.05 <= result.high
+    assert covered / 500 >= 0.93
+
+
+def test_holm_is_holms() -> None:
+    assert holm([]) == []
+    assert holm([0.01, 0.02, 0.9]) == pytest.approx([0.03, 0.04, 0.9])
+    assert holm([0.5, 0.5]) == [1.0, 1.0]
