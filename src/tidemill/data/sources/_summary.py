@@ -1,0 +1,225 @@
+"""One pass over a source that tells the type of each column and counts its values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tidemill.data import spelling
+from tidemill.data.schema import FieldType
+from tidemill.data.sources._base import DISTINCT_CAP, SPLIT_NAMES, Batch, ColumnSummary, RawColumn, Summary
+from tidemill.errors import SourceError
+
+TARGET_NAMES = ("label", "target", "class", "y", "labels", "category", "income", "outcome")
+
+
+class ColumnCounter:
+    """Counts the values of one column, chunk by chunk."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.known = self.empty = self.spelled_missing = 0
+        self.numbers = self.whole = self.dates = 0
+        self.letters = self.words = 0
+        self.counts: dict[str, int] | None = {}
+        self.examples: list[str] = []
+        self.shape: tuple[int, ...] | None = None
+        self.nested = False
+
+    def add(self, column: RawColumn) -> None:
+        """Take in one chunk."""
+        if isinstance(column, np.ndarray):
+            if column.ndim > 1:
+                self.shape = tuple(column.shape[1:])
+                self.known += len(column)
+                return
+            column = pa.array(column)
+        kind = column.type
+        if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            self.nested = True
+        elif pa.types.is_temporal(kind):
+            self._temporal(column)
+        else:
+            self._values(column)
+
+    def _temporal(self, column: pa.Array) -> None:
+        present = column.drop_null()
+        self.known += len(present)
+        self.dates += len(present)
+        self.empty += column.null_count
+        self._distinct(present.cast(pa.large_string()))
+
+    def _values(self, column: pa.Array) -> None:
+        typed = not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+        strings = spelling.strip(spelling.strings_of(column))
+        gone = spelling.missing(strings)
+        empty = int(spelling.mask(pc.equal(strings, "")).sum()) + strings.null_count
+        self.empty += empty
+        self.spelled_missing += int(gone.sum()) - empty
+        present = strings.filter(pa.array(~gone)) if gone.any() else strings
+        self.known += len(present)
+        if not len(present):
+            return
+        numeric = spelling.numeric(present) | spelling.infinite(present)
+        if typed and not pa.types.is_boolean(column.type) and not pa.types.is_dictionary(column.type):
+            numeric[:] = True
+        self.numbers += int(numeric.sum())
+        if numeric.any():
+            values = spelling.to_numbers(present.filter(pa.array(numeric)))
+            self.whole += int(np.sum(values == np.floor(values)))
+        if not numeric.all():
+            rest = present.filter(pa.array(~numeric))
+            self.dates += int(spelling.dates(rest).sum())
+            self.letters += int(pc.sum(pc.utf8_length(rest)).as_py())
+            self.words += int(pc.sum(pc.count_substring_regex(rest, r"\s+")).as_py()) + len(rest)
+        self._distinct(present)
+
+    def _distinct(self, present: pa.Array) -> None:
+        if len(self.examples) < 5:
+            for value in present.slice(0, 200).unique().to_pylist():
+                if len(self.examples) < 5 and value[:80] not in self.examples:
+                    self.examples.append(value[:80])
+        if self.counts is None:
+            return
+        seen = pc.value_counts(present)
+        if len(seen) > 2 * DISTINCT_CAP:
+            self.counts = None
+            return
+        for value, count in zip(seen.field(0).to_pylist(), seen.field(1).to_pylist(), strict=True):
+            self.counts[value] = self.counts.get(value, 0) + count
+        if len(self.counts) > DISTINCT_CAP:
+            self.counts = None
+
+    def _type(self, distinct: int) -> FieldType:
+        if self.shape is not None:
+            return "image"
+        if not self.known:
+            return "category"
+        if self.numbers == self.known or (self.numbers >= 0.98 * self.known and distinct > 50):
+            return "number"
+        if self.dates >= 0.98 * self.known:
+            return "date"
+        others = max(1, self.known - self.numbers)
+        wordy = self.words / others >= 3 or self.letters / others >= 24
+        return "text" if wordy and distinct > min(DISTINCT_CAP, max(20, 0.05 * self.known)) else "category"
+
+    def summary(self) -> ColumnSummary:
+        """What was counted."""
+        distinct = DISTINCT_CAP + 1 if self.counts is None else len(self.counts)
+        kind = self._type(distinct)
+        merged = {} if self.counts is None or kind == "image" else merge_variants(self.counts)
+        return ColumnSummary(
+            name=self.name,
+            type=kind,
+            distinct=0 if kind == "image" else distinct,
+            missing=self.empty + (0 if kind == "text" else self.spelled_missing),
+            examples=tuple(self.examples),
+            shape=self.shape,
+            integers=kind == "number" and self.whole == self.numbers,
+            values=tuple(merged),
+            counts=tuple(merged.values()),
+        )
+
+
+def merge_variants(counts: dict[str, int]) -> dict[str, int]:
+    """Spellings of one label merged into the most frequent one, in sorted order.
+
+    >>> merge_variants({"<=50K": 20, "<=50K.": 9, ">50K": 5})
+    {'<=50K': 29, '>50K': 5}
+    """
+    groups: dict[str, list[str]] = {}
+    for value in counts:
+        groups.setdefault(spelling.label_form(value), []).append(value)
+    merged = {
+        spelling.whole_number(max(g, key=lambda v: (counts[v], v))): sum(counts[v] for v in g) for g in groups.values()
+    }
+    return dict(sorted(merged.items()))
+
+
+def summarise(name: str, batches: Iterable[Batch], notes: list[str], target: str | None = None) -> Summary:
+    """The summary of a source from its batches.
+
+    Args:
+        name: the source's name, for messages.
+        batches: all of them.
+        notes: the source's notes; read when the batches are through.
+        target: the column that the source takes for the target, if it knows.
+    """
+    counters: dict[str, ColumnCounter] = {}
+    per_split = np.zeros(3, np.int64)
+    rows = 0
+    for batch in batches:
+        rows += len(batch)
+        per_split += np.bincount(batch.split[batch.split >= 0], minlength=3)
+        for column_name, column in batch.columns.items():
+            counters.setdefault(column_name, ColumnCounter(column_name)).add(column)
+    if rows == 0:
+        raise SourceError("the source has no rows.", where=name, mend="Give data with at least one row.")
+    nested = [c.name for c in counters.values() if c.nested]
+    said = [f"column {column!r} holds nested or binary values and is left out" for column in nested]
+    columns = tuple(c.summary() for c in counters.values() if not c.nested)
+    return Summary(
+        columns=columns,
+        rows=rows,
+        splits=tuple(SPLIT_NAMES[i] for i in range(3) if per_split[i]),
+        notes=(*notes, *said),
+        target=target or likely_target([c.name for c in columns]),
+    )
+
+
+def likely_target(names: list[str]) -> str | None:
+    """The column that people mean by the target: one named so, else the last."""
+    lower = {n.casefold(): n for n in names}
+    return next((lower[t] for t in TARGET_NAMES if t in lower), names[-1] if names else None)
+
+
+def merge(summaries: list[Summary]) -> Summary:
+    """One summary of several sources that are used together.
+
+    Raises:
+        SourceError: a column is of different types in two of them.
+    """
+    if len(summaries) == 1:
+        return summaries[0]
+    names = list(dict.fromkeys(c.name for s in summaries for c in s.columns))
+    rows = sum(s.rows or 0 for s in summaries)
+    columns = tuple(_merge_columns([(c, s.rows or 0) for s in summaries if (c := s.column(n))], rows) for n in names)
+    return Summary(
+        columns=columns,
+        rows=rows,
+        splits=tuple(n for n in SPLIT_NAMES if any(n in s.splits for s in summaries)),
+        notes=tuple(dict.fromkeys(note for s in summaries for note in s.notes)),
+        target=summaries[0].target,
+    )
+
+
+def _merge_columns(found: list[tuple[ColumnSummary, int]], rows: int) -> ColumnSummary:
+    columns = [c for c, _ in found]
+    first = columns[0]
+    kinds = {c.type for c in columns}
+    if len(kinds) > 1 and "image" in kinds:
+        raise SourceError(
+            f"column {first.name!r} holds images in one source and {min(kinds - {'image'})} in another.",
+            mend="Give sources of one kind, or rename the column.",
+        )
+    counts: dict[str, int] = {}
+    for column in columns:
+        for value, count in zip(column.values, column.counts, strict=True):
+            counts[value] = counts.get(value, 0) + count
+    capped = any(c.distinct > DISTINCT_CAP for c in columns) or len(counts) > DISTINCT_CAP
+    merged = {} if capped else merge_variants(counts)
+    kind = first.type if len(kinds) == 1 else "text" if "text" in kinds else "category"
+    return ColumnSummary(
+        name=first.name,
+        type=kind,
+        distinct=DISTINCT_CAP + 1 if capped else len(counts),
+        missing=sum(c.missing for c in columns) + rows - sum(n for _, n in found),
+        examples=first.examples,
+        shape=first.shape,
+        integers=all(c.integers for c in columns),
+        values=tuple(merged),
+        counts=tuple(merged.values()),
+    )
