@@ -1,0 +1,1 @@
+"""Where work runs. An engine runs an importable function with JSON arguments, so that a job can cross machines."""

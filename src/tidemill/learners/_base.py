@@ -54,7 +54,7 @@ class Context:
         seed: every random draw of the fit follows from it.
         max_epochs: upper bound on passes over the data, or ``None`` for the recipe's own.
         threads: how many CPU threads it may use.
-        device: ``cpu``, ``cuda`` or ``cuda:1``.
+        device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for the fastest there is.
         workdir: where checkpoints lie, for exact resume; ``None`` keeps none.
         report: called after each epoch with the epoch's number (from 1) and metrics (at least ``validation_loss`` and
             ``validation_score``, larger is better); may raise :class:`Pruned` or ``KeyboardInterrupt``.
@@ -63,7 +63,7 @@ class Context:
     seed: int = 0
     max_epochs: int | None = None
     threads: int = 1
-    device: str = "cpu"
+    device: str = "auto"
     workdir: Path | None = None
     report: Callable[[int, dict[str, float]], None] = _unheard
 
@@ -107,6 +107,9 @@ class Learner(Protocol):
     name: ClassVar[str]
     streams: ClassVar[bool]
     """True when anonymous memory stays flat however many rows there are."""
+
+    def epochs(self, rows: int, params: Mapping[str, Any]) -> int:
+        """Passes over *rows* training rows that a fit makes at most, unless :attr:`Context.max_epochs` bounds it."""
 
     def fit(self, problem: Problem, recipe: RecipeView, context: Context) -> Fitted:
         """Train on the first ``problem.train`` rows, select on the others.

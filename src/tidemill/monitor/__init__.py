@@ -1,0 +1,1 @@
+"""What is watched while a model serves, and what starts the next cycle."""

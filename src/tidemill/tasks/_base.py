@@ -40,7 +40,7 @@ class Task(ABC):
 
     @abstractmethod
     def signature(self, source: Summary, target: str, labels: Sequence[str] = ()) -> Signature:
-        """The inputs and output, inferred from the source and the labels that the configuration adds.
+        """The inputs and output. *labels* are all that cleaning found and the configuration adds.
 
         Raises:
             SourceError: the source has nothing that this task could learn from.

@@ -1,0 +1,236 @@
+"""The facade: a project with all of its verbs, as ``import tidemill`` and the command line use it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tidemill.api.running import plan_cycle, run, watch
+from tidemill.config import find_project
+from tidemill.errors import NotFoundError
+from tidemill.loop import OnEvent, unheard
+from tidemill.project import OpenProject, housekeeping, labels, lineage, overview, start_project
+from tidemill.records import JSON, to_json
+from tidemill.runtime import Predictor
+
+
+class Project(OpenProject):
+    """An opened project.
+
+    >>> import tempfile, tidemill
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     project = tidemill.init(folder, data="sklearn:iris", target="label")
+    ...     project.config.task
+    'tabular-classification'
+    """
+
+    @property
+    def champion(self) -> JSON | None:
+        """The model in force, or ``None``."""
+        deployment = self.store.champion()
+        return None if deployment is None else to_json(self.model(deployment.model_id))
+
+    def plan(
+        self, *, budget: str | float | None = None, max_trials: int | None = None, max_epochs: int | None = None
+    ) -> JSON:
+        """What a cycle would do: recipes, trials, time, memory and disk. Changes nothing."""
+        return plan_cycle(self, budget=budget, max_trials=max_trials, max_epochs=max_epochs)
+
+    def cycle(
+        self,
+        *,
+        budget: str | float | None = None,
+        max_trials: int | None = None,
+        max_epochs: int | None = None,
+        seed: int | None = None,
+        on_event: OnEvent = unheard,
+        trigger: str = "asked",
+    ) -> JSON:
+        """Run one cycle, or go on with the one that was interrupted.
+
+        Returns:
+            ``{"cycle", "dataset", "candidates", "decision", "questions", "stages", "seconds"}``.
+
+        Raises:
+            BusyError: another process runs a cycle on this project.
+            TidemillError: what stopped it.
+        """
+        return run(
+            self,
+            budget=budget,
+            max_trials=max_trials,
+            max_epochs=max_epochs,
+            seed=seed,
+            on_event=on_event,
+            trigger=trigger,
+        )
+
+    def status(self) -> JSON:
+        """How the project stands, and what to do next."""
+        return overview.status(self)
+
+    def runs(self) -> list[JSON]:
+        """All runs, newest first."""
+        return overview.runs(self)
+
+    def models(self) -> list[JSON]:
+        """All models, newest first."""
+        return overview.models(self)
+
+    def cycles(self) -> list[JSON]:
+        """All cycles, newest first."""
+        return overview.cycles(self)
+
+    def report(self, model: str | None = None) -> JSON:
+        """Everything about a model (the champion's unless named)."""
+        return overview.report(self, model)
+
+    def report_html(self, path: str | Path, model: str | None = None) -> Path:
+        """The report as one self-contained HTML page."""
+        from tidemill.console.report import render_report
+
+        return render_report(self.report(model), Path(path))
+
+    def gate(self) -> JSON:
+        """The last decision, replayed from its evidence."""
+        return overview.last_decision(self)
+
+    def predict(
+        self, inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, model: str | None = None
+    ) -> list[JSON]:
+        """Answers of the champion (or of *model*) to one input or several; not journaled.
+
+        Raises:
+            InputError: an input does not fit the signature.
+            NotReadyError: nothing has been promoted yet.
+        """
+        predictor = self._predictor(model)
+        return predictor.predict([inputs] if isinstance(inputs, Mapping) else list(inputs))
+
+    def feedback(
+        self,
+        prediction: str,
+        value: Any = None,
+        *,
+        kind: str = "correction",
+        author: str = "anonymous",
+        asked: bool = False,
+        key: str | None = None,
+    ) -> JSON:
+        """State something about a prediction; committed when this returns."""
+        item = {
+            "prediction": prediction,
+            "value": value,
+            "kind": kind,
+            "author": author,
+            "asked": asked,
+            "key": key,
+        }
+        return _outcome(labels.add_feedback(self, [item], where="feedback")[0])
+
+    def feedback_import(self, path: str | Path) -> JSON:
+        """Feedback from a JSONL file of ``{"prediction", "kind", "value", "author", "asked", "key"}``."""
+        outcomes = labels.add_feedback(self, labels.read_jsonl(Path(path)), where=str(path))
+        statuses = [outcome.status for outcome in outcomes]
+        return {status: statuses.count(status) for status in ("accepted", "repeated", "conflict")}
+
+    def feedback_export(self, path: str | Path) -> JSON:
+        """All feedback as JSONL."""
+        return {"path": str(path), "rows": labels.export_feedback(self, Path(path))}
+
+    def questions(self, n: int = 10, *, purpose: str | None = None) -> list[JSON]:
+        """The next questions for annotators."""
+        return [to_json(item) for item in labels.questions(self, n, purpose)]
+
+    def answer(self, subject: str, label: Any, *, author: str, note: str | None = None) -> JSON:
+        """Give the label of a sample or prediction."""
+        return to_json(labels.answer(self, subject, label, author=author, note=note))
+
+    def answers_import(self, path: str | Path, *, author: str) -> JSON:
+        """Answers from a JSONL file of ``{"subject", "label", "author", "note"}``; *author* where a line names none."""
+        items = list(labels.read_jsonl(Path(path)))
+        labels.check_answers(self, items, where=str(path))
+        for item in items:
+            by = str(item.get("author") or author)
+            labels.answer(self, item["subject"], item["label"], author=by, note=item.get("note"))
+        return {"answers": len(items)}
+
+    def promote(self, model: str, *, reason: str, author: str | None = None) -> JSON:
+        """Put a model into force by hand."""
+        return to_json(housekeeping.promote(self, model, reason=reason, author=author))
+
+    def rollback(self, *, reason: str | None = None, author: str | None = None) -> JSON:
+        """Put the model before the champion back into force."""
+        return to_json(housekeeping.rollback(self, reason=reason, author=author))
+
+    def trace(self, identifier: str) -> JSON:
+        """The whole line that an id stands in."""
+        return lineage.trace(self.store, identifier)
+
+    def export(self, model: str | None, folder: str | Path) -> JSON:
+        """Copy a model's package to a folder (the champion's when *model* is ``None``)."""
+        return housekeeping.export(self, model, Path(folder))
+
+    def gc(self, *, dry_run: bool = False) -> JSON:
+        """Remove what nothing needs any more."""
+        return housekeeping.gc(self, dry_run=dry_run)
+
+    def doctor(self) -> list[JSON]:
+        """Check the installation and the project."""
+        return housekeeping.doctor(self)
+
+    def serve(
+        self, *, host: str | None = None, port: int | None = None, on_ready: Callable[[int], None] | None = None
+    ) -> None:
+        """Serve the champion over HTTP until stopped; follows every promotion and rollback."""
+        from tidemill.serving.server import serve
+
+        serve(self, host or self.config.serve.host, self.config.serve.port if port is None else port, on_ready)
+
+    def up(
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        after_labels: int | None = None,
+        on_ready: Callable[[int], None] | None = None,
+        on_event: OnEvent = unheard,
+    ) -> None:
+        """Serve, and start a cycle in a process of its own after so many new labels."""
+        with watch(self, after_labels or self.config.cycle.after_labels, on_event):
+            self.serve(host=host, port=port, on_ready=on_ready)
+
+    def _predictor(self, model: str | None) -> Predictor:
+        return self.open_model(self.model(model))
+
+
+def init(
+    folder: str | Path,
+    *,
+    data: str | Path | Sequence[str | Path],
+    target: str = "label",
+    task: str | None = None,
+    labels: Sequence[str] = (),
+    **settings: Any,
+) -> Project:
+    """Make a project and open it; see :func:`tidemill.project.start_project`."""
+    start_project(Path(folder), data=data, target=target, task=task, labels=labels, **settings)
+    return Project(Path(folder))
+
+
+def open_project(folder: str | Path = ".") -> Project:
+    """Open the project in *folder*, or in the nearest folder above it.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    if not Path(folder).is_dir():
+        raise NotFoundError(f"there is no folder {os.fspath(folder)!r}", mend="Check the path.")
+    return Project(find_project(Path(folder)))
+
+
+def _outcome(outcome: Any) -> JSON:
+    return {k: to_json(v) if dataclasses.is_dataclass(v) else v for k, v in to_json(outcome).items()}

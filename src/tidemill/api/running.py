@@ -1,0 +1,166 @@
+"""Cycles from the facade: planned, run, and started by triggers while a server answers."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from tidemill.config import parse_duration
+from tidemill.data.sources import Limits, open_source
+from tidemill.engines.local import LocalEngine
+from tidemill.errors import TidemillError
+from tidemill.loop import OnEvent, Setting, plan, run_cycle
+from tidemill.monitor.triggers import NewLabels
+from tidemill.project import OpenProject
+from tidemill.records import JSON, Dataset, Decision, to_json
+
+_POLL_SECONDS = 1.0
+
+
+def setting_of(project: OpenProject) -> Setting:
+    """What a cycle of this project is given."""
+    return Setting(
+        store=project.store,
+        task=project.task,
+        config=project.config,
+        sources=project.sources,
+        recipes=project.recipes,
+        threads=project.threads,
+    )
+
+
+def run(
+    project: OpenProject,
+    *,
+    budget: str | float | None,
+    max_trials: int | None,
+    max_epochs: int | None,
+    seed: int | None,
+    on_event: OnEvent,
+    trigger: str,
+) -> JSON:
+    """Run a cycle and tell its outcome."""
+    cycle = run_cycle(
+        setting_of(project),
+        budget=None if budget is None else parse_duration(budget, where="--budget"),
+        max_trials=max_trials,
+        max_epochs=max_epochs,
+        seed=seed,
+        trigger=trigger,
+        on_event=on_event,
+    )
+    decision = project.store.get(Decision, cycle.decision_id) if cycle.decision_id else None
+    dataset = project.store.get(Dataset, cycle.dataset_id) if cycle.dataset_id else None
+    return {
+        "cycle": cycle.id,
+        "dataset": {"id": dataset.id, "counts": dataset.counts} if dataset else None,
+        "candidates": cycle.summary["candidates"],
+        "decision": {k: v for k, v in to_json(decision).items() if k != "evidence"} if decision else None,
+        "needs_labels": bool(cycle.summary.get("needs_labels", False)),
+        "questions": cycle.summary["questions"],
+        "stages": cycle.summary["stages"],
+        "seconds": (cycle.finished or cycle.created) - cycle.created,
+    }
+
+
+def cycle_job(folder: str, trigger: str) -> JSON:
+    """One cycle as a job of an engine: see :mod:`tidemill.engines`."""
+    from tidemill.loop import unheard
+
+    project = OpenProject(Path(folder))
+    return run(project, budget=None, max_trials=None, max_epochs=None, seed=None, on_event=unheard, trigger=trigger)
+
+
+def plan_cycle(
+    project: OpenProject, *, budget: str | float | None, max_trials: int | None, max_epochs: int | None
+) -> JSON:
+    """What a cycle would do. Reads the sources once; writes nothing."""
+    defaults = project.config.cycle
+    limits = project.config.limits
+    summaries = [open_source(source, limits=Limits()).summary() for source in project.sources]
+    summary = summaries[0]
+    target = summary.column(project.config.target)
+    labels = [*(target.values if target else ()), *project.config.labels]
+    signature = project.task.signature(summary, project.config.target, labels)
+    rows = sum(s.rows or 0 for s in summaries)
+    learnt = rows - (target.missing if target else 0)
+    recipes = project.recipes(signature)
+    planned = plan(
+        recipes,
+        signature,
+        learnt,
+        budget=defaults.budget_seconds if budget is None else parse_duration(budget, where="--budget"),
+        max_trials=max_trials if max_trials is not None else defaults.max_trials,
+        max_epochs=max_epochs if max_epochs is not None else defaults.max_epochs,
+        threads=project.threads,
+        probe=True,
+    )
+    row_bytes = sum(_bytes_per_value(f.type, f.shape) for f in signature.inputs)
+    return {
+        "task": project.config.task,
+        "sources": [
+            {"source": s, "rows": m.rows, "notes": list(m.notes)}
+            for s, m in zip(project.sources, summaries, strict=True)
+        ],
+        "rows": rows,
+        "labelled": learnt,
+        "labels": list(signature.labels),
+        "inputs": [{"name": f.name, "type": f.type} for f in signature.inputs],
+        "recipes": [
+            {"name": r.name, "learner": r.learner, "baseline": r.baseline, **planned.recipes[r.name]} for r in recipes
+        ],
+        "seconds": planned.seconds,
+        # Raw arrays once, and the materialised features of each distinct pipeline once more.
+        "disk_bytes": rows * row_bytes * (1 + len({str(r.features) for r in recipes})),
+        "memory_bytes": 600_000_000 + min(rows * row_bytes, 300_000_000),
+        "quota_bytes": int(limits.quota_gb * 1e9),
+    }
+
+
+def _bytes_per_value(kind: str, shape: tuple[int, ...] | None) -> int:
+    if kind == "image" and shape is not None:
+        size = 1
+        for side in shape:
+            size *= side
+        return size
+    return {"number": 8, "date": 8, "category": 20}.get(kind, 200)
+
+
+@contextlib.contextmanager
+def watch(project: OpenProject, after_labels: int, on_event: OnEvent) -> Iterator[None]:
+    """While inside, start a cycle in a process of its own whenever the trigger fires, one at a time."""
+    stop = threading.Event()
+    trigger = NewLabels(after_labels)
+    engine = LocalEngine(threads=max(1, project.threads - 1), log=project.store.root / "cycles.log")
+
+    def loop() -> None:
+        job = None
+        while not stop.wait(_POLL_SECONDS):
+            if job is not None:
+                if job.poll() is None:
+                    continue
+                try:
+                    done = job.result()
+                    decision = done["decision"] or {"outcome": "no model", "reason": "labels are needed first"}
+                    on_event({"stage": "deploy", "what": f"{decision['outcome']}: {decision['reason']}"})
+                except TidemillError as error:
+                    on_event({"stage": "deploy", "what": f"the cycle failed: {error}"})
+                job = None
+            reason = trigger.due(project.store)
+            if reason is not None:
+                on_event({"stage": "feedback", "what": f"starting a cycle: {reason}"})
+                arguments = {"folder": str(project.dir), "trigger": reason}
+                job = engine.submit("tidemill.api.running:cycle_job", arguments)
+        if job is not None:
+            job.stop()  # it goes on from there at the next start
+            job.wait(timeout=30)
+
+    thread = threading.Thread(target=loop, name="tidemill-triggers", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

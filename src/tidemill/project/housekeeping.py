@@ -1,0 +1,186 @@
+"""Keeping a project in order: clean-up, export of packages, promotion by hand, and a check-up."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+from tidemill.data.sources import open_source
+from tidemill.errors import BusyError, ConflictError, NotReadyError, TidemillError
+from tidemill.packages import verify
+from tidemill.project.opened import OpenProject
+from tidemill.records import JSON, Dataset, Deployment, Model, Prediction, new_id
+from tidemill.runtime import load
+
+
+def promote(project: OpenProject, identifier: str, *, reason: str, author: str | None = None) -> Deployment:
+    """Put a model into force by hand, past the gate; the reason stays in the history.
+
+    Raises:
+        NotFoundError: no such model.
+        PackageError: its package does not start.
+    """
+    model = project.model(identifier)
+    load(project.store.root / model.path, threads=1).warm_up()
+    return _deploy(project, model.id, "promote", reason, author)
+
+
+def rollback(project: OpenProject, *, reason: str | None = None, author: str | None = None) -> Deployment:
+    """Put the model before the champion back into force.
+
+    Raises:
+        NotReadyError: there is none before it.
+    """
+    history = project.store.find(Deployment, name="default", newest_first=True)
+    if not history:
+        raise NotReadyError("no model has been promoted yet", mend="Run `tidemill cycle` first.")
+    # A rollback undoes the newest promotion that is still in force; a second one goes back one further.
+    line: list[str] = []
+    for deployment in reversed(history):
+        if deployment.action == "rollback" and line:
+            line.pop()
+        elif not line or line[-1] != deployment.model_id:
+            line.append(deployment.model_id)
+    if len(line) < 2:
+        raise NotReadyError("there is no model before the champion", mend="Name one with `tidemill promote MODEL`.")
+    back = line[-2]
+    load(project.store.root / project.model(back).path, threads=1).warm_up()
+    return _deploy(project, back, "rollback", reason or f"rolled back from {line[-1]}", author)
+
+
+def _deploy(project: OpenProject, model_id: str, action: str, reason: str, author: str | None) -> Deployment:
+    deployment = Deployment(
+        id=new_id(Deployment.prefix),
+        name="default",
+        model_id=model_id,
+        action="rollback" if action == "rollback" else "promote",
+        reason=reason,
+        author=author,
+    )
+    project.store.deploy(deployment)
+    return deployment
+
+
+def export(project: OpenProject, identifier: str | None, folder: Path) -> JSON:
+    """Copy a model's package to *folder*; ``tidemill.load(folder)`` opens it anywhere.
+
+    Raises:
+        ConflictError: the folder holds something already.
+    """
+    model = project.model(identifier)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConflictError("the folder is not empty", where=str(folder), mend="Name another folder.")
+    source = project.store.root / model.path
+    verify(source)
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    return {"model": model.id, "folder": str(folder), "files": sorted(p.name for p in folder.iterdir())}
+
+
+def gc(project: OpenProject, *, dry_run: bool = False) -> JSON:
+    """Remove what nothing needs any more: old models, feature caches, imports of former sources, old predictions.
+
+    Champions of the past two deployments, the newest ``keep.models`` models and the newest dataset version always stay.
+    """
+    store, keep = project.store, project.config.keep
+    try:
+        with store.lock("cycle"):
+            datasets = store.find(Dataset, newest_first=True)
+            current = datasets[0] if datasets else None
+            deployed = [d.model_id for d in store.find(Deployment, newest_first=True)]
+            kept = {*dict.fromkeys(deployed), *(m.id for m in store.find(Model, newest_first=True, limit=keep.models))}
+            doomed = [m for m in store.find(Model) if m.id not in kept]
+            folders = [store.root / m.path for m in doomed if (store.root / m.path).exists()]
+            folders += [
+                path
+                for path in _children(store.root / "features")
+                if current is None or not path.name.startswith(current.id)
+            ]
+            folders += _children(store.root / "work")
+            before = time.time() - keep.predictions_days * 86_400
+            old = [p.id for p in store.find(Prediction) if p.created < before]
+            freed = sum(_size(folder) for folder in folders)
+            if not dry_run:
+                for folder in folders:
+                    shutil.rmtree(folder)
+                store.delete(Prediction, old)
+    except BusyError as error:
+        raise BusyError("a cycle is running", where=error.where, mend="Clean up when it is done.") from error
+    quota = int(project.config.limits.quota_gb * 1e9)
+    used = sum(store.usage().values())
+    return {
+        "removed": [str(folder.relative_to(store.root)) for folder in folders],
+        "predictions": len(old),
+        "bytes": freed,
+        "used_bytes": used,
+        "quota_bytes": quota,
+        "over_quota": used > quota,
+        "dry_run": dry_run,
+    }
+
+
+def doctor(project: OpenProject | None) -> list[JSON]:
+    """Check the installation, and the project when there is one: ``[{"check", "ok", "detail", "mend"}]``."""
+    checks = [
+        _check("Python", sys.version_info >= (3, 11), platform.python_version(), "Install Python 3.11 or newer."),
+        _check("SQLite", sqlite3.sqlite_version_info >= (3, 35), sqlite3.sqlite_version, "Install a newer SQLite."),
+    ]
+    intruder = importlib.util.find_spec("torchvision")
+    checks.append(
+        _check(
+            "torch",
+            importlib.util.find_spec("torch") is not None,
+            _torch(),
+            "Install torch; docs/installation.md says how for CPU and CUDA.",
+        )
+    )
+    if intruder is not None:
+        checks.append(
+            _check("torchvision", True, "installed; beside a CPU build of torch it can break other packages", "")
+        )
+    if project is None:
+        return checks
+    free = shutil.disk_usage(project.dir).free
+    checks.append(_check("disk", free > 1e9, f"{free / 1e9:.1f} GB free", "Free some space."))
+    for source in project.sources:
+        try:
+            opened = open_source(source)
+        except TidemillError as error:
+            checks.append(_check(f"source {source}", False, error.what, error.mend or ""))
+        else:
+            checks.append(_check(f"source {source}", True, "; ".join(opened.notes) or "can be read", ""))
+    deployment = project.store.champion()
+    if deployment is None:
+        checks.append(_check("champion", True, "none yet", ""))
+        return checks
+    model = project.model(deployment.model_id)
+    try:
+        verify(project.store.root / model.path)
+        load(project.store.root / model.path, threads=1).warm_up()
+    except TidemillError as error:
+        checks.append(_check("champion", False, error.what, "Run `tidemill rollback`, or `tidemill cycle`."))
+    else:
+        checks.append(_check("champion", True, f"{model.id} ({model.recipe}) answers", ""))
+    return checks
+
+
+def _torch() -> str:
+    import torch
+
+    return f"{torch.__version__}, device {'cuda' if torch.cuda.is_available() else 'cpu'}"
+
+
+def _check(name: str, ok: bool, detail: str, mend: str) -> JSON:
+    return {"check": name, "ok": ok, "detail": detail, "mend": None if ok else mend}
+
+
+def _children(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,152 @@
+"""What people say: feedback on answers, and answers to the questions of the queues."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tidemill.errors import InputError, NotFoundError
+from tidemill.project.opened import OpenProject
+from tidemill.records import JSON, Annotation, Feedback, Prediction, QueueItem, new_id, to_json
+from tidemill.runtime.answers import parse_label
+from tidemill.store import FeedbackOutcome, check_prediction_id, fold
+
+LABEL_KINDS = ("confirmation", "correction")
+KINDS = (*LABEL_KINDS, "rating", "comment", "preference", "reward")
+
+
+def answer_spec(project: OpenProject) -> JSON:
+    """What labels are checked against: the task's answer for the signature as it now stands."""
+    return project.task.answer(project.signature)
+
+
+def make_feedback(project: OpenProject, item: JSON, *, where: str) -> Feedback:
+    """A checked piece of feedback from ``{"prediction", "kind", "value", "author", "asked", "key"}``.
+
+    Raises:
+        InputError: a wrong kind, field or label.
+        NotFoundError: the prediction's id was not issued by this project.
+    """
+    known = {"prediction", "kind", "value", "author", "asked", "key"}
+    unknown = sorted(set(item) - known)
+    if unknown:
+        raise InputError(f"unknown field {unknown[0]!r}", where=where, mend=f"Known: {', '.join(sorted(known))}.")
+    subject, kind = item.get("prediction"), item.get("kind", "correction")
+    if not isinstance(subject, str) or not check_prediction_id(project.store.secret, subject):
+        raise NotFoundError(
+            f"no prediction has the id {subject!r}", where=where, mend="Give the id that came with the answer."
+        )
+    if kind not in KINDS:
+        raise InputError(f"unknown kind {kind!r}", where=where, mend=f"Use one of {', '.join(KINDS)}.")
+    value = item.get("value")
+    if kind == "correction":
+        value = parse_label(answer_spec(project), value)
+    elif kind != "confirmation" and value is None:
+        raise InputError(f"a {kind} needs a value", where=where, mend="Add `value`.")
+    return Feedback(
+        id=new_id(Feedback.prefix),
+        subject=subject,
+        kind=kind,
+        value=value,
+        author=str(item.get("author") or "anonymous"),
+        asked=bool(item.get("asked", False)),
+        key=str(item.get("key") or new_id("key")),
+    )
+
+
+def add_feedback(project: OpenProject, items: Iterable[JSON], *, where: str) -> list[FeedbackOutcome]:
+    """Check all items, then commit them together; when one is faulty, none is written."""
+    checked = [make_feedback(project, item, where=f"{where}:{n}") for n, item in enumerate(items, 1)]
+    return project.store.add_feedback(checked)
+
+
+def export_feedback(project: OpenProject, path: Path) -> int:
+    """Write all feedback as JSONL; the number of lines."""
+    items = project.store.find(Feedback)
+    with path.open("w", encoding="utf-8") as file:
+        for item in items:
+            file.write(json.dumps(to_json(item), ensure_ascii=False) + "\n")
+    return len(items)
+
+
+def questions(project: OpenProject, n: int, purpose: str | None = None) -> list[QueueItem]:
+    """The next *n* questions: the audit's and what would teach the model most, in turn, unless one is asked for."""
+    fold(project.store)
+    waiting = project.store.find(QueueItem, done=False)
+    audit = [q for q in sorted(waiting, key=lambda q: q.rank) if q.purpose == "audit"]
+    useful = sorted((q for q in waiting if q.purpose != "audit"), key=lambda q: (q.purpose != "settle", q.rank))
+    if purpose is not None:
+        return (audit if purpose == "audit" else useful)[:n]
+    mixed = [q for pair in zip(audit, useful, strict=False) for q in pair]
+    longer = audit if len(audit) > len(useful) else useful
+    return (mixed + longer[min(len(audit), len(useful)) :])[:n]
+
+
+def answer(project: OpenProject, subject: str, label: Any, *, author: str, note: str | None = None) -> Annotation:
+    """Store the label that *author* gives to a sample or prediction, and take its question off the queue.
+
+    Raises:
+        InputError: the task has no such label.
+        NotFoundError: no such sample or prediction.
+    """
+    value = parse_label(answer_spec(project), label)
+    asked = project.store.find(QueueItem, subject=subject, done=False)
+    if not asked and not (subject.startswith(Prediction.prefix) and project.store.exists(Prediction, subject)):
+        raise NotFoundError(f"nobody asked about {subject!r}", mend="List the questions with `tidemill label --list`.")
+    annotation = Annotation(
+        id=new_id(Annotation.prefix),
+        subject=subject,
+        label=value,
+        author=author,
+        purpose=asked[0].purpose if asked else "useful",
+        note=note,
+    )
+    with project.store.transaction():
+        for older in project.store.find(Annotation, subject=subject, author=author, superseded_by=None):
+            project.store.update(replace(older, superseded_by=annotation.id))
+        project.store.insert(annotation)
+        for question in asked:
+            project.store.update(replace(question, done=True))
+    return annotation
+
+
+def check_answers(project: OpenProject, items: Sequence[JSON], *, where: str) -> None:
+    """Refuse a whole file of answers when one of them is faulty, so that nothing is half imported.
+
+    Raises:
+        InputError: a missing field or an unknown label; names the line.
+    """
+    spec = answer_spec(project)
+    for number, item in enumerate(items, 1):
+        for field in ("subject", "label"):
+            if field not in item:
+                raise InputError(f"there is no {field!r}", where=f"{where}:{number}", mend="Add it to this line.")
+        try:
+            parse_label(spec, item["label"])
+        except InputError as error:
+            raise InputError(error.what, where=f"{where}:{number}", mend=error.mend) from error
+
+
+def read_jsonl(path: Path) -> Iterator[JSON]:
+    """The objects of a JSONL file.
+
+    Raises:
+        NotFoundError: no such file.
+        InputError: a line is no JSON object; names it.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"there is no file {path}", mend="Check the path.")
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                item = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise InputError(f"not JSON: {error.msg}", where=f"{path}:{number}", mend="Mend this line.") from None
+            if not isinstance(item, dict):
+                raise InputError("not a JSON object", where=f"{path}:{number}", mend="Write one object a line.")
+            yield item

@@ -1,0 +1,127 @@
+"""Trace: from any id, the whole line back to samples and feedback, and on to the decision that promoted it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidemill.data.dataset import open_dataset
+from tidemill.errors import NotFoundError
+from tidemill.records import (
+    JSON,
+    Annotation,
+    Cycle,
+    Dataset,
+    Decision,
+    Deployment,
+    Feedback,
+    Model,
+    Prediction,
+    Record,
+    Report,
+    Run,
+    to_json,
+)
+from tidemill.store import Store
+
+KINDS: dict[str, type[Record]] = {
+    kind.prefix: kind
+    for kind in (Annotation, Cycle, Dataset, Decision, Deployment, Feedback, Model, Prediction, Report, Run)
+}
+
+
+def trace(store: Store, identifier: str) -> JSON:
+    """The line that an id stands in.
+
+    Returns:
+        ``{"kind", "record", …}`` with what it came from nested under ``prediction``, ``model``, ``run``, ``dataset``,
+        ``cycle``, ``decision`` and ``deployments``, and what was said of it under ``feedback``.
+
+    Raises:
+        NotFoundError: no record has this id.
+    """
+    prefix = identifier.partition("_")[0]
+    if prefix == "smp":
+        return _sample(store, identifier)
+    kind = KINDS.get(prefix)
+    if kind is None:
+        raise NotFoundError(
+            f"{identifier!r} is no id of Tidemill's",
+            mend=f"An id begins with one of {', '.join(f'{p}_' for p in sorted([*KINDS, 'smp']))}.",
+        )
+    record = store.get(kind, identifier)
+    line: JSON = {"kind": prefix, "record": to_json(record)}
+    match record:
+        case Prediction():
+            line["feedback"] = [to_json(f) for f in store.find(Feedback, subject=record.id)]
+            line["annotations"] = [to_json(a) for a in store.find(Annotation, subject=record.id)]
+            line["model"] = _if_kept(store, Model, record.model_id)
+        case Feedback() | Annotation():
+            line["about"] = _subject(store, record.subject)
+        case Model():
+            line |= _model(store, record)
+        case Run():
+            line["dataset"] = _if_kept(store, Dataset, record.dataset_id)
+            line["cycle"] = _cycle(store, record.cycle_id)
+        case Report() | Deployment():
+            line["model"] = _if_kept(store, Model, record.model_id)
+        case Decision():
+            line["challenger"] = _if_kept(store, Model, record.challenger_id)
+            line["cycle"] = _cycle(store, record.cycle_id)
+        case Cycle():
+            line["runs"] = [_short_run(r) for r in store.find(Run, cycle_id=record.id)]
+            line["decision"] = to_json(store.get(Decision, record.decision_id)) if record.decision_id else None
+        case _:
+            pass
+    return line
+
+
+def _if_kept(store: Store, kind: type[Record], identifier: str | None) -> JSON | None:
+    """The traced line of an id, or a note that clean-up has removed its record."""
+    if identifier is None:
+        return None
+    return trace(store, identifier) if store.exists(kind, identifier) else {"kind": "removed", "id": identifier}
+
+
+def _subject(store: Store, subject: str) -> JSON:
+    if subject.startswith("smp_"):
+        return _sample(store, subject)
+    # Feedback may come before its prediction has been folded into the tables.
+    return trace(store, subject) if store.exists(Prediction, subject) else {"kind": "pending", "id": subject}
+
+
+def _model(store: Store, model: Model) -> JSON:
+    run = store.get(Run, model.run_id) if model.run_id else None
+    decisions = store.find(Decision, challenger_id=model.id)
+    return {
+        "run": _short_run(run) if run else None,
+        "dataset": _if_kept(store, Dataset, model.dataset_id),
+        "cycle": _cycle(store, run.cycle_id) if run else None,
+        "decisions": [{"id": d.id, "outcome": d.outcome, "reason": d.reason} for d in decisions],
+        "deployments": [to_json(d) for d in store.find(Deployment, model_id=model.id)],
+    }
+
+
+def _short_run(run: Run) -> JSON:
+    return {k: v for k, v in to_json(run).items() if k not in ("curve", "recipe")} | {"recipe": run.recipe["name"]}
+
+
+def _cycle(store: Store, identifier: str | None) -> JSON | None:
+    if identifier is None:
+        return None
+    cycle = store.get(Cycle, identifier)
+    return {"id": cycle.id, "status": cycle.status, "trigger": cycle.trigger, "created": cycle.created}
+
+
+def _sample(store: Store, identifier: str) -> JSON:
+    for dataset in store.find(Dataset, newest_first=True):
+        arrays = open_dataset(store.root, dataset)
+        row: Any = arrays.find(identifier)
+        if row is not None:
+            said = [to_json(a) for a in store.find(Annotation, subject=identifier)]
+            return {
+                "kind": "smp",
+                "record": {"id": identifier, "origin": arrays.origin(row), "inputs": arrays.show(row)},
+                "dataset": dataset.id,
+                "annotations": said,
+            }
+    raise NotFoundError(f"no dataset version holds the sample {identifier}", mend="List samples with `tidemill label`.")

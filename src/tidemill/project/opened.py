@@ -1,0 +1,104 @@
+"""An opened project: its configuration, its store and its task."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from tidemill.config import CONFIG_NAME, Config, load_config, read_environment
+from tidemill.data.schema import Signature
+from tidemill.errors import NotReadyError
+from tidemill.project.recipes import chosen_recipes, load_recipes
+from tidemill.records import Dataset, Deployment, Model, Recipe
+from tidemill.runtime import Predictor, load
+from tidemill.store import Store, open_store
+from tidemill.tasks import Task, get_task
+
+STATE = ".tidemill"
+
+
+class OpenProject:
+    """A folder with ``tidemill.yaml`` and its state in ``.tidemill``.
+
+    Args:
+        folder: the project's folder.
+
+    Raises:
+        NotFoundError: there is no project there.
+        ConfigError: ``tidemill.yaml`` has faults.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.dir = folder.resolve()
+        self.config: Config = load_config(self.dir / CONFIG_NAME)
+        self.store: Store = open_store(self.dir / STATE, self.config.store)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.dir)!r}, task={self.config.task!r})"
+
+    @cached_property
+    def task(self) -> Task:
+        """What is learned."""
+        return get_task(self.config.task, [self.dir / file for file in self.config.tasks])
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Paths and ids of the data, ready to be opened."""
+        return tuple(self.config.sources(self.dir))
+
+    @property
+    def threads(self) -> int:
+        """CPU threads for training: what the environment says, or the cores this process may use."""
+        return read_environment().threads or len(os.sched_getaffinity(0))
+
+    @property
+    def signature(self) -> Signature:
+        """The inputs and output as the newest dataset version has them.
+
+        Raises:
+            NotReadyError: nothing has been prepared yet.
+        """
+        newest = self.store.find(Dataset, newest_first=True, limit=1)
+        if not newest:
+            raise NotReadyError("no data has been prepared yet", mend="Run `tidemill cycle` first.")
+        return Signature.from_json(newest[0].signature)
+
+    def recipes(self, signature: Signature) -> tuple[Recipe, ...]:
+        """What a cycle tries: the task's recipes and the project's own, as the configuration chooses."""
+        files = [self.dir / file for file in self.config.recipes.files if (self.dir / file).is_file()]
+        return chosen_recipes([*self.task.recipes(signature), *load_recipes(files, self.task)], self.config)
+
+    def model(self, identifier: str | None = None) -> Model:
+        """The model of that id, or the champion's.
+
+        Raises:
+            NotFoundError: no such model.
+            NotReadyError: no id was given, and nothing has been promoted yet.
+        """
+        return self.store.get(Model, identifier or self.champion_deployment().model_id)
+
+    def open_model(self, model: Model, *, threads: int | None = None) -> Predictor:
+        """A model, loaded and ready to answer."""
+        return load(self.store.root / model.path, threads=threads or self.threads)
+
+    def open_champion(self) -> tuple[Deployment, Predictor]:
+        """The deployment in force and its model, loaded.
+
+        Raises:
+            NotReadyError: nothing has been promoted yet.
+        """
+        deployment = self.champion_deployment()
+        model = self.store.get(Model, deployment.model_id)
+        return deployment, self.open_model(model, threads=self.config.serve.threads or 1)
+
+    def champion_deployment(self) -> Deployment:
+        """The deployment in force.
+
+        Raises:
+            NotReadyError: nothing has been promoted yet.
+        """
+        deployment = self.store.champion()
+        if deployment is None:
+            raise NotReadyError("no model has been promoted yet", mend="Run `tidemill cycle` first.")
+        return deployment

@@ -1,0 +1,191 @@
+"""What a project holds and how it stands: status, runs, models, cycles, reports, the last decision replayed."""
+
+from __future__ import annotations
+
+from tidemill.data.settled import settled_labels
+from tidemill.errors import NotReadyError
+from tidemill.gate import replay
+from tidemill.monitor.triggers import labels_since_cycle
+from tidemill.project.opened import OpenProject
+from tidemill.records import (
+    JSON,
+    Cycle,
+    Dataset,
+    Decision,
+    Deployment,
+    Feedback,
+    Model,
+    Prediction,
+    QueueItem,
+    Report,
+    Run,
+    to_json,
+)
+from tidemill.store import fold
+
+
+def status(project: OpenProject) -> JSON:
+    """How the project stands, and what to do next."""
+    store = project.store
+    fold(store)
+    deployment = store.champion()
+    cycles = store.find(Cycle, newest_first=True, limit=1)
+    datasets = store.find(Dataset, newest_first=True, limit=1)
+    waiting = {p: store.count(QueueItem, done=False, purpose=p) for p in ("audit", "settle", "useful")}
+    live = {
+        "predictions": store.count(Prediction),
+        "feedback": store.count(Feedback),
+        "labels_since_cycle": labels_since_cycle(store),
+        "waiting": waiting,
+        **live_quality(project),
+    }
+    return {
+        "folder": str(project.dir),
+        "task": project.config.task,
+        "target": project.config.target,
+        "champion": _champion(project, deployment) if deployment else None,
+        "dataset": {"id": datasets[0].id, "counts": datasets[0].counts} if datasets else None,
+        "live": live,
+        "cycle": _short(cycles[0]) if cycles else None,
+        "store_bytes": sum(store.usage().values()),
+        "next": _next(bool(deployment), cycles[0] if cycles else None, waiting, live, project),
+    }
+
+
+def live_quality(project: OpenProject) -> JSON:
+    """How often the answers given to audited traffic were right, as the labels asked for say.
+
+    Returns:
+        ``{"audited", "answered", "quality"}``; ``quality`` is the weighted share of right answers, or ``None``.
+    """
+    settled = settled_labels(project.store, project.task.label)
+    judged = [s for s in settled.live if s.split != "train"]
+    total = sum(s.weight for s in judged)
+    right = sum(s.weight for s in judged if str(s.prediction.answer.get("label")) == str(s.label))
+    return {
+        "audited": settled.audited,
+        "answered": settled.answered,
+        "quality": right / total if total else None,
+    }
+
+
+def runs(project: OpenProject) -> list[JSON]:
+    """All runs, newest first, without their curves."""
+    found = []
+    for run in project.store.find(Run, newest_first=True):
+        line = to_json(run)
+        line["recipe"] = run.recipe["name"]
+        del line["curve"]
+        found.append(line)
+    return found
+
+
+def models(project: OpenProject) -> list[JSON]:
+    """All models, newest first, with whether they serve."""
+    deployment = project.store.champion()
+    return [
+        {**to_json(model), "champion": deployment is not None and model.id == deployment.model_id}
+        for model in project.store.find(Model, newest_first=True)
+    ]
+
+
+def cycles(project: OpenProject) -> list[JSON]:
+    """All cycles, newest first, each with its decision in short."""
+    return [_short(cycle) | _decision(project, cycle) for cycle in project.store.find(Cycle, newest_first=True)]
+
+
+def report(project: OpenProject, identifier: str | None = None) -> JSON:
+    """Everything a person wants to know of a model: its run, its reports by split, its decision, its data.
+
+    Raises:
+        NotFoundError, NotReadyError: no such model, or none yet.
+    """
+    store = project.store
+    model = project.model(identifier)
+    run = store.get(Run, model.run_id) if model.run_id and store.exists(Run, model.run_id) else None
+    decisions = store.find(Decision, challenger_id=model.id, newest_first=True, limit=1)
+    reports = {r.split: r.content for r in store.find(Report, model_id=model.id)}
+    dataset = store.get(Dataset, model.dataset_id) if model.dataset_id else None
+    return {
+        "task": project.config.task,
+        "model": to_json(model),
+        "run": to_json(run) if run else None,
+        "reports": reports,
+        "decision": to_json(decisions[0]) if decisions else None,
+        "dataset": to_json(dataset) if dataset else None,
+    }
+
+
+def last_decision(project: OpenProject) -> JSON:
+    """The newest decision, decided once more from its stored evidence; nothing is measured and no α is spent.
+
+    Raises:
+        NotReadyError: there has been no decision.
+    """
+    found = project.store.find(Decision, newest_first=True, limit=1)
+    if not found:
+        raise NotReadyError("the gate has not decided anything yet", mend="Run `tidemill cycle` first.")
+    decision = found[0]
+    again = replay(decision.evidence)
+    return {
+        "decision": decision.id,
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+        "challenger": decision.challenger_id,
+        "champion": decision.champion_id,
+        "replayed": again.outcome == decision.outcome,
+        "evidence": decision.evidence,
+    }
+
+
+def _champion(project: OpenProject, deployment: Deployment) -> JSON:
+    model = project.store.get(Model, deployment.model_id)
+    return {
+        "model": model.id,
+        "recipe": model.recipe,
+        "since": deployment.created,
+        "action": deployment.action,
+        "reason": deployment.reason,
+        "size_bytes": model.size_bytes,
+        "metrics": {
+            r.split: r.content["metrics"]
+            for r in project.store.find(Report, model_id=model.id)
+            if r.split in ("reference", "recent-test")
+        },
+    }
+
+
+def _short(cycle: Cycle) -> JSON:
+    return {
+        "id": cycle.id,
+        "status": cycle.status,
+        "trigger": cycle.trigger,
+        "created": cycle.created,
+        "finished": cycle.finished,
+        "dataset": cycle.dataset_id,
+        "error": cycle.error,
+        "needs_labels": bool(cycle.summary.get("needs_labels", False)),
+    }
+
+
+def _decision(project: OpenProject, cycle: Cycle) -> JSON:
+    if cycle.decision_id is None:
+        return {"decision": None}
+    decision = project.store.get(Decision, cycle.decision_id)
+    return {"decision": {"id": decision.id, "outcome": decision.outcome, "reason": decision.reason}}
+
+
+def _next(serving: bool, cycle: Cycle | None, waiting: JSON, live: JSON, project: OpenProject) -> list[str]:
+    """The commands that make sense now, the most useful first."""
+    steps = []
+    if cycle is not None and cycle.status in ("running", "stopped"):
+        steps.append("tidemill cycle        goes on with the cycle that was interrupted")
+    if waiting["audit"]:
+        steps.append(f"tidemill label        answers {waiting['audit']} audit questions, on which the gate judges")
+    elif not serving and waiting["useful"]:
+        steps.append("tidemill label        gives the labels that the first model needs")
+    if cycle is None or live["labels_since_cycle"] >= project.config.cycle.after_labels:
+        steps.append("tidemill cycle        learns from what is there")
+    if serving:
+        steps += ["tidemill serve        answers over HTTP", "tidemill report --html report.html"]
+    return steps

@@ -1,0 +1,119 @@
+"""A new project: the source is opened, the task inferred and said why, and a commented ``tidemill.yaml`` written."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tidemill.config import CONFIG_NAME, SCHEMA_PATH, config_text, json_schema, make_config
+from tidemill.config.model import is_id
+from tidemill.data.sources import Limits, Summary, open_source
+from tidemill.errors import ConflictError, SourceError
+from tidemill.project.opened import STATE
+from tidemill.store import create_store
+from tidemill.tasks import Task, get_task, task_names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What ``init`` found: the task and why, and what it noticed about the data."""
+
+    folder: Path
+    task: str
+    reason: str
+    rows: int | None
+    columns: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def start_project(
+    folder: Path,
+    *,
+    data: str | Path | Sequence[str | Path],
+    target: str = "label",
+    task: str | None = None,
+    labels: Sequence[str] = (),
+    **settings: Any,
+) -> Started:
+    """Make a project in *folder*.
+
+    Args:
+        folder: made when missing; may hold other files, but no project.
+        data: path or id of the data, or several.
+        target: the column to predict.
+        task: inferred from the data unless given.
+        labels: labels that the data does not show yet.
+        settings: further keys of ``tidemill.yaml``.
+
+    Raises:
+        ConflictError: there is a project already.
+        SourceError: the data cannot be read, has no such target, or fits no task.
+    """
+    folder = folder.resolve()
+    if (folder / CONFIG_NAME).exists():
+        raise ConflictError("there is a project already", where=str(folder), mend="Name another folder.")
+    specs = [str(d) for d in ([data] if isinstance(data, str | Path) else data)]
+    summary = open_source(specs[0], limits=Limits()).summary()
+    files = [folder / file for file in settings.get("tasks", ())]
+    chosen, reason = choose_task(summary, target, task, files=files)
+    chosen.signature(summary, target, labels or _seen_labels(summary, target))
+    relative = [s if is_id(s) else os.path.relpath(Path(s).resolve(), folder) for s in specs]
+    config = make_config(
+        task=chosen.name,
+        data=[{"id": s} if is_id(s) else {"path": s} for s in relative],
+        target=target,
+        labels=list(labels),
+        **settings,
+    )
+    state = folder / STATE
+    state.mkdir(parents=True, exist_ok=True)
+    create_store(state, config.store)
+    (state / ".gitignore").write_text("*\n", encoding="utf-8")
+    schema = folder / SCHEMA_PATH
+    schema.write_text(json_schema(), encoding="utf-8")
+    # The configuration comes last: with it, the folder is a project.
+    (folder / CONFIG_NAME).write_text(config_text(config), encoding="utf-8")
+    return Started(
+        folder=folder,
+        task=chosen.name,
+        reason=reason,
+        rows=summary.rows,
+        columns=tuple(c.name for c in summary.columns),
+        notes=tuple(summary.notes),
+    )
+
+
+def choose_task(
+    summary: Summary, target: str, name: str | None = None, *, files: Sequence[Path] = ()
+) -> tuple[Task, str]:
+    """The task for a source, and why: the one asked for, or the one with the strongest claim.
+
+    Raises:
+        SourceError: the target is not there, or no task fits.
+    """
+    names = [c.name for c in summary.columns]
+    if summary.column(target) is None:
+        near = difflib.get_close_matches(target, names, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"The columns are {', '.join(names[:20])}."
+        raise SourceError(f"there is no column {target!r}", where="--target", mend=hint)
+    if name is not None:
+        return get_task(name, files), "it was asked for"
+    claims = [
+        (claim, task) for name in task_names(files) if (claim := (task := get_task(name, files)).claim(summary, target))
+    ]
+    if not claims:
+        raise SourceError(
+            f"no task fits the target {target!r} and the columns {', '.join(names[:20])}",
+            mend=f"Name one with --task ({', '.join(task_names(files))}), or another target with --target.",
+        )
+    best, task = max(claims, key=lambda pair: pair[0].confidence)
+    return task, best.reason
+
+
+def _seen_labels(summary: Summary, target: str) -> list[str]:
+    column = summary.column(target)
+    return list(column.values) if column else []

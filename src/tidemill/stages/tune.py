@@ -1,0 +1,142 @@
+"""Tune: the search over one recipe's parameters, on validation data only.
+
+Optuna's TPE proposes, its median rule stops trials whose learning curve falls behind. The study lies in a journal file
+of its own, which ``optuna-dashboard`` opens. A search that was killed goes on where it stood: finished trials are not
+repeated, the one that was under way is started again with the same proposal, since every proposal depends only on the
+seed and on the finished trials before it.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tidemill.errors import ConfigError, TrainingError
+from tidemill.learners._base import Pruned
+from tidemill.records import JSON
+
+log = logging.getLogger(__name__)
+Report = Callable[[int, float], None]
+
+
+class Fit(Protocol):
+    """One trial: train with these parameters, report the validation score after each epoch, return the last."""
+
+    def __call__(self, params: JSON, report: Report) -> float:
+        """The validation score of one setting; may raise :class:`Pruned` out of *report*."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The best parameters found (only those of the search space), their score, and how many trials finished."""
+
+    params: JSON
+    score: float
+    trials: int
+
+
+def tune(
+    fit: Fit,
+    space: JSON,
+    *,
+    trials: int,
+    seed: int,
+    journal: Path,
+    on_trial: Callable[[int, float | None], None] = lambda _number, _score: None,
+) -> Tuned:
+    """Search *space* with *trials* trials; the first one keeps the recipe's own defaults.
+
+    Args:
+        fit: trains and scores one setting.
+        space: ``{name: {"type": "float" | "int" | "categorical", "low", "high", "log", "choices"}}``.
+        trials: how many trials to finish, pruned ones included.
+        seed: of every proposal.
+        journal: the study's file; created when missing, continued when not.
+        on_trial: told each finished trial's number and score (``None`` when pruned or failed).
+
+    Raises:
+        ConfigError: the search space is malformed.
+        TrainingError: every trial failed.
+    """
+    import optuna
+    from optuna.trial import TrialState
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    distributions = {name: _distribution(name, spec) for name, spec in space.items()}
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    # The cycle's lock makes this process the only writer; a lock file here was left by one that was killed.
+    Path(f"{journal}.lock").unlink(missing_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+        study = optuna.create_study(
+            study_name=journal.stem,
+            storage=storage,
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=1),
+            load_if_exists=True,
+        )
+    for stale in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(stale.number, state=TrialState.FAIL)
+
+    def finished() -> list[optuna.trial.FrozenTrial]:
+        return [
+            t
+            for t in study.get_trials(deepcopy=False)
+            if t.state in (TrialState.COMPLETE, TrialState.PRUNED) or "error" in t.user_attrs
+        ]
+
+    while (number := len(finished())) < trials:
+        study.sampler = optuna.samplers.TPESampler(seed=seed * 10_007 + number, n_startup_trials=5)
+        trial = study.ask(distributions if number else {})
+
+        def report(step: int, score: float, trial: optuna.trial.Trial = trial) -> None:
+            trial.report(score, step)
+            if trial.should_prune():
+                raise Pruned
+
+        score: float | None = None
+        try:
+            score = fit(dict(trial.params), report)
+            study.tell(trial, score)
+        except Pruned:
+            study.tell(trial, state=TrialState.PRUNED)
+        except TrainingError as error:
+            log.info("trial %d with %s failed: %s", number, trial.params, error)
+            trial.set_user_attr("error", str(error))
+            study.tell(trial, state=TrialState.FAIL)
+        on_trial(number, score)
+
+    complete = [t for t in finished() if t.state == TrialState.COMPLETE]
+    if not complete:
+        errors = {str(t.user_attrs.get("error", "stopped early")) for t in finished()}
+        raise TrainingError("no trial finished", where="; ".join(sorted(errors)), mend="Widen the search space.")
+    best = max(complete, key=lambda t: (t.value, -t.number))
+    return Tuned(dict(best.params), float(best.value or 0.0), len(finished()))
+
+
+def _distribution(name: str, spec: JSON) -> Any:
+    from optuna import distributions as d
+
+    try:
+        match spec["type"]:
+            case "float":
+                return d.FloatDistribution(spec["low"], spec["high"], log=spec.get("log", False))
+            case "int":
+                return d.IntDistribution(spec["low"], spec["high"], log=spec.get("log", False))
+            case "categorical":
+                return d.CategoricalDistribution(spec["choices"])
+            case other:
+                raise ConfigError(
+                    f"unknown type {other!r}", where=f"space.{name}", mend="Use float, int or categorical."
+                )
+    except (KeyError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"the search space is malformed: {error!r}",
+            where=f"space.{name}",
+            mend="Give `type` and either `low` and `high` (low < high; above 0 with log) or `choices`.",
+        ) from error
