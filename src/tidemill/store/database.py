@@ -13,7 +13,6 @@ import sqlalchemy.exc
 
 from tidemill.errors import BusyError, ConflictError, InputError, StoreError
 from tidemill.store import sqlite
-from tidemill.store.mapping import dump_json, load_json
 
 
 class Database:
@@ -28,7 +27,7 @@ class Database:
         self.is_sqlite = url is None or url.startswith("sqlite")
         target = sa.URL.create("sqlite", database=str(path)) if url is None else sa.make_url(url)
         self.where = target.database or "" if self.is_sqlite else target.render_as_string(hide_password=True)
-        self._engine = sa.create_engine(target, json_serializer=dump_json, json_deserializer=load_json)
+        self._engine = sa.create_engine(target)
         if self.is_sqlite:
             sqlite.prepare(self._engine)
         self._writer = self._engine.execution_options(writes=True)

@@ -158,6 +158,7 @@ def _first_seen(store: Store, predictions: Sequence[Prediction], assigned: Assig
             key=key,
             split=audit_split(store.secret, key) if p.audited and key not in trained else "train",
             probability=p.audit_probability,
+            drawn=p.audited,
         )
         for key, p in first.items()
     ]

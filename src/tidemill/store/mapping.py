@@ -29,17 +29,23 @@ _SCALARS: dict[Any, type[sa.types.TypeEngine[Any]]] = {
 }
 
 
-def dump_json(value: Any) -> str:
-    """*value* as compact JSON; NumPy scalars and arrays become plain numbers and lists.
+class JsonText(sa.types.TypeDecorator[Any]):
+    """JSON in a text column; ``None`` is SQL's NULL.
 
-    JSON has no NaN and no infinity: both become ``null``.
+    Not ``sa.JSON``: under that type SQLite turns the text ``1.0`` into the number 1, and long integers into floats.
+    NumPy scalars and arrays become plain numbers and lists. JSON has no NaN and no infinity: both become ``null``.
     """
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
+    impl = sa.Text
+    cache_ok = True
 
-def load_json(text: str | bytes) -> Any:
-    """What :func:`dump_json` wrote."""
-    return orjson.loads(text)
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        """To the column's text."""
+        return None if value is None else orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
+        """Back from it."""
+        return None if value is None else orjson.loads(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +104,7 @@ def map_record(
     for field in dataclasses.fields(kind):
         scalar, nullable, is_tuple = _shape(hints[field.name])
         if scalar is None:
-            columns.append(sa.Column(field.name, sa.JSON(none_as_null=True), nullable=nullable))
+            columns.append(sa.Column(field.name, JsonText, nullable=nullable))
         else:
             columns.append(sa.Column(field.name, _SCALARS[scalar], nullable=nullable))
             searchable.add(field.name)

@@ -118,10 +118,12 @@ class Store:
     def find(
         self,
         kind: type[R],
+        /,
         *,
         limit: int | None = None,
         newest_first: bool = False,
         order_by: str | None = None,
+        created_after: float | None = None,
         **equals: Any,
     ) -> list[R]:
         """The records of *kind* whose fields equal the given values, in the order in which they were written.
@@ -131,13 +133,14 @@ class Store:
             limit: at most so many.
             newest_first: the last written first (with *order_by*: the largest first).
             order_by: a field to sort by instead; equal ones in the order of writing.
+            created_after: only those created later (UTC seconds).
             equals: a list, tuple or set means "one of these"; ``None`` means "not set".
 
         Raises:
             InputError: a field does not exist or cannot be searched (it holds JSON).
         """
         mapping = mapping_of(kind)
-        wide, conditions = self._conditions(mapping, equals)
+        wide, conditions = self._conditions(mapping, equals, created_after)
         order = [self._column(mapping, order_by)] if order_by else []
         order.append(mapping.table.c.seq)
         statement = sa.select(mapping.table).where(*conditions).limit(limit)
@@ -151,10 +154,10 @@ class Store:
             rows.sort(key=lambda row: tuple((row[p] is not None, row[p]) for p in places), reverse=newest_first)
         return [mapping.record(row[1:]) for row in rows[:limit]]
 
-    def count(self, kind: type[Record], **equals: Any) -> int:
+    def count(self, kind: type[Record], /, *, created_after: float | None = None, **equals: Any) -> int:
         """How many records :meth:`find` would give."""
         mapping: Mapping[Any] = mapping_of(kind)
-        wide, conditions = self._conditions(mapping, equals)
+        wide, conditions = self._conditions(mapping, equals, created_after)
         statement = sa.select(sa.func.count()).select_from(mapping.table).where(*conditions)
         with self.database.reading() as connection:
             return sum(connection.execute(statement.where(*part)).scalar_one() for part in wide)
@@ -238,11 +241,13 @@ class Store:
         )
 
     def _conditions(
-        self, mapping: Mapping[Any], equals: dict[str, Any]
+        self, mapping: Mapping[Any], equals: dict[str, Any], created_after: float | None
     ) -> tuple[list[list[sa.ColumnElement[bool]]], list[sa.ColumnElement[bool]]]:
         """Conditions for one statement each (the first long list is cut into chunks), and those common to all."""
         wide: list[list[sa.ColumnElement[bool]]] = [[]]
         common: list[sa.ColumnElement[bool]] = []
+        if created_after is not None:
+            common.append(mapping.table.c.created > created_after)
         for name, value in equals.items():
             column = self._column(mapping, name)
             if not isinstance(value, list | tuple | set | frozenset):

@@ -24,7 +24,7 @@ _text = partial(_column, sa.Text())
 _real = partial(_column, sa.Double())
 _integer = partial(_column, sa.BigInteger())
 _boolean = partial(_column, sa.Boolean())
-_json = partial(_column, sa.JSON(none_as_null=True))
+_json = partial(_column, sa.Text())  # as text: see tidemill.store.mapping.JsonText
 
 
 def _records(name: str, *columns: Column, unique: tuple[str, ...] = (), indexes: tuple[str, ...] = ()) -> None:
@@ -180,6 +180,7 @@ def upgrade() -> None:
         _text("key"),
         _text("split"),
         _real("probability"),
+        _flag("drawn"),
         unique=("key",),
     )
     _records(
