@@ -306,13 +306,19 @@ class QueueItem(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveKey(Record):
-    """A split key first seen in live traffic, and the split it got for good (``audit`` draws only judge)."""
+    """A split key first seen in live traffic, and the split it got for good.
+
+    Attributes:
+        probability: with which it was drawn, or was not.
+        drawn: the audit drew it; when it trained already, ``split`` is ``train`` all the same.
+    """
 
     prefix: ClassVar[str] = "key"
 
     key: str
     split: Literal["train", "recent-validation", "recent-test"]
     probability: float
+    drawn: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

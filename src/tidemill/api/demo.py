@@ -1,8 +1,8 @@
-"""The loop on real handwritten digits, in three cycles: a start, a better model from use, and a bad one that is refused.
+"""The loop on real handwritten digits, in three cycles: a start, a better model from use, a bad one refused.
 
-Everything in it is the real thing: a server on a loopback port, traffic and feedback over HTTP, the gate as it stands. Only
-the users are played: they know the true digit, answer when the audit asks, sometimes confirm, and mostly correct what was
-wrong. Before the third cycle one of them goes astray and flips labels; afterwards he takes it back.
+Everything in it is the real thing: a server on a loopback port, traffic and feedback over HTTP, the gate as it stands.
+Only the users are played: they know the true digit, answer when the audit asks, sometimes confirm, and mostly correct
+what was wrong. Before the third cycle one of them goes astray and flips labels; afterwards he takes it back.
 """
 
 from __future__ import annotations

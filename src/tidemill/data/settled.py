@@ -49,7 +49,7 @@ class Settled:
         contradictions: for predictions (or samples) on which authors disagree, the votes for each label.
         audited: how many keys were drawn for the audit.
         answered: how many of them have a label that was asked for.
-        left_out: distinct keys of live traffic that already train, which ``recent`` therefore leaves out.
+        drawn_training: how many keys were drawn but already train, so that ``recent`` cannot speak for them.
         statements: how many labels people stated in all.
     """
 
@@ -58,7 +58,7 @@ class Settled:
     contradictions: dict[str, dict[str, int]] = field(default_factory=dict)
     audited: int = 0
     answered: int = 0
-    left_out: int = 0
+    drawn_training: int = 0
     statements: int = 0
 
 
@@ -87,7 +87,7 @@ def settled_labels(store: Store, label_of: LabelOf, *, until: float | None = Non
         label_of: the task's reading of a piece of feedback, ``task.label``.
         until: ignore what was said later, so that a resumed cycle sees what it saw before.
     """
-    statements = [f for f in store.find(Feedback, superseded_by=None, kind=["confirmation", "correction"])]
+    statements = store.find(Feedback, superseded_by=None, kind=["confirmation", "correction"])
     annotations = store.find(Annotation, superseded_by=None)
     subjects = {s.subject for s in [*statements, *annotations] if s.subject.startswith("pred_")}
     predictions = {p.id: p for p in _find_many(store, Prediction, "id", sorted(subjects))}
@@ -145,7 +145,7 @@ def settled_labels(store: Store, label_of: LabelOf, *, until: float | None = Non
         contradictions=contradictions,
         audited=store.count(LiveKey, split=["recent-validation", "recent-test"]),
         answered=answered,
-        left_out=store.count(LiveKey, split="train"),
+        drawn_training=store.count(LiveKey, split="train", drawn=True),
         statements=said,
     )
 
