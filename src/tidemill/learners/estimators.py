@@ -1,0 +1,269 @@
+"""``sklearn``: a user's own scikit-learn estimator."""
+
+from __future__ import annotations
+
+import inspect
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto, compose
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline as SklearnPipeline
+from sklearn.utils.validation import has_fit_parameter
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from tidemill.errors import TrainingError
+from tidemill.features._base import FeatureInfo, Features
+from tidemill.learners._base import Context, Export, Problem, RecipeView, Scores
+from tidemill.learners._dense import CHUNK, chunks, count, dense
+from tidemill.learners._graph import OPSET, Graph, dense_row
+from tidemill.learners._reference import resolve
+from tidemill.learners._scoring import validation
+
+_FLOOR = 1e-7  # the least probability that is told from nothing; its logarithm must be finite in float32
+_TOLERANCE = 1e-4
+_PROBE = 256
+
+
+@dataclass(frozen=True)
+class FittedEstimator:
+    """A fitted estimator and how its output becomes scores.
+
+    Attributes:
+        estimator: as its ``fit`` left it.
+        info: the features it reads.
+        places: the class of each of its output columns.
+        classes: scores a row.
+        probe: some rows of training data, to compare the converted graph on.
+        summary: facts for the run record.
+    """
+
+    estimator: Any
+    info: Mapping[str, FeatureInfo]
+    places: npt.NDArray[np.int64]
+    classes: int
+    probe: dict[str, npt.NDArray[Any]]
+    summary: dict[str, Any]
+
+    def scores(self, features: Features) -> Scores:
+        """Raw scores, float32 ``[n, classes]``: log-probabilities, decision values, or predictions for regression."""
+        parts = [self._chunk(_rows(features, rows)) for rows in chunks(0, count(features))]
+        return np.concatenate(parts) if parts else np.zeros((0, self.classes), np.float32)
+
+    def _chunk(self, rows: npt.NDArray[np.float32]) -> Scores:
+        if self.classes == 1:
+            return np.asarray(self.estimator.predict(rows), np.float32).reshape(-1, 1)
+        if hasattr(self.estimator, "predict_proba"):
+            given = np.log(np.clip(self.estimator.predict_proba(rows), _FLOOR, 1))
+            absent = np.log(_FLOOR)
+        else:
+            given = _two_columns(np.asarray(self.estimator.decision_function(rows), np.float64))
+            absent = given.min(axis=1, initial=0)[:, None] - 10
+        scores = np.empty((len(rows), self.classes), np.float32)
+        scores[:] = absent
+        scores[:, self.places] = given
+        return scores
+
+    def export(self) -> Export:
+        """A graph by skl2onnx when the estimator converts and the graph gives the same scores, else the reason."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # skl2onnx reads what newer scikit-learns deprecate; the scores decide
+                graph = self._convert()
+        except (
+            RuntimeError,
+            NotImplementedError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            KeyError,
+            ImportError,
+        ) as error:
+            # skl2onnx has no common error; whatever it says is told to the user
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            return Export(onnx=None, note=f"{type(self.estimator).__name__} does not convert to ONNX: {reason}")
+        difference = self._difference(graph)
+        if not difference <= _TOLERANCE:
+            name = type(self.estimator).__name__
+            return Export(onnx=None, note=f"the ONNX form of {name} gives other scores, by {difference:.2g}")
+        return Export(onnx=graph)
+
+    def _convert(self) -> bytes:
+        from skl2onnx import to_onnx
+        from skl2onnx.common.data_types import FloatTensorType
+
+        kind = FloatTensorType([None, _rows(self.probe, slice(0, 1)).shape[1]])
+        last = self.estimator.steps[-1][1] if isinstance(self.estimator, SklearnPipeline) else self.estimator
+        inner = None
+        for options in self._converter_options():
+            try:
+                inner = to_onnx(
+                    self.estimator,
+                    initial_types=[("rows", kind)],
+                    options={id(last): options},
+                    target_opset={"": OPSET, "ai.onnx.ml": 3},
+                )
+                break
+            except NameError:  # how skl2onnx says that this converter does not know an option
+                continue
+        if inner is None:
+            raise NotImplementedError("its converter knows none of the needed options")
+        inner = compose.add_prefix(inner, "sk_")
+        graph = Graph()
+        parts = [part for part in [dense_row(graph, self.info, None)] if part is not None]
+        if "codes" in self.info:
+            parts.append(graph.cast("codes", TensorProto.FLOAT))
+        rows = parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)
+        for node in inner.graph.node:
+            node.input[:] = [rows if name == "sk_rows" else name for name in node.input]
+            graph.nodes.append(node)
+        graph.constants.extend(inner.graph.initializer)
+        out = inner.graph.output[-1].name
+        domains = {op.domain: op.version for op in inner.opset_import if op.domain}
+        return bytes(graph.model(self.info, self._finish(graph, out), self.classes, domains).SerializeToString())
+
+    def _converter_options(self) -> list[dict[str, Any]]:
+        if self.classes == 1:
+            return [{}]
+        if hasattr(self.estimator, "predict_proba"):
+            return [{"zipmap": False}, {}]
+        return [{"zipmap": False, "raw_scores": True}, {"raw_scores": True}, {}]
+
+    def _finish(self, graph: Graph, out: str) -> str:
+        """Nodes from the estimator's output to scores by class."""
+        if self.classes == 1:
+            return graph.add("Reshape", out, graph.constant(np.array([-1, 1], np.int64)))
+        if hasattr(self.estimator, "predict_proba"):
+            clipped = graph.add("Clip", out, graph.constant(np.float32(_FLOOR)), graph.constant(np.float32(1)))
+            given, absent = graph.add("Log", clipped), graph.constant(np.full((1, 1), np.log(_FLOOR), np.float32))
+        else:
+            given = out
+            least = graph.add("ReduceMin", given, axes=[1], keepdims=1)
+            least = graph.add("Min", least, graph.constant(np.zeros((1, 1), np.float32)))
+            absent = graph.add("Sub", least, graph.constant(np.full((1, 1), 10, np.float32)))
+        if len(self.places) == self.classes:
+            return given
+        # classes that no training row had: every output column to its place, and the rest filled
+        spread = np.zeros((len(self.places), self.classes), np.float32)
+        spread[np.arange(len(self.places)), self.places] = 1
+        missing = (1 - spread.sum(axis=0, keepdims=True)).astype(np.float32)
+        placed = graph.add("MatMul", given, graph.constant(spread))
+        return graph.add("Add", placed, graph.add("Mul", absent, graph.constant(missing)))
+
+    def _difference(self, graph: bytes) -> float:
+        from tidemill.packages.graph import open_graph
+
+        session = open_graph(graph, self.info)
+        got = session.run(["scores"], {node.name: self.probe[node.name] for node in session.get_inputs()})[0]
+        expected = self.scores(self.probe)
+        if got.shape != expected.shape:
+            return float("inf")
+        scale = max(1.0, float(np.abs(expected).max(initial=0)))
+        return float(np.abs(got - expected).max(initial=0)) / scale
+
+
+class Estimator:
+    """Whatever ``network = {"ref": "FILE.py:NAME", ...arguments}`` makes, with the recipe's params as keywords.
+
+    It gets float32 rows: pixels between 0 and 1, then ``x``, then ``codes`` as numbers (use the step ``onehot`` when
+    codes have no order). ``random_state`` and ``n_jobs`` are set from the context where the estimator has them and the
+    recipe does not; sample weights are passed where its ``fit`` takes them.
+    """
+
+    name: ClassVar[str] = "sklearn"
+    streams: ClassVar[bool] = False
+
+    def fit(self, problem: Problem, recipe: RecipeView, context: Context) -> FittedEstimator:
+        """Train on the first ``problem.train`` rows.
+
+        Raises:
+            TrainingError: the reference leads nowhere, the estimator refuses, or cannot answer with scores.
+        """
+        estimator = _make(recipe, context)
+        if problem.kind == "classification" and not (
+            hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function")
+        ):
+            raise TrainingError(
+                f"{type(estimator).__name__} gives neither probabilities nor decision values",
+                where="learner sklearn",
+                mend="Wrap it in sklearn.calibration.CalibratedClassifierCV.",
+            )
+        rows = _rows(problem.features, slice(0, problem.train))
+        extra = {}
+        if problem.weight is not None and has_fit_parameter(estimator, "sample_weight"):
+            extra["sample_weight"] = np.asarray(problem.weight[: problem.train])
+        started = time.perf_counter()
+        try:
+            with threadpool_limits(context.threads):
+                estimator.fit(rows, np.asarray(problem.target[: problem.train]), **extra)
+        except (ValueError, TypeError, np.linalg.LinAlgError) as error:
+            raise TrainingError(
+                f"{type(estimator).__name__} refused the training data: {str(error).splitlines()[0]}",
+                where="learner sklearn",
+                mend="Change its parameters or the recipe's features.",
+            ) from error
+        seconds = time.perf_counter() - started
+        places = np.zeros(1, np.int64) if problem.kind == "regression" else np.asarray(estimator.classes_, np.int64)
+        probe = {name: np.array(array[:_PROBE]) for name, array in problem.features.items()}
+        facts = {"rows": problem.train, "epochs": 1, "seconds": seconds, "estimator": type(estimator).__name__}
+        fitted = FittedEstimator(estimator, problem.info, places, problem.classes, probe, facts)
+        _report(fitted, problem, context)
+        return fitted
+
+
+def _make(recipe: RecipeView, context: Context) -> Any:
+    network = dict(recipe.network or {})
+    ref = network.pop("ref", None)
+    network.pop("name", None)
+    if not isinstance(ref, str):
+        raise TrainingError(
+            "the recipe names no estimator",
+            where="learner sklearn",
+            mend='Give network: {"ref": "FILE.py:NAME"}.',
+        )
+    factory = resolve(ref)
+    arguments = {**network, **recipe.params}
+    try:
+        inspect.signature(factory).bind(**arguments)
+        estimator = factory(**arguments)
+    except TypeError as error:
+        raise TrainingError(f"{ref} does not take these parameters: {error}", where="learner sklearn") from error
+    if not isinstance(estimator, BaseEstimator):
+        raise TrainingError(
+            f"{ref} made a {type(estimator).__name__}, which is no scikit-learn estimator", where="learner sklearn"
+        )
+    known = estimator.get_params()
+    ours = {"random_state": context.seed, "n_jobs": context.threads}
+    # also those inside a sklearn Pipeline, whose names end in __random_state
+    unset = {
+        name: value
+        for name, current in known.items()
+        for end, value in ours.items()
+        if current is None and (name == end or name.endswith(f"__{end}"))
+    }
+    return estimator.set_params(**unset)
+
+
+def _rows(features: Features, rows: slice) -> npt.NDArray[np.float32]:
+    part = dense(features, rows, None)
+    if "codes" not in features:
+        return part
+    return np.concatenate([part, np.asarray(features["codes"][rows], np.float32)], axis=1)
+
+
+def _two_columns(decision: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return decision if decision.ndim == 2 else np.stack([-decision, decision], axis=1)
+
+
+def _report(fitted: FittedEstimator, problem: Problem, context: Context) -> None:
+    rest = slice(problem.train, min(len(problem.target), problem.train + 5 * CHUNK))
+    if rest.stop <= rest.start:
+        return
+    scores = fitted.scores({name: array[rest] for name, array in problem.features.items()})
+    weight = None if problem.weight is None else problem.weight[rest]
+    context.report(1, validation(problem.kind, scores, problem.target[rest], weight))
