@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from tidemill.config import Config
 from tidemill.data.dataset import DatasetArrays
 from tidemill.data.settled import Settled
 from tidemill.gate import Costs, Judged, Policy, Verdict, judge
-from tidemill.metrics import row_scores
+from tidemill.metrics import prior_probabilities, row_scores, slice_masks
 from tidemill.metrics.units import Floats
 from tidemill.records import Decision, Generation, Model, new_id
 from tidemill.stages.evaluate import Evaluation, RowOutcomes
@@ -53,15 +53,12 @@ def judge_contenders(
 
         def scores(contender: Contender | None) -> Floats | None:
             outcomes = _outcomes(contender, split)
-            return None if outcomes is None else row_scores(task.metric, outcomes.target, outcomes.probabilities)
+            return None if outcomes is None else outcomes.scores
 
-        own = scores(challenger)
-        if own is None:
-            return None
         return Judged(
             split="recent" if audited else "reference",
             keys=mine.keys,
-            challenger=own,
+            challenger=mine.scores,
             champion=scores(champion),
             anchor=scores(anchor),
             baseline=scores(baseline),
@@ -125,11 +122,6 @@ def current_generation(store: Store, config: Config) -> Generation:
     return first
 
 
-def spend(generation: Generation, alpha: float) -> Generation:
-    """The generation after a look at its test sets."""
-    return dataclasses.replace(generation, spent=generation.spent + alpha)
-
-
 def _outcomes(contender: Contender | None, split: str) -> RowOutcomes | None:
     if contender is None:
         return None
@@ -139,21 +131,15 @@ def _outcomes(contender: Contender | None, split: str) -> RowOutcomes | None:
 
 def _majority(task: Task, dataset: DatasetArrays, outcomes: RowOutcomes) -> Floats:
     """The scores of always answering with the training rows' class frequencies."""
-    counts = np.bincount(dataset.target[dataset.rows("train")], minlength=outcomes.probabilities.shape[1])
-    prior = np.broadcast_to(counts / max(1, counts.sum()), outcomes.probabilities.shape)
-    return row_scores(task.metric, outcomes.target, prior)
+    prior = prior_probabilities(dataset.target[dataset.rows("train")], outcomes.probabilities.shape[1])
+    return row_scores(task.metric, outcomes.target, np.broadcast_to(prior, outcomes.probabilities.shape))
 
 
-def _slices(dataset: DatasetArrays, outcomes: RowOutcomes, columns: Sequence[str]) -> dict[str, np.ndarray]:
-    labels = dataset.signature.labels
-    found = {f"label={label}": outcomes.target == code for code, label in enumerate(labels)}
-    raw = dataset.columns(outcomes.rows)
-    for name in columns:
-        values = np.array([raw[name][row] for row in range(len(outcomes.rows))])
-        kinds, counts = np.unique(values, return_counts=True)
-        for kind in kinds[np.argsort(-counts, kind="stable")][:20]:
-            found[f"{name}={kind}"] = values == kind
-    return found
+def _slices(
+    dataset: DatasetArrays, outcomes: RowOutcomes, columns: Sequence[str]
+) -> Mapping[str, npt.NDArray[np.bool_]]:
+    raw = {name: column for name, column in dataset.columns(outcomes.rows).items() if name in columns}
+    return slice_masks(raw, columns, outcomes.target, dataset.signature.labels)
 
 
 def _costs(contender: Contender | None) -> Costs | None:

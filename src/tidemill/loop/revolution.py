@@ -23,7 +23,6 @@ from tidemill.learners._base import Context
 from tidemill.loop._base import OnEvent, Setting
 from tidemill.loop.judging import Contender, current_generation, judge_contenders, make_decision
 from tidemill.loop.planning import plan
-from tidemill.metrics import row_scores
 from tidemill.records import JSON, Cycle, Dataset, Decision, Model, Recipe, Run, new_id, to_json
 from tidemill.runtime import Predictor, load
 from tidemill.stages.annotate import annotate
@@ -227,7 +226,6 @@ class Revolution:
 
     def _select(self, dataset: DatasetArrays, candidates: list[JSON]) -> str:
         """The challenger: the best on validation, pooled with recent-validation where there is one."""
-        task = self.setting.task
         ranking = []
         for candidate in candidates:
             if "model" not in candidate:
@@ -240,7 +238,7 @@ class Revolution:
                 if not len(dataset.rows(split)):
                     continue
                 outcomes = self._evaluate(dataset, model, predictor, split).outcomes
-                score += float(row_scores(task.metric, outcomes.target, outcomes.probabilities).sum())
+                score += float(outcomes.scores.sum())
                 weight += len(outcomes.rows)
             candidate["validation"] = score / max(weight, 1.0)
             ranking.append((candidate["validation"], -model.size_bytes, model.id))

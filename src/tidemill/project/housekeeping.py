@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tidemill.data.sources import open_source
 from tidemill.errors import BusyError, ConflictError, NotReadyError, TidemillError
-from tidemill.packages import verify
+from tidemill.packages import read_manifest, verify
 from tidemill.project.opened import OpenProject
 from tidemill.records import JSON, Dataset, Deployment, Model, Prediction, new_id
 from tidemill.runtime import load
@@ -76,7 +76,7 @@ def export(project: OpenProject, identifier: str | None, folder: Path) -> JSON:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConflictError("the folder is not empty", where=str(folder), mend="Name another folder.")
     source = project.store.root / model.path
-    verify(source)
+    verify(source, read_manifest(source))
     shutil.copytree(source, folder, dirs_exist_ok=True)
     return {"model": model.id, "folder": str(folder), "files": sorted(p.name for p in folder.iterdir())}
 
@@ -159,7 +159,6 @@ def doctor(project: OpenProject | None) -> list[JSON]:
         return checks
     model = project.model(deployment.model_id)
     try:
-        verify(project.store.root / model.path)
         load(project.store.root / model.path, threads=1).warm_up()
     except TidemillError as error:
         checks.append(_check("champion", False, error.what, "Run `tidemill rollback`, or `tidemill cycle`."))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tidemill.config import CONFIG_NAME, SCHEMA_PATH, config_text, json_schema, make_config
+from tidemill.config import CONFIG_NAME, make_config, write_config
 from tidemill.config.model import is_id
 from tidemill.data.sources import Limits, Summary, open_source
 from tidemill.errors import ConflictError, SourceError
@@ -73,10 +73,7 @@ def start_project(
     state.mkdir(parents=True, exist_ok=True)
     create_store(state, config.store)
     (state / ".gitignore").write_text("*\n", encoding="utf-8")
-    schema = folder / SCHEMA_PATH
-    schema.write_text(json_schema(), encoding="utf-8")
-    # The configuration comes last: with it, the folder is a project.
-    (folder / CONFIG_NAME).write_text(config_text(config), encoding="utf-8")
+    write_config(folder / CONFIG_NAME, config)  # last: with it, the folder is a project
     return Started(
         folder=folder,
         task=chosen.name,

@@ -125,7 +125,7 @@ def _useful_samples(
             best = np.sort(probabilities(predictor.manifest.answer, scores), axis=1)
             margins.append(best[:, -1] - best[:, -2])
             answers += predictor.answers(scores)
-    order = np.argsort(np.concatenate(margins), kind="stable")[:MOST] if margins else []
+    order = np.argsort(np.concatenate(margins), kind="stable")[:MOST] if margins else np.empty(0, np.int64)
     for place in order:
         answer, row = answers[int(place)], int(pool[place])
         items.append(

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tidemill.errors import ConfigError, TrainingError
 from tidemill.learners._base import Pruned
@@ -23,11 +23,8 @@ log = logging.getLogger(__name__)
 Report = Callable[[int, float], None]
 
 
-class Fit(Protocol):
-    """One trial: train with these parameters, report the validation score after each epoch, return the last."""
-
-    def __call__(self, params: JSON, report: Report) -> float:
-        """The validation score of one setting; may raise :class:`Pruned` out of *report*."""
+Fit = Callable[[JSON, Report], float]
+"""One trial: train with these parameters, report the validation score after each epoch, return the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +60,8 @@ def tune(
         TrainingError: every trial failed.
     """
     import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
     from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -72,7 +71,7 @@ def tune(
     Path(f"{journal}.lock").unlink(missing_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+        storage = JournalStorage(JournalFileBackend(str(journal)))
         study = optuna.create_study(
             study_name=journal.stem,
             storage=storage,

@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -27,11 +28,11 @@ def _found(files: Sequence[Path]) -> dict[str, Callable[[], ModuleType]]:
     for info in pkgutil.iter_modules(__path__):
         if not info.name.startswith("_"):
             module = f"{__name__}.{info.name}"
-            found[info.name.replace("_", "-")] = lambda module=module: importlib.import_module(module)
+            found[info.name.replace("_", "-")] = partial(importlib.import_module, module)
     for entry in entry_points(group="tidemill.tasks"):
-        found[entry.name] = lambda entry=entry: importlib.import_module(entry.module)
+        found[entry.name] = partial(importlib.import_module, entry.module)
     for file in files:
-        found[file.stem.replace("_", "-")] = lambda file=file: load_file(file)
+        found[file.stem.replace("_", "-")] = partial(load_file, file)
     return found
 
 

@@ -121,7 +121,8 @@ def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> Path:
     """Records as a file that a source reads: ``.npz`` when a value is an array, JSONL otherwise."""
     if any(isinstance(value, list) for value in records[0].values()):
         file = path.with_suffix(".npz")
-        np.savez(file, **{k: _array([r[k] for r in records]) for k in records[0]})
+        arrays: dict[str, Any] = {k: _array([r[k] for r in records]) for k in records[0]}
+        np.savez(file, **arrays)
         return file
     file = path.with_suffix(".jsonl")
     file.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
@@ -129,5 +130,5 @@ def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def _array(values: list[Any]) -> np.ndarray[Any, np.dtype[Any]]:
-    array = np.array(values)
+    array: np.ndarray[Any, np.dtype[Any]] = np.array(values)
     return array.astype(np.uint8) if array.ndim > 1 else array
