@@ -27,6 +27,7 @@ MAX_PIXELS = 50_000_000
 # Our own limit is lower and says how to mend it; Pillow's hint would only be a second voice on stderr.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
+_GREY = ("1", "L", "I", "F", "I;16", "I;16B")
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, OverflowError)
 
 
@@ -41,7 +42,7 @@ def probe(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Shape:
         height, width = image.height, image.width
         if image.getexif().get(0x0112, 1) >= 5:  # the camera lay on its side
             height, width = width, height
-        return height, width, 1 if image.mode in ("1", "L", "I", "F", "I;16", "I;16B") else 3
+        return height, width, 1 if image.mode in _GREY else 3
 
 
 def decode(data: bytes, shape: Shape | None = None, *, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -57,27 +58,39 @@ def decode(data: bytes, shape: Shape | None = None, *, max_pixels: int = MAX_PIX
         TooLargeError: it has too many pixels; nothing of it was decoded.
     """
     with _open(data, max_pixels) as image:
-        try:
-            upright = ImageOps.exif_transpose(image)
-            channels = shape[2] if shape else (1 if upright.mode in ("1", "L", "I", "F", "I;16", "I;16B") else 3)
-            return _fit(_eight_bits(upright), shape, channels)
-        except _DAMAGED as error:
-            raise InputError(f"the image is truncated or damaged ({error}).", mend="Save it again.") from error
+        return from_pil(image, shape, max_pixels=max_pixels)
+
+
+def from_pil(image: Image.Image, shape: Shape | None = None, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """A Pillow image as uint8 ``[h, w, c]``; as :func:`decode`."""
+    if image.width * image.height > max_pixels:
+        raise _too_large(image, max_pixels)
+    try:
+        upright = ImageOps.exif_transpose(image)
+        channels = shape[2] if shape else (1 if upright.mode in _GREY else 3)
+        return _fit(_eight_bits(upright), shape, channels)
+    except _DAMAGED as error:
+        raise InputError(f"the image is truncated or damaged ({error}).", mend="Save it again.") from error
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
-    mend = f"Scale it down to at most {max_pixels / 1e6:g} megapixels."
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        mend = f"Scale it down to at most {max_pixels / 1e6:g} megapixels."
         raise TooLargeError("the image has too many pixels.", mend=mend) from error
     except _DAMAGED as error:
         raise InputError(
             "the bytes are no image that can be read.", mend=f"Give one of {', '.join(FORMATS)}, complete."
         ) from error
     if image.width * image.height > max_pixels:
-        raise TooLargeError(f"the image has {image.width} x {image.height} pixels.", mend=mend)
+        raise _too_large(image, max_pixels)
     return image
+
+
+def _too_large(image: Image.Image, max_pixels: int) -> TooLargeError:
+    mend = f"Scale it down to at most {max_pixels / 1e6:g} megapixels."
+    return TooLargeError(f"the image has {image.width} x {image.height} pixels.", mend=mend)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
