@@ -357,6 +357,7 @@ def test_a_key_gets_its_split_at_first_sight_for_good(store: Store, make_predict
     assert found[keys["audited"]].split in {"recent-validation", "recent-test"}
     assert found[keys["trained"]].split == "train", "what trains already never judges"
     assert found[keys["later"]].split == "train", "first sight decides"
+    assert {name for name in keys if found[keys[name]].drawn} == {"audited", "trained"}
     assert sorted(asked) == sorted(keys.values()), "a known key is not asked for again"
 
 

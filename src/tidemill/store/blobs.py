@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 
 from tidemill.errors import NotFoundError, StoreError
-from tidemill.store.seam import sync_folder
+from tidemill.store import seam
 
 
 class Blobs:
@@ -45,12 +45,12 @@ class Blobs:
                 with self._files.open(str(draft), "wb") as file:
                     file.write(content)
                     file.flush()
-                    os.fsync(file.fileno())
+                    seam.sync(file.fileno())
                 draft.replace(path)
             finally:
                 draft.unlink(missing_ok=True)
-            sync_folder(path.parent)
-            sync_folder(self._folder)
+            seam.sync_folder(path.parent)
+            seam.sync_folder(self._folder)
         except OSError as error:
             raise StoreError(
                 f"the blob cannot be written ({error.strerror})", where=str(path), mend="Free some space and try again."

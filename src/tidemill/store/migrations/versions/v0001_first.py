@@ -180,7 +180,7 @@ def upgrade() -> None:
         _text("key"),
         _text("split"),
         _real("probability"),
-        _flag("drawn"),
+        _boolean("drawn"),
         unique=("key",),
     )
     _records(
