@@ -1,0 +1,95 @@
+"""``tidemill cycle``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from tidemill.cli.command import Command
+from tidemill.cli.commands.plan import Budget, Epochs, Trials
+from tidemill.cli.session import Session
+from tidemill.cli.show import layout, units
+from tidemill.cli.show.progress import progress
+
+
+def cycle(
+    session: Session,
+    budget: Budget = None,
+    max_trials: Trials = None,
+    max_epochs: Epochs = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, metavar="N", help="The seed of all that is random.")
+    ] = None,
+) -> None:
+    """Run one revolution of the loop.
+
+    Prepare, tune, train, judge, and promote the challenger if it is better. A cycle that was stopped goes on where it
+    stood. With --max-trials and --max-epochs the result is the same every time; a --budget is planned first, and a
+    resumed cycle follows the plan.
+    """
+    with progress(session) as listener:
+        data = session.project.cycle(
+            budget=budget, max_trials=max_trials, max_epochs=max_epochs, seed=seed, on_event=listener
+        )
+    metric = session.project.task.metric
+    session.answer(data, lambda made: view(made, metric))
+
+
+def view(data: dict[str, Any], metric: str) -> Any:
+    """Candidates, the decision, and what to do next."""
+    decision = data["decision"]
+    spent = ", ".join(f"{name} {units.seconds(value)}" for name, value in data["stages"].items())
+    parts = [
+        _candidates(data["candidates"], decision["challenger_id"] if decision else None, metric),
+        _outcome(data),
+        layout.pairs({"cycle": data["cycle"], "took": f"{units.seconds(data['seconds'])} ({spent})"}),
+        layout.following(_next(data)),
+    ]
+    return layout.stack(*parts)
+
+
+def _candidates(candidates: list[dict[str, Any]], chosen: str | None, metric: str) -> Any:
+    if not candidates:
+        return None
+    return layout.table(
+        ["", "recipe", f">validation {metric}", ">size", ">took", "model"],
+        [
+            (
+                "▸" if chosen is not None and c.get("model") == chosen else "",
+                f"{c['recipe']} (baseline)" if c.get("baseline") else c["recipe"],
+                units.quality(c.get("validation"), metric),
+                units.size(c.get("size_bytes")),
+                units.seconds(c.get("seconds")),
+                c.get("model") or f"failed: {c.get('failed')}",
+            )
+            for c in candidates
+        ],
+    )
+
+
+def _outcome(data: dict[str, Any]) -> Any:
+    decision = data["decision"]
+    if decision is None:
+        return layout.panel(
+            "Two labels at least are needed before anything can be learned.", title="labels needed", good=False
+        )
+    return layout.panel(decision["reason"], title=decision["outcome"], good=decision["outcome"] == "promoted")
+
+
+def _next(data: dict[str, Any]) -> list[str]:
+    asked = sum(data["questions"].values())
+    label = [f"tidemill label   ({units.count(asked, 'question')} waiting)"] if asked else []
+    if data["decision"] is None:
+        return label
+    if data["decision"]["outcome"] == "promoted":
+        return ["tidemill serve", "tidemill report --open", *label]
+    return ["tidemill gate", *label]
+
+
+COMMAND = Command(
+    run=cycle,
+    panel="Learn",
+    stopped="stopped; `tidemill cycle` goes on from here",
+    examples=("cycle", "cycle --budget 60s", "cycle --max-trials 0 --max-epochs 5 --seed 1"),
+)

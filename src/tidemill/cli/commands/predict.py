@@ -1,0 +1,76 @@
+"""``tidemill predict``."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from tidemill.cli import inputs
+from tidemill.cli.command import Command
+from tidemill.cli.session import Session
+from tidemill.cli.show import units
+
+BATCH = 500  # rows that are answered at once
+
+
+def predict(
+    session: Session,
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME=VALUE", help="One row: a value for each field; an image is a file's path."),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Many rows: CSV, JSONL, Parquet, a folder or zip of images."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="A model's id; the champion unless given.")
+    ] = None,
+) -> None:
+    """Answer with the champion.
+
+    One row from arguments, rows from a file, or JSON lines from stdin. Prints one line a row, with tabs between: the
+    label and its probability, or the value, and for rows of a file where they stood. These answers are not journaled:
+    feedback belongs to those of `tidemill serve`.
+    """
+    project = session.project
+    signature = project.signature
+    if values and file is not None:
+        raise typer.BadParameter("give NAME=VALUE or --file, not both")
+    if values:
+        rows = iter([inputs.from_arguments(values, signature)])
+    elif file is not None:
+        rows = inputs.from_file(file, signature, project.config)
+    elif not sys.stdin.isatty():
+        rows = inputs.from_lines(sys.stdin.buffer, signature, "stdin")
+    else:
+        raise typer.BadParameter("give NAME=VALUE, --file, or JSON lines on stdin")
+    answers: list[dict[str, Any]] = []
+    while batch := list(itertools.islice(rows, BATCH)):
+        for row, answer in zip(batch, project.predict([dict(row) for row in batch], model=model), strict=True):
+            if session.json:
+                answers.append(answer if row.origin is None else {**answer, "origin": row.origin})
+            else:
+                session.stdout.write("\t".join(filter(None, [_line(answer), row.origin])) + "\n")
+    if session.json:
+        session.answer({"model": project.model(model).id, "predictions": answers}, lambda _: None)
+
+
+def _line(answer: dict[str, Any]) -> str:
+    if "label" in answer:
+        return f"{answer['label']}\t{units.percent(answer.get('score'))}"
+    return f"{answer['value']:.6g}" if isinstance(answer.get("value"), int | float) else str(answer)
+
+
+COMMAND = Command(
+    run=predict,
+    panel="Use",
+    examples=(
+        "predict image=digit.png",
+        "predict age=39 workclass=State-gov hours-per-week=40",
+        "predict --file rows.csv --json",
+    ),
+)

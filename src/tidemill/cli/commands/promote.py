@@ -1,0 +1,27 @@
+"""``tidemill promote``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tidemill.cli.command import Command
+from tidemill.cli.commands.feedback import default_author
+from tidemill.cli.session import Session
+from tidemill.cli.show import layout
+
+
+def promote(
+    session: Session,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's id.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why, for whoever reads the history.")],
+) -> None:
+    """Make a model the champion by hand.
+
+    Goes past the gate; the history keeps who and why.
+    """
+    session.answer(session.project.promote(model, reason=reason, author=default_author()), layout.pairs)
+
+
+COMMAND = Command(run=promote, panel="Use", examples=('promote model_01k… --reason "checked by hand"',))

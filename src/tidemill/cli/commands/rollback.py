@@ -1,0 +1,26 @@
+"""``tidemill rollback``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tidemill.cli.command import Command
+from tidemill.cli.commands.feedback import default_author
+from tidemill.cli.session import Session
+from tidemill.cli.show import layout
+
+
+def rollback(
+    session: Session,
+    reason: Annotated[str | None, typer.Option("--reason", help="Why, for whoever reads the history.")] = None,
+) -> None:
+    """Put the former champion back.
+
+    A running service swaps without a restart. A second rollback goes back one further.
+    """
+    session.answer(session.project.rollback(reason=reason, author=default_author()), layout.pairs)
+
+
+COMMAND = Command(run=rollback, panel="Use", examples=("rollback", 'rollback --reason "worse on mobile"'))

@@ -1,0 +1,66 @@
+"""``tidemill status``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidemill.cli.command import Command
+from tidemill.cli.session import Session
+from tidemill.cli.show import layout, units
+
+
+def status(session: Session) -> None:
+    """Show where the project stands.
+
+    Its champion, its traffic, its last cycle, and what to do next.
+    """
+    session.answer(session.project.status(), _view)
+
+
+def _view(data: dict[str, Any]) -> Any:
+    live = data["live"]
+    waiting = ", ".join(f"{units.count(n)} {what}" for what, n in live["waiting"].items() if n)
+    answered = f"{units.count(live['answered'])} of {units.count(live['audited'])} answered"
+    rows = [
+        ("project", data["folder"]),
+        ("task", f"{data['task']}, target {data['target']}"),
+        *_champion(data["champion"]),
+        ("data", _dataset(data["dataset"])),
+        ("predictions", units.count(live["predictions"])),
+        (
+            "feedback",
+            f"{units.count(live['feedback'])}; {units.count(live['labels_since_cycle'])} labels since the cycle",
+        ),
+        ("audit", answered if live["quality"] is None else f"{answered}, {units.percent(live['quality'])} right"),
+        ("questions", waiting or "none waiting"),
+        ("last cycle", _cycle(data["cycle"])),
+        ("on disk", units.size(data["store_bytes"])),
+    ]
+    return layout.stack(layout.pairs(rows), layout.following(data["next"]))
+
+
+def _champion(champion: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if champion is None:
+        return [("champion", "none yet")]
+    since = f"{champion['action']} {units.ago(champion['since'])}"
+    rows = [("champion", f"{champion['recipe']}  {champion['model']}  {units.size(champion['size_bytes'])}, {since}")]
+    for split, metrics in champion["metrics"].items():
+        name = next(iter(metrics))
+        rows.append((split, f"{name.replace('_', ' ')} {units.quality(metrics[name], name)}"))
+    return rows
+
+
+def _dataset(dataset: dict[str, Any] | None) -> str:
+    if dataset is None:
+        return "not prepared yet"
+    return ", ".join(f"{units.count(n)} {split}" for split, n in dataset["counts"].items() if n)
+
+
+def _cycle(cycle: dict[str, Any] | None) -> str:
+    if cycle is None:
+        return "none yet"
+    text = f"{cycle['status']} {units.ago(cycle['finished'] or cycle['created'])}, {cycle['trigger']}"
+    return f"{text}: {cycle['error']}" if cycle["error"] else text
+
+
+COMMAND = Command(run=status, panel="Look", examples=("status", "status --json"))

@@ -1,0 +1,35 @@
+"""``tidemill up``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tidemill.cli.command import Command
+from tidemill.cli.commands.serve import Host, Port, say_ready
+from tidemill.cli.session import Session
+
+
+def up(
+    session: Session,
+    after_labels: Annotated[
+        int | None, typer.Option("--after-labels", min=1, metavar="N", help="New labels that start a cycle.")
+    ] = None,
+    host: Host = None,
+    port: Port = None,
+) -> None:
+    """Serve, and start a cycle after new labels.
+
+    The whole loop by itself: a better challenger is promoted and swapped in while requests go on. Ctrl-C ends it.
+    """
+    session.project.up(
+        after_labels=after_labels,
+        host=host,
+        port=port,
+        on_ready=lambda bound: say_ready(session, host, bound),
+        on_event=lambda event: session.note(str(event["what"])),
+    )
+
+
+COMMAND = Command(run=up, panel="Use", stopped_code=0, examples=("up", "up --after-labels 50"))

@@ -1,0 +1,161 @@
+"""Rows to answer: from arguments, from JSON lines, or from any file that is a source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidemill.errors import InputError, NotReadyError
+
+if TYPE_CHECKING:
+    from tidemill.config import Config
+    from tidemill.data.schema import Field, Signature
+
+_LINES = (".jsonl", ".ndjson")
+
+
+class Row(dict[str, Any]):
+    """The inputs of one row; ``origin`` says where it came from, ``None`` for arguments."""
+
+    origin: str | None = None
+
+
+def from_arguments(values: Iterable[str], signature: Signature | None) -> Row:
+    """One row from ``name=value``; a lone path is the image where there is one image field.
+
+    Raises:
+        InputError: not ``name=value``, a field twice, no number where one belongs, or an image that is not there.
+    """
+    fields = _fields(signature)
+    row = Row()
+    for text in values:
+        name, found, value = text.partition("=")
+        if not found:
+            images = [f.name for f in fields.values() if f.type == "image"]
+            if len(images) != 1 or not Path(text).is_file():
+                raise InputError(
+                    f"{text!r} is neither NAME=VALUE nor an image file", mend=f"The fields are {', '.join(fields)}."
+                )
+            name, value = images[0], text
+        if name in row:
+            raise InputError("the field is given twice", where=name, mend="Give each field once.")
+        row[name] = _from_text(fields.get(name), value, name)
+    return row
+
+
+def from_lines(
+    lines: Iterable[bytes], signature: Signature | None, name: str, folder: Path | None = None
+) -> Iterator[Row]:
+    """A row a line of JSON; an image may be a path, relative to *folder*.
+
+    Raises:
+        InputError: a line is not a JSON object; named by its number.
+    """
+    fields = _fields(signature)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{name}, line {number}"
+        try:
+            data = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"is not JSON: {error}", where=where, mend="Write one JSON object a line.") from None
+        if not isinstance(data, dict):
+            raise InputError("is not a JSON object", where=where, mend='Write one row a line: {"field": value}.')
+        row = Row({k: _image_path(fields.get(k), v, folder or Path(), f"{where}, {k}") for k, v in data.items()})
+        row.origin = where
+        yield row
+
+
+def from_file(spec: str, signature: Signature | None, config: Config) -> Iterator[Row]:
+    """Every row of a file or folder; its target and the columns that the project ignores are left out.
+
+    Raises:
+        SourceError: it cannot be read.
+        InputError: a row does not fit, or was damaged: no row is left out in silence.
+    """
+    path = Path(spec)
+    if path.suffix in _LINES and path.is_file():
+        with path.open("rb") as lines:
+            dropped = _dropped(signature, config)
+            for row in from_lines(lines, signature, path.name, path.parent):
+                for name in dropped & row.keys():
+                    del row[name]
+                yield row
+        return
+    yield from _from_source(spec, signature, config)
+
+
+def _from_source(spec: str, signature: Signature | None, config: Config) -> Iterator[Row]:
+    from tidemill.data.sources import Limits, open_source
+
+    fields = _fields(signature)
+    limits = Limits(
+        max_image_pixels=int(config.limits.image_megapixels * 1e6),
+        max_archive_bytes=int(config.limits.archive_gb * 1e9),
+        max_archive_ratio=config.limits.archive_ratio,
+        max_field_bytes=int(config.limits.text_mb * 1e6),
+    )
+    shapes = {f.name: f.shape for f in fields.values() if f.shape is not None}
+    dropped = _dropped(signature, config)
+    for batch in open_source(spec, limits=limits).batches(1000, shapes=shapes):
+        for fault in batch.faults:
+            raise InputError(
+                f"{fault.what} {fault.detail}".strip(), where=fault.origin, mend="Mend or remove this row."
+            )
+        names = [n for n in batch.columns if n not in dropped and (config.inputs is None or n in config.inputs)]
+        columns = {n: _values(batch.columns[n]) for n in names}
+        origins = batch.origin.to_pylist()
+        for index, origin in enumerate(origins):
+            row = Row({n: _from_cell(fields.get(n), columns[n][index], f"{origin}, {n}") for n in names})
+            row.origin = origin
+            yield row
+
+
+def _fields(signature: Signature | None) -> Mapping[str, Field]:
+    if signature is None:
+        raise NotReadyError("the project does not know its inputs yet", mend="Run `tidemill cycle` first.")
+    return {f.name: f for f in signature.inputs}
+
+
+def _dropped(signature: Signature | None, config: Config) -> set[str]:
+    return {config.target, *config.ignore, *([signature.target] if signature is not None else [])}
+
+
+def _values(column: Any) -> Any:
+    return column if getattr(column, "ndim", 0) > 1 else column.tolist()
+
+
+def _from_cell(field: Field | None, value: Any, where: str) -> Any:
+    return _from_text(field, value.strip(), where) if isinstance(value, str) and not _is(field, "image") else value
+
+
+def _from_text(field: Field | None, text: str, where: str) -> Any:
+    if _is(field, "image"):
+        return _image_path(field, text, Path(), where)
+    if not _is(field, "number"):
+        return text or None
+    if text in ("", "?", "NA", "N/A", "nan", "null"):
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{text!r} is not a number", where=where, mend="Write it like 3.5, or leave it out.") from None
+
+
+def _image_path(field: Field | None, value: Any, folder: Path, where: str) -> Any:
+    """The bytes of an image that is named by its path; everything else (data URL, base64, lists) as it is."""
+    if not _is(field, "image") or not isinstance(value, str) or value.startswith("data:") or len(value) > 4096:
+        return value
+    path = folder / Path(value).expanduser()
+    if not path.is_file():
+        if path.suffix:
+            raise InputError("there is no such image file", where=f"{where}: {value}", mend="Give a path to an image.")
+        return value
+    return path.read_bytes()
+
+
+def _is(field: Field | None, kind: str) -> bool:
+    return field is not None and field.type == kind

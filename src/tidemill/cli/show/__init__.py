@@ -1,0 +1,1 @@
+"""How answers look to people: short, aligned, and a unit on every number."""

@@ -1,0 +1,85 @@
+"""Tables, pairs and panels in one style."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tidemill.cli.show.units import plain
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> Table:
+    """A table without lines; a column whose name starts with ``>`` is aligned to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        right = column.startswith(">")
+        made.add_column(
+            column.removeprefix(">"), header_style="dim", justify="right" if right else "left", no_wrap=right
+        )
+    for row in rows:
+        made.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    return made
+
+
+def pairs(values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Table:
+    """Names and values, one a line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table.grid(padding=(0, 2, 0, 0))
+    made.add_column(style="dim")
+    made.add_column()
+    for name, value in values.items() if isinstance(values, Mapping) else values:
+        made.add_row(name.replace("_", " "), Text(value if isinstance(value, str) else plain(name, value)))
+    return made
+
+
+def panel(text: str, *, title: str, good: bool | None) -> Panel:
+    """A framed message: green when *good*, yellow when not, plain for neither."""
+    from rich.panel import Panel
+    from rich.text import Text
+
+    colour = {True: "green", False: "yellow", None: "none"}[good]
+    return Panel(Text(text), title=f"[bold]{title}[/]", title_align="left", border_style=colour)
+
+
+def mark(good: bool) -> Text:
+    """A green tick or a red cross."""
+    from rich.text import Text
+
+    return Text("✓", "green") if good else Text("✗", "red")
+
+
+def following(commands: Iterable[str]) -> RenderableType | None:
+    """What to do next, or nothing."""
+    from rich.text import Text
+
+    lines = list(commands)
+    return Text("next  ", style="dim").append("\n      ".join(lines), style="bold") if lines else None
+
+
+def stack(*parts: RenderableType | None) -> RenderableType:
+    """One below the other, a blank line between; what is ``None`` is left out."""
+    from rich.console import Group
+
+    shown: list[RenderableType] = []
+    for part in parts:
+        if part is not None:
+            shown += ["", part] if shown else [part]
+    return Group(*shown)
+
+
+def line(text: str) -> RenderableType:
+    """Text as it is, without markup."""
+    from rich.text import Text
+
+    return Text(text)

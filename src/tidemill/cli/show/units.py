@@ -1,0 +1,137 @@
+"""Numbers with their units."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+NONE = "–"
+
+_SHARES = frozenset(
+    {
+        *("accuracy", "balanced_accuracy", "calibration_error", "ece", "roc_auc", "quality"),
+        *(f"{name}{kind}" for name in ("precision", "recall", "f1") for kind in ("", "_macro", "_micro", "_weighted")),
+    }
+)
+
+
+def count(value: float | None, noun: str = "") -> str:
+    """``1,797``; with a noun ``1 sample`` or ``1,797 samples``.
+
+    >>> count(1797), count(1, "sample"), count(2, "sample")
+    ('1,797', '1 sample', '2 samples')
+    """
+    if value is None:
+        return NONE
+    text = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    return text if not noun else f"{text} {noun}{'' if value == 1 else 's'}"
+
+
+def size(value: float | None) -> str:
+    """Bytes in decimal units.
+
+    >>> size(512), size(45_300), size(2_100_000_000)
+    ('512 B', '45.3 kB', '2.10 GB')
+    """
+    if value is None:
+        return NONE
+    if abs(value) < 1000:
+        return f"{value:.0f} B"
+    units = iter(("kB", "MB", "GB", "TB"))
+    value, unit = value / 1000, next(units)
+    while abs(value) >= 999.5 and (larger := next(units, None)) is not None:
+        value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}" if abs(value) >= 10 else f"{value:.2f} {unit}"
+
+
+def seconds(value: float | None) -> str:
+    """A length of time, with as many digits as matter.
+
+    >>> seconds(0.0123), seconds(3.21), seconds(125), seconds(7260)
+    ('12.3 ms', '3.2 s', '2 min 5 s', '2 h 1 min')
+    """
+    if value is None:
+        return NONE
+    if value < 1:
+        return f"{value * 1000:.3g} ms"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share.
+
+    >>> percent(0.9766)
+    '97.7 %'
+    """
+    return NONE if value is None else f"{100 * value:.{digits}f} %"
+
+
+def quality(value: Any, metric: str = "accuracy") -> str:
+    """A metric as a number or as ``{"value", "low", "high"}``; shares in percent.
+
+    >>> quality({"value": 0.97, "low": 0.95, "high": 0.985})
+    '97.0 % (95.0–98.5)'
+    >>> quality(0.2512, "log_loss")
+    '0.2512'
+    """
+    if value is None:
+        return NONE
+    scale, unit, digits = (100, " %", 1) if metric in _SHARES else (1, "", 4)
+    if not isinstance(value, dict):
+        return f"{scale * value:.{digits}f}{unit}"
+    if value["value"] is None:
+        return NONE
+    text = f"{scale * value['value']:.{digits}f}{unit}"
+    if value.get("low") is None or value.get("high") is None:
+        return text
+    return f"{text} ({scale * value['low']:.{digits}f}–{scale * value['high']:.{digits}f})"
+
+
+def ago(moment: float | None, now: float | None = None) -> str:
+    """How long a moment (UTC seconds) lies back.
+
+    >>> ago(1000.0, now=1300.0)
+    '5 min ago'
+    """
+    if moment is None:
+        return NONE
+    past = max(0.0, (time.time() if now is None else now) - moment)
+    for unit, length in (("day", 86400), ("h", 3600), ("min", 60)):
+        if past >= length:
+            n = int(past // length)
+            return f"{n} {unit}{'s' if unit == 'day' and n > 1 else ''} ago"
+    return f"{int(past)} s ago"
+
+
+def plain(name: str, value: Any) -> str:
+    """Any value, with the unit that its name tells.
+
+    >>> plain("freed_bytes", 1_500_000), plain("seconds", 2), plain("kept", True)
+    ('1.50 MB', '2.0 s', 'yes')
+    """
+    if value is None or value in ("", [], {}):
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        if name.endswith("bytes"):
+            return size(value)
+        if name.endswith("seconds"):
+            return seconds(value)
+        if name.endswith("_ms"):
+            return seconds(value / 1000)
+        if name in ("created", "finished", "since", "retired"):
+            return ago(value)
+        return quality(value, name) if name in _SHARES else count(value)
+    if isinstance(value, dict):
+        if "value" in value and "low" in value:
+            return quality(value, name)
+        return ", ".join(f"{k} {plain(k, v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(name, v) for v in value)
+    return str(value)
