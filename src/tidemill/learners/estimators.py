@@ -171,8 +171,8 @@ class Estimator:
     """Whatever ``network = {"ref": "FILE.py:NAME", ...arguments}`` makes, with the recipe's params as keywords.
 
     It gets float32 rows: pixels between 0 and 1, then ``x``, then ``codes`` as numbers (use the step ``onehot`` when
-    codes have no order). ``random_state`` and ``n_jobs`` are set from the context where the estimator has them and the
-    recipe does not; sample weights are passed where its ``fit`` takes them.
+    codes have no order). ``random_state`` is set from the context where the estimator has one and the recipe does not;
+    sample weights are passed where its ``fit`` takes them.
     """
 
     name: ClassVar[str] = "sklearn"
@@ -237,16 +237,13 @@ def _make(recipe: RecipeView, context: Context) -> Any:
         raise TrainingError(
             f"{ref} made a {type(estimator).__name__}, which is no scikit-learn estimator", where="learner sklearn"
         )
-    known = estimator.get_params()
-    ours = {"random_state": context.seed, "n_jobs": context.threads}
     # also those inside a sklearn Pipeline, whose names end in __random_state
-    unset = {
-        name: value
-        for name, current in known.items()
-        for end, value in ours.items()
-        if current is None and (name == end or name.endswith(f"__{end}"))
-    }
-    return estimator.set_params(**unset)
+    seeds = [name for name, value in estimator.get_params().items() if value is None and _is_seed(name)]
+    return estimator.set_params(**dict.fromkeys(seeds, context.seed))
+
+
+def _is_seed(name: str) -> bool:
+    return name == "random_state" or name.endswith("__random_state")
 
 
 def _rows(features: Features, rows: slice) -> npt.NDArray[np.float32]:
