@@ -84,11 +84,11 @@ def describe(error: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "literal_error":
         return _choice(name, value, error["ctx"]["expected"])
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        return f"{name} must be {_range(path, model)}, not {show(value)}"
+        return f"{name} must be {range_of(path, model)}, not {show(value)}"
     if kind in _TYPES:
         wanted = _TYPES[kind]
         if kind in ("int_type", "float_type"):
-            wanted = ", ".join(filter(None, [wanted, _range(path, model)]))
+            wanted = ", ".join(filter(None, [wanted, range_of(path, model)]))
         return f"{name} must be {wanted}, not {show(value)}"
     return f"{name} {error['msg']}, not {show(value)}"
 
@@ -148,7 +148,7 @@ def _choice(name: str, value: Any, expected: str) -> str:
     return f"{text}; did you mean {hint}?" if hint else text
 
 
-def _range(path: Path, model: type[BaseModel]) -> str:
+def range_of(path: Path, model: type[BaseModel]) -> str:
     """``more than 0 and at most 0.5``, from the field's own constraints."""
     field = field_at(model, path)
     words = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}

@@ -39,7 +39,7 @@ def json_schema() -> dict[str, Any]:
     for name, value in schema["properties"].items():
         if "$ref" in value:  # a section whose keys are all commented out is null
             value["anyOf"] = [{"$ref": value.pop("$ref")}, {"type": "null"}]
-            value["description"] = _heading(keys_of(Config)[name].annotation)
+            value["description"] = heading(keys_of(Config)[name].annotation)
         value.pop("default", None)
     data = schema["properties"]["data"]
     entry = data["items"]
@@ -67,11 +67,11 @@ def config_text(config: Config) -> str:
             sections.append((key, section, getattr(config, name)))
         elif key == "data":
             lines.append("data:".ljust(_COLUMN) + f"# {field.description}")
-            lines.extend(f"  - {'id' if is_id(spec) else 'path'}: {_scalar(spec)}" for spec in config.data)
+            lines.extend(f"  - {'id' if is_id(spec) else 'path'}: {scalar(spec)}" for spec in config.data)
         else:
             lines.append(_line(key, getattr(config, name), field, always=key in ("schema", "task", "target")))
     for key, section, values in sections:
-        lines += ["", f"# {_heading(section)}", f"{key}:"]
+        lines += ["", f"# {heading(section)}", f"{key}:"]
         lines.extend(f"  {_line(k, getattr(values, k), f)}" for k, f in keys_of(section).items())
     return "\n".join(lines) + "\n"
 
@@ -81,17 +81,18 @@ def field_name(model: type[BaseModel], key: str) -> str:
     return next(name for name, field in model.model_fields.items() if key in (name, field.alias))
 
 
-def _heading(section: Any) -> str:
+def heading(section: Any) -> str:
+    """The line above a section: the first line of its docstring."""
     return (section.__doc__ or "").strip().splitlines()[0]
 
 
 def _line(key: str, value: Any, field: Any, *, always: bool = False) -> str:
     active = always or value != field.default
-    text = f"{'' if active else '# '}{key}: {_scalar(value)}"
+    text = f"{'' if active else '# '}{key}: {scalar(value)}"
     return f"{text.ljust(_COLUMN - 1)} # {field.description}"
 
 
-def _scalar(value: Any) -> str:
+def scalar(value: Any) -> str:
     """One value on one line, quoted where YAML would read it otherwise."""
     plain = list(value) if isinstance(value, tuple) else value
     text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=float("inf"))
