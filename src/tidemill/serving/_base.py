@@ -1,0 +1,73 @@
+"""What serving needs of a project, and the one object that a hot swap exchanges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tidemill.config import Config
+from tidemill.data.schema import Signature
+from tidemill.records import Deployment
+from tidemill.runtime import Predictor
+from tidemill.store import Store
+from tidemill.tasks._base import Task
+
+
+class ServedProject(Protocol):
+    """A project as serving sees it; :class:`tidemill.api.Project` is one."""
+
+    @property
+    def dir(self) -> Path:
+        """The project's folder."""
+
+    @property
+    def config(self) -> Config:
+        """What ``tidemill.yaml`` says."""
+
+    @property
+    def store(self) -> Store:
+        """What is durable."""
+
+    @property
+    def task(self) -> Task:
+        """What is learned."""
+
+    @property
+    def signature(self) -> Signature:
+        """The inputs and output as the project knows them now."""
+
+    def open_champion(self) -> tuple[Deployment, Predictor]:
+        """The deployment in force and its model, loaded.
+
+        Raises:
+            NotReadyError: nothing has been promoted yet.
+        """
+
+    def trace(self, identifier: str) -> dict[str, Any]:
+        """The line from an id back to the samples and feedback it came from.
+
+        Raises:
+            NotFoundError: no record has this id.
+        """
+
+    def models(self) -> list[dict[str, Any]]:
+        """The project's models, newest first, each with at least ``id`` and ``created`` (UTC seconds)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What answers now: model, features and state as one object, so that a batch never mixes two of them.
+
+    Attributes:
+        deployment: the deployment in force.
+        predictor: its model, warmed up.
+        answer: the answer spec that feedback is checked against: the model's own labels, and those that the
+            project has learned of since.
+        generation: the generation of the test sets, which the audit draw depends on.
+    """
+
+    deployment: Deployment
+    predictor: Predictor
+    answer: dict[str, Any]
+    generation: int

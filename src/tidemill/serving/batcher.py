@@ -1,0 +1,229 @@
+"""Micro-batching: what waits while the model is busy is answered together next.
+
+There is no fixed window. One worker thread takes whatever has gathered since it last looked, up to a bound, encodes and
+predicts it as one batch, and hands the answers to the journal; while the journal makes them durable, the worker is
+already at the next batch. A lone request therefore waits for nothing, and under load batches grow by themselves. The
+answers leave when the journal has them on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from tidemill.data.arrays import Column
+from tidemill.data.encode import encode
+from tidemill.data.keys import content_keys, key_text, strings_key
+from tidemill.errors import BusyError, InputError, StoreError
+from tidemill.records import Prediction
+from tidemill.serving._base import Served
+from tidemill.serving.requests import PredictRequest
+from tidemill.store import JournalWriter
+from tidemill.store.secrets import audit_draw, new_prediction_id
+
+BATCH_ROWS = 256
+QUEUE_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request and the future in which its caller waits for the answer's bytes."""
+
+    request: PredictRequest
+    answer: asyncio.Future[bytes]
+
+
+class Batcher:
+    """Answers requests in batches on a thread of its own.
+
+    Args:
+        served: gives what answers now; each batch asks once, so none mixes two models.
+        journal: makes predictions durable.
+        secret: the store's, for prediction ids and the audit draw.
+        audit_rate: the probability with which a key is drawn for the audit.
+        max_pixels: width times height that one image may have.
+    """
+
+    def __init__(
+        self, served: Callable[[], Served], journal: JournalWriter, *, secret: bytes, audit_rate: float, max_pixels: int
+    ) -> None:
+        self._served = served
+        self._journal = journal
+        self._secret = secret
+        self._audit_rate = audit_rate
+        self._max_pixels = max_pixels
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._broken: StoreError | None = None
+        self._waiting_rows = 0  # touched by the event loop only
+        self._thread = threading.Thread(target=self._run, name="tidemill-batcher", daemon=True)
+        self._thread.start()
+
+    async def predict(self, request: PredictRequest) -> bytes:
+        """The body of the answer to *request*, once its predictions are on disk.
+
+        Raises:
+            InputError: a row does not fit the signature.
+            NotReadyError: there is no champion yet.
+            StoreError: the journal cannot keep its promise.
+            BusyError: too many rows wait already.
+        """
+        rows = len(request.records)
+        if self._waiting_rows + rows > QUEUE_ROWS:
+            raise BusyError(
+                f"{self._waiting_rows} rows wait already", where="queue", mend="Send the request again in a second."
+            )
+        self._waiting_rows += rows
+        try:
+            waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+            self._queue.put(waiting)
+            return await waiting.answer
+        finally:
+            self._waiting_rows -= rows
+
+    def close(self) -> None:
+        """Answer what waits, then stop."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def check(self) -> None:
+        """Whether the last batch could be written.
+
+        Raises:
+            StoreError: it could not.
+        """
+        if self._broken is not None:
+            raise self._broken
+
+    def _run(self) -> None:
+        for batch in self._batches():
+            try:
+                self._answer(batch)
+            except Exception as error:  # whatever it is, those who wait are told, and the thread lives on
+                _resolve([(waiting, error) for waiting in batch])
+
+    def _batches(self) -> Iterator[list[_Waiting]]:
+        """Whatever has gathered, again and again, until the end is announced."""
+        while (first := self._queue.get()) is not None:
+            batch, rows = [first], len(first.request.records)
+            while rows < BATCH_ROWS:
+                try:
+                    more = self._queue.get_nowait()
+                except Empty:
+                    break
+                if more is None:
+                    yield batch
+                    return
+                batch.append(more)
+                rows += len(more.request.records)
+            yield batch
+
+    def _answer(self, batch: list[_Waiting]) -> None:
+        served = self._served()
+        batch, columns = self._encode(served, batch)
+        if not batch:
+            return
+        predictor = served.predictor
+        answers = predictor.answers(predictor.scores(columns))
+        keys = iter([key_text(key) for key in content_keys(columns, predictor.signature)])
+        rows = iter(answers)
+        predictions: list[Prediction] = []
+        bodies: list[tuple[_Waiting, bytes]] = []
+        for waiting in batch:
+            made = [
+                self._prediction(served, waiting.request, record, next(keys), next(rows))
+                for record in waiting.request.records
+            ]
+            predictions += made
+            bodies.append((waiting, _body(served, made)))
+        self._journal.submit(*predictions).add_done_callback(lambda done: self._deliver(done, bodies))
+
+    def _encode(self, served: Served, batch: list[_Waiting]) -> tuple[list[_Waiting], dict[str, Column]]:
+        """The batch's rows as columns. When some row is wrong, its request alone is refused, and the others go on."""
+        read = partial(encode, served.predictor.signature, max_pixels=self._max_pixels)
+        try:
+            return batch, read(_rows(batch))
+        except InputError as error:
+            if len(batch) == 1:
+                _resolve([(batch[0], error)])
+                return [], {}
+        good: list[_Waiting] = []
+        refused: list[tuple[_Waiting, BaseException]] = []
+        for waiting in batch:
+            try:
+                read(waiting.request.records)
+                good.append(waiting)
+            except InputError as error:
+                refused.append((waiting, error))
+        _resolve(refused)
+        return good, read(_rows(good)) if good else {}
+
+    def _prediction(
+        self, served: Served, request: PredictRequest, inputs: dict[str, Any], content_key: str, answer: dict[str, Any]
+    ) -> Prediction:
+        key = content_key if request.key is None else callers_key(request.key)
+        return Prediction(
+            id=new_prediction_id(self._secret),
+            deployment=served.deployment.id,
+            model_id=served.deployment.model_id,
+            state_id=served.deployment.state_id,
+            key=key,
+            inputs=inputs,
+            answer=answer,
+            audited=audit_draw(self._secret, served.generation, key, self._audit_rate),
+            audit_probability=self._audit_rate,
+            caller=request.caller,
+        )
+
+    def _deliver(self, done: Future[None], bodies: list[tuple[_Waiting, bytes]]) -> None:
+        """Called by the journal's thread when the batch is on disk, or cannot be."""
+        error = done.exception()
+        self._broken = error if isinstance(error, StoreError) else None
+        _resolve([(waiting, body if error is None else error) for waiting, body in bodies])
+
+
+def callers_key(text: str) -> str:
+    """The split key of a caller's own key: the same as for samples whose split-key column says *text*.
+
+    >>> callers_key("patient 7") == callers_key("patient 7") != callers_key("patient 8")
+    True
+    """
+    return key_text(strings_key(pa.array([text]))[0])
+
+
+def _rows(batch: Sequence[_Waiting]) -> list[dict[str, Any]]:
+    return [record for waiting in batch for record in waiting.request.records]
+
+
+def _body(served: Served, predictions: Sequence[Prediction]) -> bytes:
+    return orjson.dumps(
+        {
+            "model": served.deployment.model_id,
+            "deployment": served.deployment.id,
+            "predictions": [{"id": p.id, **p.answer, "audit": p.audited} for p in predictions],
+        }
+    )
+
+
+def _resolve(results: Sequence[tuple[_Waiting, bytes | BaseException]]) -> None:
+    """Hand results to the callers' event loop, in one call for all of them."""
+    if results:
+        results[0][0].answer.get_loop().call_soon_threadsafe(_set, results)
+
+
+def _set(results: Sequence[tuple[_Waiting, bytes | BaseException]]) -> None:
+    for waiting, result in results:
+        if waiting.answer.done():  # its caller was cancelled
+            continue
+        if isinstance(result, BaseException):
+            waiting.answer.set_exception(result)
+        else:
+            waiting.answer.set_result(result)

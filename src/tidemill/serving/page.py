@@ -1,0 +1,40 @@
+"""The page at ``/docs``: the OpenAPI document for people, as one HTML page without scripts or anything from outside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+
+
+def api_page(document: dict[str, Any]) -> str:
+    """The HTML page that shows *document*, an OpenAPI description."""
+    schemas = document["components"]["schemas"]
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["shape"] = shape
+    environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
+    template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+    return template.render(info=document["info"], paths=document["paths"], schemas=schemas)
+
+
+def shape(schema: dict[str, Any]) -> str:
+    """A schema in a few words.
+
+    >>> shape({"anyOf": [{"type": "array", "items": {"$ref": "#/components/schemas/Inputs"}}, {"type": "null"}]})
+    'list of Inputs or null'
+    """
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    for choice in ("anyOf", "oneOf"):
+        if choice in schema:
+            return " or ".join(dict.fromkeys(shape(option) for option in schema[choice]))
+    if "const" in schema:
+        return json.dumps(schema["const"])
+    if "enum" in schema:
+        return " or ".join(json.dumps(value) for value in schema["enum"])
+    kind = schema.get("type", "anything")
+    if kind == "array":
+        return f"list of {shape(schema.get('items', {}))}"
+    return " or ".join(kind) if isinstance(kind, list) else str(kind)

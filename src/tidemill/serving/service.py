@@ -1,0 +1,70 @@
+"""All that lives while the service runs, in one process: opened and closed in one place, in one order."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from tidemill.errors import NotFoundError
+from tidemill.records import Prediction
+from tidemill.serving._base import ServedProject
+from tidemill.serving.batcher import Batcher
+from tidemill.serving.folding import Folder
+from tidemill.serving.following import Follower
+
+from tidemill.store import FeedbackWriter, JournalWriter, check_prediction_id, fold
+
+
+class Service:
+    """The living parts of one serving process; making one starts them.
+
+    Attributes:
+        project: what is served.
+        follower: keeps the champion loaded.
+        batcher: answers predictions.
+        feedback: commits feedback in groups.
+        folder: folds the journal.
+    """
+
+    def __init__(self, project: ServedProject) -> None:
+        store = project.store
+        self.project = project
+        self.follower = Follower(project)
+        self._journal = JournalWriter(store.root)
+        self.batcher = Batcher(
+            self.follower.served,
+            self._journal,
+            secret=store.secret,
+            audit_rate=project.config.audit.rate,
+            max_pixels=int(project.config.limits.image_megapixels * 1_000_000),
+        )
+        self.feedback = FeedbackWriter(store)
+        self.folder = Folder(partial(fold, store))
+        self.follower.start()
+        self.folder.start()
+
+    def knows(self, prediction: str) -> bool:
+        """Whether this project gave out *prediction*, also when its row is still in the journal."""
+        return check_prediction_id(self.project.store.secret, prediction)
+
+    def trace(self, identifier: str) -> dict[str, Any]:
+        """The line of an id; folds first when a prediction may be too young to be in the tables.
+
+        Raises:
+            NotFoundError: no record has this id.
+        """
+        try:
+            return self.project.trace(identifier)
+        except NotFoundError:
+            if not (identifier.startswith(f"{Prediction.prefix}_") and self.knows(identifier)):
+                raise
+        self.folder.now()
+        return self.project.trace(identifier)
+
+    def close(self) -> None:
+        """Answer and commit what waits, flush the journal, and fold it."""
+        self.follower.close()
+        self.batcher.close()
+        self.feedback.close()
+        self._journal.close()
+        self.folder.close()

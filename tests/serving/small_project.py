@@ -1,0 +1,183 @@
+"""A small real project for the tests of serving: a store, two models of scikit-learn's digits, and nothing else.
+
+As a program it serves the project in a folder, so that tests can kill it: ``python small_project.py FOLDER``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from sklearn.datasets import load_digits
+
+from tidemill.config import Config
+from tidemill.data.schema import Field, Signature
+from tidemill.errors import NotReadyError
+from tidemill.features.pipeline import Pipeline
+from tidemill.learners import get_learner
+from tidemill.learners._base import Context, Problem, RecipeView
+from tidemill.packages import Manifest, write_package
+from tidemill.records import Deployment, Feedback, Model, Prediction, new_id, to_json
+from tidemill.runtime import Predictor, load
+from tidemill.serving.server import serve
+from tidemill.store import Store, create_store, open_store
+from tidemill.tasks._base import Task
+from tidemill.tasks.image_classification import ImageClassification
+
+SIGNATURE = Signature(
+    inputs=(Field(name="image", type="image", shape=(8, 8, 1)),),
+    target="digit",
+    kind="classification",
+    labels=tuple("0123456789"),
+)
+DIGITS = load_digits()
+PIXELS = np.clip(DIGITS.images * 16, 0, 255).astype(np.uint8)[..., None]
+
+
+class SmallProject:
+    """What :class:`tidemill.serving._base.ServedProject` asks for, over a real store and real packages."""
+
+    task: Task = ImageClassification()
+    signature = SIGNATURE
+
+    def __init__(self, folder: Path, config: Config, store: Store) -> None:
+        self.dir = folder
+        self.config = config
+        self.store = store
+
+    @classmethod
+    def create(cls, folder: Path, **config: Any) -> SmallProject:
+        return cls(folder, small_config(**config), create_store(folder / ".tidemill"))
+
+    @classmethod
+    def open(cls, folder: Path, **config: Any) -> SmallProject:
+        return cls(folder, small_config(**config), open_store(folder / ".tidemill"))
+
+    def open_champion(self) -> tuple[Deployment, Predictor]:
+        deployment = self.store.champion()
+        if deployment is None:
+            raise NotReadyError("no model has been promoted yet", mend="Run tidemill cycle.")
+        model = self.store.get(Model, deployment.model_id)
+        return deployment, load(self.store.root / model.path)
+
+    def trace(self, identifier: str) -> dict[str, Any]:
+        prediction = self.store.get(Prediction, identifier)
+        said = self.store.find(Feedback, subject=identifier)
+        return {"prediction": to_json(prediction), "feedback": [to_json(f) for f in said]}
+
+    def models(self) -> list[dict[str, Any]]:
+        return [to_json(model) for model in self.store.find(Model, newest_first=True)]
+
+    def add_model(self, method: str) -> Model:
+        """Train a closed form on the digits and keep it as a package."""
+        identifier = new_id(Model.prefix)
+        columns = {"image": PIXELS}
+        pipeline = Pipeline([{"step": "pixels"}], SIGNATURE)
+        pipeline.fit([{"image": PIXELS[:1500]}])
+        features = pipeline.transform(columns)
+        problem = Problem(
+            kind="classification",
+            features=features,
+            info=pipeline.info(),
+            target=DIGITS.target.astype(np.int64),
+            train=1500,
+            classes=10,
+        )
+        fitted = get_learner("closed_form").fit(problem, RecipeView(params={"method": method}), Context())
+        manifest = Manifest(
+            id=identifier,
+            created=time.time(),
+            task=self.task.name,
+            recipe=method,
+            runtime="onnx",
+            signature=SIGNATURE.to_json(),
+            features=pipeline.to_json(),
+            answer=self.task.answer(SIGNATURE),
+        )
+        some = {name: array[:20] for name, array in features.items()}
+        path = f"models/{identifier}"
+        size = write_package(self.store.root / path, manifest, fitted.export(), some, fitted.scores(some))
+        model = Model(
+            id=identifier, run_id=None, dataset_id=None, task=self.task.name, recipe=method, path=path, size_bytes=size
+        )
+        self.store.insert(model)
+        return model
+
+    def deploy(self, model: Model) -> Deployment:
+        deployment = Deployment(
+            id=new_id(Deployment.prefix), name="default", model_id=model.id, action="promote", reason="a test"
+        )
+        self.store.deploy(deployment)
+        return deployment
+
+
+def small_config(**serve: Any) -> Config:
+    audit = {"rate": serve.pop("audit_rate", 0.3)}
+    return Config.model_validate(
+        {
+            "schema": 1,
+            "task": "image-classification",
+            "data": ["sklearn:digits"],
+            "target": "digit",
+            "audit": audit,
+            "serve": {"port": 0, **serve},
+        }
+    )
+
+
+def digit(row: int) -> dict[str, Any]:
+    """One row of inputs."""
+    return {"image": PIXELS[row % len(PIXELS), ..., 0].tolist()}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A project and where it is served."""
+
+    project: SmallProject
+    url: str
+    client: httpx.Client
+
+
+@contextlib.contextmanager
+def served(project: SmallProject) -> Iterator[Served]:
+    """The project, served by a thread of this process until the block ends."""
+    ready: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
+    stop = threading.Event()
+
+    def run() -> None:
+        try:
+            serve(project, on_ready=ready.put, stop=stop)
+        except BaseException as error:
+            ready.put(error)
+            raise
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        port = ready.get(timeout=60)
+        if isinstance(port, BaseException):
+            raise port
+        url = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=30) as client:
+            yield Served(project, url, client)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def main() -> None:
+    serve(SmallProject.open(Path(sys.argv[1])), on_ready=lambda port: print(port, flush=True))
+
+
+if __name__ == "__main__":
+    main()
