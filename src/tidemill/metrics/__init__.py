@@ -10,6 +10,7 @@ from tidemill.metrics.classification import OVERALL, PER_CLASS, ClassificationMe
 from tidemill.metrics.paired import Paired, holm, paired
 from tidemill.metrics.regression import regression_metrics
 from tidemill.metrics.scores import prior_probabilities, row_scores
+from tidemill.metrics.slices import slice_masks
 from tidemill.metrics.units import Units, kish
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "prior_probabilities",
     "regression_metrics",
     "row_scores",
+    "slice_masks",
 ]

@@ -1,0 +1,154 @@
+"""Small charts as inline SVG. Colours are the page's CSS variables, so that they follow light and dark.
+
+Every function takes numbers and gives markup; what is text is escaped here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+
+def _svg(width: float, height: float, body: str, label: str, css: str = "") -> Markup:
+    return Markup(  # noqa: S704 - the body is made of numbers and escaped text only
+        f'<svg class="chart {css}" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" '
+        f'role="img" aria-label="{escape(label)}">{body}</svg>'
+    )
+
+
+def whisker(value: float | None, low: float | None, high: float | None, start: float, end: float) -> Markup:
+    """A dot with its interval on a track from *start* to *end*."""
+    if value is None or end <= start:
+        return Markup("")
+
+    def x(v: float) -> float:
+        return 6 + 168 * min(max((v - start) / (end - start), 0), 1)
+
+    body = '<line class="track" x1="6" y1="9" x2="174" y2="9"/>'
+    if low is not None and high is not None:
+        body += f'<line class="reach" x1="{x(low):.1f}" y1="9" x2="{x(high):.1f}" y2="9"/>'
+    body += f'<circle class="dot" cx="{x(value):.1f}" cy="9" r="4"/>'
+    return _svg(180, 18, body, f"{value:.4g} between {low} and {high}", "whisker")
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round numbers that span a range.
+
+    >>> ticks(0, 1)
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+    span = high - low
+    if not span > 0:
+        return [low]
+    raw = span / count
+    unit = 10 ** math.floor(math.log10(raw))
+    step = next((m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= raw * 0.999), 10 * unit)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(k * step, 12) for k in range(first, last + 1)]
+
+
+class _Frame:
+    """A plot area with axes; maps data to pixels."""
+
+    def __init__(
+        self, size: tuple[float, float], xs: tuple[float, float], ys: tuple[float, float], names: tuple[str, str]
+    ) -> None:
+        self.width, self.height = size
+        self.xs, self.ys = xs, ys
+        self.parts: list[str] = []
+        for v in ticks(*ys):
+            y = self.y(v)
+            self.parts.append(f'<line class="grid" x1="46" y1="{y:.1f}" x2="{self.width - 10:g}" y2="{y:.1f}"/>')
+            self.parts.append(f'<text class="tick" x="40" y="{y + 4:.1f}" text-anchor="end">{v:g}</text>')
+        for v in ticks(*xs):
+            place = f'x="{self.x(v):.1f}" y="{self.height - 24:g}"'
+            self.parts.append(f'<text class="tick" {place} text-anchor="middle">{v:g}</text>')
+        across, up = names
+        middle = (46 + self.width - 10) / 2
+        self.parts.append(
+            f'<text class="axis" x="{middle:g}" y="{self.height - 6:g}" text-anchor="middle">{escape(across)}</text>'
+        )
+        self.parts.append(f'<text class="axis" x="46" y="11">{escape(up)}</text>')
+
+    def x(self, v: float) -> float:
+        low, high = self.xs
+        return 46 + (self.width - 56) * ((v - low) / (high - low) if high > low else 0.5)
+
+    def y(self, v: float) -> float:
+        low, high = self.ys
+        return self.height - 40 - (self.height - 60) * ((v - low) / (high - low) if high > low else 0.5)
+
+    def line(self, points: Sequence[tuple[float, float]], css: str) -> None:
+        path = " ".join(f"{self.x(a):.1f},{self.y(b):.1f}" for a, b in points)
+        self.parts.append(f'<polyline class="{css}" points="{path}"/>')
+
+    def circle(self, a: float, b: float, radius: float, css: str) -> None:
+        self.parts.append(f'<circle class="{css}" cx="{self.x(a):.1f}" cy="{self.y(b):.1f}" r="{radius:.1f}"/>')
+
+    def done(self, label: str) -> Markup:
+        return _svg(self.width, self.height, "".join(self.parts), label)
+
+
+def reliability(bins: Sequence[Mapping[str, float]]) -> Markup:
+    """Accuracy by confidence with intervals; the diagonal is perfect calibration, a dot's area its share of rows."""
+    if not bins:
+        return Markup("")
+    start = min(0.9, math.floor(10 * min(min(b["confidence"], b["low"]) for b in bins)) / 10)
+    frame = _Frame((360, 340), (start, 1), (start, 1), ("confidence", "accuracy"))
+    frame.line([(start, start), (1, 1)], "ideal")
+    for b in bins:
+        frame.line([(b["confidence"], b["low"]), (b["confidence"], b["high"])], "reach")
+    for b in bins:
+        frame.circle(b["confidence"], b["accuracy"], 2.5 + 9 * math.sqrt(b["weight"]), "bubble")
+    return frame.done("reliability diagram: accuracy by confidence")
+
+
+def curves(curve: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> Markup:
+    """Learning curves over epochs; the first name is drawn strong."""
+    drawn = [(name, [(float(p["epoch"]), float(p[name])) for p in curve if _finite(p.get(name))]) for name in names]
+    drawn = [(name, points) for name, points in drawn if points]
+    if not drawn:
+        return Markup("")
+    xs = [a for _, points in drawn for a, _ in points]
+    ys = [b for _, points in drawn for _, b in points]
+    pad = (max(ys) - min(ys)) * 0.06 or max(abs(ys[0]) * 0.05, 0.01)
+    # A curve of one epoch still needs a width to stand in.
+    span = (min(xs), max(xs)) if max(xs) > min(xs) else (min(xs) - 1, max(xs) + 1)
+    frame = _Frame((420, 260), span, (min(ys) - pad, max(ys) + pad), ("epoch", title))
+    for i, (_, points) in enumerate(drawn):
+        frame.line(points, f"line-{i}")
+        frame.circle(*points[-1], 3.5, f"end-{i}")
+    return frame.done(f"{title} by epoch")
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def scatter(across: Sequence[float], up: Sequence[float], names: tuple[str, str]) -> Markup:
+    """Points with a line at zero, for residuals."""
+    if not across:
+        return Markup("")
+    reach = max(abs(v) for v in up) or 1.0
+    frame = _Frame((460, 300), (min(across), max(across)), (-reach, reach), names)
+    frame.line([(min(across), 0), (max(across), 0)], "ideal")
+    for a, b in zip(across, up, strict=True):
+        frame.circle(a, b, 2.2, "point")
+    return frame.done(f"{names[1]} by {names[0]}")
+
+
+def histogram(counts: Sequence[int], edges: Sequence[float], name: str) -> Markup:
+    """Bars."""
+    if not counts:
+        return Markup("")
+    frame = _Frame((460, 300), (edges[0], edges[-1]), (0, max(*counts, 1)), (name, "rows"))
+    for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
+        x, y = frame.x(low), frame.y(count)
+        frame.parts.append(
+            f'<rect class="bar" x="{x + 0.5:.1f}" y="{y:.1f}" width="{max(frame.x(high) - x - 1, 0.5):.1f}" '
+            f'height="{max(frame.y(0) - y, 0):.1f}"/>'
+        )
+    return frame.done(f"histogram of {name}")

@@ -1,0 +1,213 @@
+"""Evaluate: one model on one split, by the package's own way, so that what is judged is what serves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.data.arrays import take
+from tidemill.data.dataset import DatasetArrays
+from tidemill.errors import NotReadyError
+from tidemill.metrics import row_scores, slice_masks
+from tidemill.metrics.summary import summarise
+from tidemill.metrics.units import Floats
+from tidemill.records import JSON, Model, Report, new_id
+from tidemill.runtime import Predictor
+from tidemill.runtime.answers import probabilities as by_spec
+from tidemill.store import Store
+from tidemill.tasks import Task
+
+_CHUNK = 4096
+_CALLS = 60
+_BATCH = 256
+_WORST = 24
+
+
+@dataclass(frozen=True, slots=True)
+class RowOutcomes:
+    """What a model did on each labelled row of a split; what the gate is made from.
+
+    Attributes:
+        rows: int64 ``[n]``, rows of the dataset.
+        keys: uint64 ``[n]``, their split keys.
+        weights: float64 ``[n]``, inverse inclusion probabilities.
+        target: codes ``[n]``, or values.
+        probabilities: float64 ``[n, labels of the dataset]``, or predicted values ``[n, 1]``.
+        scores: float64 ``[n]``, the task's metric by row, larger is better.
+    """
+
+    rows: npt.NDArray[np.int64]
+    keys: npt.NDArray[np.uint64]
+    weights: Floats
+    target: npt.NDArray[Any]
+    probabilities: Floats
+    scores: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A stored report with the row outcomes behind it."""
+
+    report: Report
+    outcomes: RowOutcomes
+
+
+def evaluate(
+    store: Store,
+    dataset: DatasetArrays,
+    predictor: Predictor,
+    split: str,
+    *,
+    model_id: str,
+    task: Task,
+    slices: Sequence[str] | None = None,
+    latency: bool = True,
+    on_event: Callable[[JSON], None] | None = None,
+) -> Evaluation:
+    """Judge a model on the labelled rows of a split, and record the report.
+
+    A report of the same model, dataset and split is used again; the row outcomes are always computed.
+
+    Args:
+        split: one of :data:`tidemill.data.splits.SPLITS`. Mistakes are shown for ``validation`` and
+            ``recent-validation`` only, so that nobody overfits a test set by eye.
+        task: gives the metric, and the columns to slice by unless *slices* names others.
+        slices: columns to slice by.
+        latency: measure latency and throughput too, which takes a moment.
+        on_event: told of the progress.
+
+    Raises:
+        NotReadyError: the split has no labelled rows.
+    """
+    rows = dataset.rows(split)
+    if not len(rows):
+        raise NotReadyError(
+            f"the split {split!r} has no labelled rows", where=dataset.id, mend="Label some, or choose another split."
+        )
+    outcomes = _outcomes(dataset, predictor, rows, task.metric, split, on_event)
+    known = store.find(Report, model_id=model_id, dataset_id=dataset.id, split=split, limit=1)
+    if known:
+        return Evaluation(known[0], outcomes)
+    signature = dataset.signature
+    names = list(task.slices(signature) if slices is None else slices)
+    columns = {name: column for name, column in dataset.columns(rows).items() if name in names} if names else {}
+    content: JSON = {
+        "schema": 1,
+        "split": split,
+        "metric": task.metric,
+        "target": signature.target,
+        **summarise(
+            signature.kind,
+            outcomes.target,
+            outcomes.probabilities,
+            outcomes.keys,
+            outcomes.weights,
+            labels=signature.labels,
+            masks=slice_masks(columns, names, outcomes.target, signature.labels),
+        ),
+        "latency": _latency(dataset, predictor, rows) if latency else None,
+        "size_bytes": store.get(Model, model_id).size_bytes,
+        "mistakes": _mistakes(dataset, outcomes) if split in ("validation", "recent-validation") else [],
+    }
+    report = Report(id=new_id("report"), model_id=model_id, dataset_id=dataset.id, split=split, content=content)
+    store.insert(report)
+    return Evaluation(report, outcomes)
+
+
+def _outcomes(
+    dataset: DatasetArrays,
+    predictor: Predictor,
+    rows: npt.NDArray[np.int64],
+    metric: str,
+    split: str,
+    on_event: Callable[[JSON], None] | None,
+) -> RowOutcomes:
+    parts, done = [], 0
+    for columns in dataset.chunks(rows, _CHUNK):
+        parts.append(predictor.scores(columns))
+        done += len(parts[-1])
+        if on_event is not None:
+            on_event({"stage": "evaluate", "what": f"answering {split}", "done": done, "total": len(rows)})
+    spec = predictor.manifest.answer
+    probabilities = by_spec(spec, np.concatenate(parts)).astype(np.float64)
+    target = np.asarray(dataset.target[rows])
+    if dataset.signature.kind == "classification":
+        probabilities = align(probabilities, spec["labels"], dataset.signature.labels)
+    return RowOutcomes(
+        rows=rows,
+        keys=np.asarray(dataset.keys[rows]),
+        weights=np.asarray(dataset.weight[rows], np.float64),
+        target=target,
+        probabilities=probabilities,
+        scores=row_scores(metric, target, probabilities),
+    )
+
+
+def align(probabilities: Floats, labels: Sequence[str], wanted: Sequence[str]) -> Floats:
+    """Columns of a model's labels in the order of a dataset's; a label that the model does not know has probability 0.
+
+    >>> align(np.array([[0.2, 0.8]]), ["cat", "dog"], ["ant", "dog", "cat"]).tolist()
+    [[0.0, 0.8, 0.2]]
+    """
+    place = {label: code for code, label in enumerate(labels)}
+    found = np.zeros((len(probabilities), len(wanted)))
+    for code, label in enumerate(wanted):
+        if label in place:
+            found[:, code] = probabilities[:, place[label]]
+    return found
+
+
+def _latency(dataset: DatasetArrays, predictor: Predictor, rows: npt.NDArray[np.int64]) -> JSON:
+    """One row a call, and a batch; medians, because a neighbour's burst must not decide a promotion."""
+    sample = rows[np.linspace(0, len(rows) - 1, min(_BATCH, len(rows))).astype(np.int64)]
+    batch = dataset.columns(sample)
+    singles = [take(batch, np.array([i % len(sample)])) for i in range(_CALLS)]
+
+    def seconds(columns: Any) -> float:
+        started = time.perf_counter()
+        predictor.probabilities(columns)
+        return time.perf_counter() - started
+
+    for columns in singles[:5]:
+        seconds(columns)
+    single = np.array([seconds(columns) for columns in singles]) * 1000
+    whole = float(np.median([seconds(batch) for _ in range(5)]))
+    return {
+        "single": {
+            "p50_ms": round(float(np.median(single)), 4),
+            "p99_ms": round(float(np.quantile(single, 0.99)), 4),
+            "calls": _CALLS,
+        },
+        "batch": {"rows": len(sample), "rows_per_second": round(len(sample) / whole, 1)},
+    }
+
+
+def _mistakes(dataset: DatasetArrays, outcomes: RowOutcomes) -> list[JSON]:
+    """The rows where the model was most sure of a wrong answer, or most wrong, the worst first."""
+    labels = dataset.signature.labels
+    if dataset.signature.kind == "classification":
+        loss = -row_scores("log_loss", outcomes.target, outcomes.probabilities)
+        wrong = outcomes.probabilities.argmax(axis=1) != outcomes.target
+    else:
+        loss = -row_scores("mae", outcomes.target, outcomes.probabilities)
+        wrong = loss > 0
+    order = np.flatnonzero(wrong)
+    order = order[np.argsort(-loss[order], kind="stable")][:_WORST]
+    found = []
+    for i in order:
+        row = int(outcomes.rows[i])
+        p = outcomes.probabilities[i]
+        entry: JSON = {"sample": dataset.sample_id(row), "origin": dataset.origin(row), "inputs": dataset.show(row)}
+        if labels:
+            code, answer = int(outcomes.target[i]), int(p.argmax())
+            entry |= {"label": labels[code], "label_score": float(p[code])}
+            entry |= {"answer": labels[answer], "score": float(p[answer])}
+        else:
+            entry |= {"label": float(outcomes.target[i]), "answer": float(p[0])}
+        found.append(entry | {"loss": float(loss[i])})
+    return found
