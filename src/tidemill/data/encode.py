@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tidemill.data import images, spelling
 from tidemill.data.arrays import Column, Columns, Ragged
@@ -22,6 +21,7 @@ from tidemill.data.schema import Field, Signature
 from tidemill.errors import InputError
 
 T = TypeVar("T")
+_NOTHING = frozenset({""})
 
 
 def encode(
@@ -88,11 +88,10 @@ def _column(f: Field, records: Sequence[Mapping[str, Any]], max_pixels: int) -> 
         _require(f, records, np.isnan(numbers))
         return numbers
     texts = [_converted(_plain, f, records, row) for row in range(len(records))]
-    # The same stripping as in cleaning, so that the same content has the same key.
-    strings = spelling.strip(pa.array(texts, pa.large_string()).fill_null(""))
-    gone = spelling.missing(strings) if f.type == "category" else spelling.mask(pc.equal(strings, ""))
-    _require(f, records, gone)
-    return Ragged.from_arrow(pc.if_else(pa.array(gone), pa.scalar("", pa.large_string()), strings))
+    # str.strip and Arrow's trimming, which cleaning uses, agree on every character: the same content has the same key.
+    gone = [t is None or t.lower() in (spelling.MISSING if f.type == "category" else _NOTHING) for t in texts]
+    _require(f, records, np.array(gone, bool))
+    return Ragged.from_strings([None if g else t for t, g in zip(texts, gone, strict=True)])
 
 
 def _converted(convert: Callable[[Any], T], f: Field, records: Sequence[Mapping[str, Any]], row: int) -> T:
@@ -144,7 +143,7 @@ def _plain(value: Any) -> str | None:
             value.encode()
         except UnicodeEncodeError:
             raise InputError("the text holds half a surrogate pair.", mend="Give valid Unicode.") from None
-        return value
+        return value.strip()
     if isinstance(value, bool | int | float | np.integer | np.floating | np.bool_):
         if isinstance(value, float | np.floating) and not math.isfinite(value):
             raise InputError(f"{value!r} is not finite.", mend="Give a text, or null for a missing value.")
