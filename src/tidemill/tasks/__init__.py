@@ -19,8 +19,9 @@ from types import ModuleType
 
 from tidemill.errors import ConfigError, NotFoundError
 from tidemill.tasks._base import Claim, Task
+from tidemill.tasks._classification import ClassificationTask
 
-__all__ = ["Claim", "Task", "get_task", "task_names"]
+__all__ = ["Claim", "ClassificationTask", "Task", "get_task", "load_file", "task_names"]
 
 
 def _found(files: Sequence[Path]) -> dict[str, Callable[[], ModuleType]]:

@@ -1,0 +1,77 @@
+"""A cycle killed with SIGKILL in any of its stages goes on to the very same result."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tidemill
+from tidemill.records import Cycle, Decision, Model, Run, Step
+from tidemill.tasks import get_task
+from tidemill.testing.tasks import write_records
+
+STAGES = ["feedback", "prepare", "tune", "train", "evaluate", "deploy", "annotate"]
+
+
+def result(project: tidemill.Project) -> dict[str, Any]:
+    """What must not depend on whether a cycle was killed: models bit for bit, scores, and the decision."""
+    cycles = project.store.find(Cycle)
+    assert [c.status for c in cycles] == ["done"], "one cycle, resumed, not two"
+    decisions = project.store.find(Decision)
+    assert len(decisions) == 1
+    models = project.store.find(Model)
+    assert len(models) == len({m.recipe for m in models}) == len(project.store.find(Run, kind="train"))
+    return {
+        "graphs": {m.recipe: (project.store.root / m.path / "model.onnx").read_bytes() for m in models},
+        "scores": {m.recipe: m.metrics for m in models},
+        "params": {r.recipe["name"]: r.params for r in project.store.find(Run)},
+        "decision": (decisions[0].outcome, decisions[0].reason),
+        "champion": project.champion["recipe"] if project.champion else None,
+        "dataset": cycles[0].dataset_id,
+        "steps": sorted(s.name for s in project.store.find(Step)),
+    }
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("resume")
+    data = write_records(folder / "data", get_task("tabular-classification").sample_data(0, 600))
+    tidemill.init(folder / "project", data=data, target="label").store.close()
+    return folder / "project"
+
+
+@pytest.fixture(scope="module")
+def expected(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    whole = tmp_path_factory.mktemp("whole") / "project"
+    shutil.copytree(fresh, whole)
+    project = tidemill.open(whole)
+    project.cycle(max_trials=3, max_epochs=20, seed=1)
+    return result(project)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_cycle_killed_in_a_stage_resumes_to_the_same_result(
+    stage: str, fresh: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(fresh, folder)
+    (folder / "tidemill.yaml").write_text(
+        (fresh / "tidemill.yaml").read_text().replace("../data", str(fresh.parent / "data"))
+    )
+    for delay in ("0", "0.02"):  # at the stage's first word, and a moment into its work
+        killed = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("_killed.py")), str(folder), stage, delay], check=False
+        )
+        assert killed.returncode in (-signal.SIGKILL, 0)
+        if delay == "0":
+            assert killed.returncode == -signal.SIGKILL
+    project = tidemill.open(folder)
+    if project.store.find(Cycle)[0].status != "done":
+        project.cycle()  # no limits named: the plan that was journaled is followed
+    assert result(project) == expected
