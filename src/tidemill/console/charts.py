@@ -54,7 +54,13 @@ class _Frame:
     """A plot area with axes; maps data to pixels."""
 
     def __init__(
-        self, size: tuple[float, float], xs: tuple[float, float], ys: tuple[float, float], names: tuple[str, str]
+        self,
+        size: tuple[float, float],
+        xs: tuple[float, float],
+        ys: tuple[float, float],
+        names: tuple[str, str],
+        *,
+        whole: bool = False,
     ) -> None:
         self.width, self.height = size
         self.xs, self.ys = xs, ys
@@ -63,7 +69,7 @@ class _Frame:
             y = self.y(v)
             self.parts.append(f'<line class="grid" x1="46" y1="{y:.1f}" x2="{self.width - 10:g}" y2="{y:.1f}"/>')
             self.parts.append(f'<text class="tick" x="40" y="{y + 4:.1f}" text-anchor="end">{v:g}</text>')
-        for v in ticks(*xs):
+        for v in (t for t in ticks(*xs) if not whole or t == round(t)):
             place = f'x="{self.x(v):.1f}" y="{self.height - 24:g}"'
             self.parts.append(f'<text class="tick" {place} text-anchor="middle">{v:g}</text>')
         across, up = names
@@ -117,7 +123,7 @@ def curves(curve: Sequence[Mapping[str, Any]], names: Sequence[str], title: str)
     pad = (max(ys) - min(ys)) * 0.06 or max(abs(ys[0]) * 0.05, 0.01)
     # A curve of one epoch still needs a width to stand in.
     span = (min(xs), max(xs)) if max(xs) > min(xs) else (min(xs) - 1, max(xs) + 1)
-    frame = _Frame((420, 260), span, (min(ys) - pad, max(ys) + pad), ("epoch", title))
+    frame = _Frame((420, 260), span, (min(ys) - pad, max(ys) + pad), ("epoch", title), whole=True)
     for i, (_, points) in enumerate(drawn):
         frame.line(points, f"line-{i}")
         frame.circle(*points[-1], 3.5, f"end-{i}")

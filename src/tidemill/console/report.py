@@ -34,7 +34,7 @@ _NAMES = {
     "recall_macro": "recall, macro",
     "recall_micro": "recall, micro",
     "calibration_error": "calibration error (ECE)",
-    "calibration_error_debiased": "calibration error, debiased",
+    "calibration_error_debiased": "calibration error, debiased RMS",
     "mae": "mean absolute error",
     "rmse": "root mean squared error",
     "r2": "R²",
@@ -89,6 +89,7 @@ def report_page(content: Mapping[str, Any]) -> str:
     environment.filters |= {
         "amount": amount,
         "named": named,
+        "keep": lambda text: text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0"),
         "unit": lambda name: _UNITS.get(name, ""),
         "when": _when,
         "bytes": _bytes,

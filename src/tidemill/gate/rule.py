@@ -96,7 +96,7 @@ def _first(measured: JSON) -> _Check:
     if passed:
         return _Check("first", True, f"the first deployment must beat the most frequent answer, and {text}")
     if against["difference"] > 0:
-        text += f", which chance alone would give with p = {_p(against['p_better'])} (needed: {_p(policy['alpha'])})"
+        text += f", which chance alone would give with {_p(against['p_better'])} (needed: {_level(policy['alpha'])})"
     return _Check("first", False, f"a first deployment must clearly beat the most frequent answer, but {text}")
 
 
@@ -106,7 +106,7 @@ def _claim(measured: JSON, *, superior: bool) -> _Check:
     against = facts["champion"]
     text = _compared(measured, "champion", "the champion")
     if superior:
-        chance = f"chance alone would give that with p = {_p(against['p_better'])} (needed: {_p(level)})"
+        chance = f"chance alone would give that with {_p(against['p_better'])} (needed: {_level(level)})"
         return _Check("claim", True, f"{text}; {chance}")
     goal, gain = _goal(measured)
     strictest = max((facts[name]["p_no_worse"], name) for name in ("champion", "anchor") if name in facts)
@@ -115,13 +115,13 @@ def _claim(measured: JSON, *, superior: bool) -> _Check:
         margin = _amount(measured["metric"], policy["margin"])
         whom = "champion" if strictest[1] == "champion" else "last model that won on quality"
         shown = f"{goal}; that it loses no more than {margin} to the {whom}"
-        chance = f"p = {_p(strictest[0])} (needed: {_p(level)})"
+        chance = f"{_p(strictest[0])} (needed: {_level(level)})"
         if no_worse:
             return _Check("claim", True, f"{shown} is shown with {chance}, and {text}")
         return _Check("claim", False, f"{shown} is not shown: {chance}, and {text}")
     if against["difference"] > 0:
         text += (
-            f"; chance alone would give that with p = {_p(against['p_better'])}, and this judgement needs {_p(level)}"
+            f"; chance alone would give that with {_p(against['p_better'])}, and this judgement needs {_level(level)}"
         )
     elif against["p_harm"] <= policy["alpha"]:
         text += ", which is clear evidence of a loss"
@@ -164,7 +164,7 @@ def _other_sets(measured: JSON) -> list[_Check]:
         p = max(facts[other]["p_no_worse"] for other in ("champion", "anchor") if other in facts)
         margin = _amount(measured["metric"], policy["margin"])
         verb = "is shown" if p <= policy["alpha"] else "is not shown"
-        note = f"that no more than {margin} is lost there {verb}: p = {_p(p)} (needed: {_p(policy['alpha'])})"
+        note = f"that no more than {margin} is lost there {verb}: {_p(p)} (needed: {_level(policy['alpha'])})"
         checks.append(_Check("other", p <= policy["alpha"], f"{text}; {note}"))
     return checks
 
@@ -197,7 +197,7 @@ def _slices(measured: JSON, slices: list[JSON]) -> list[_Check]:
         f"it harms the slice {worst['slice']} of {worst['set']} ({worst['rows']} rows): "
         f"{_quality(metric, worst['challenger'])} against the champion's {_quality(metric, worst['champion'])}, "
         f"{_gap(metric, worst)}, a loss beyond {_amount(metric, policy['slice_margin'])} with "
-        f"p = {_p(worst['p_adjusted'])} after adjustment for {judged} slices{more}"
+        f"{_p(worst['p_adjusted'])} after adjustment for {judged} slice{"s" if judged > 1 else ""}{more}"
     )
     return [_Check("slices", False, text)]
 
@@ -252,12 +252,17 @@ def _amount(metric: str, value: float) -> str:
 def _gap(metric: str, against: Any) -> str:
     d, low, high = against["difference"], against["low"], against["high"]
     if _percent(metric):
-        return f"{100 * d:+.1f} points (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
+        d, low, high = (round(100 * v, 1) + 0.0 for v in (d, low, high))  # + 0.0: no "-0.0"
+        return f"{d:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})"
     return f"a gain of {d:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
 
 
 def _p(value: float) -> str:
-    return f"{value:.2g}" if value >= 1e-4 else "under 0.0001"
+    return f"p = {value:.2g}" if value >= 1e-4 else "p < 0.0001"
+
+
+def _level(value: float) -> str:
+    return f"{value:.2g}"
 
 
 def _compared(measured: JSON, whom: str, name: str, *, where: str | None = None) -> str:
