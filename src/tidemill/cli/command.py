@@ -13,7 +13,7 @@ import typer
 from tidemill.cli.failures import EXIT_CRASH, EXIT_STOPPED, say_crash, say_error, say_stopped
 from tidemill.cli.session import Session
 
-AS_JSON = typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
+AS_JSON = typer.Option("--json", metavar="", help="Print one JSON document on stdout and nothing else there.")
 WHERE = typer.Option(
     "--project", "-C", help="The project's folder; unless given, the nearest one upwards with tidemill.yaml.",
     metavar="DIR",

@@ -70,7 +70,7 @@ def build() -> typer.Typer:
         project: ProjectOption = None,
         json: JsonOption = False,
         version: Annotated[
-            bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+            bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Show the version.")
         ] = False,
     ) -> None:
         del project, json, version  # commands read them from the root of their context

@@ -45,9 +45,10 @@ class Session:
             NotFoundError: there is none here or in the folder given.
             ConfigError: its ``tidemill.yaml`` is faulty.
         """
-        from tidemill.api import Project
+        folder = self.project_folder()
+        from tidemill.api import Project  # a second of imports, after what can be refused at once
 
-        return Project(self.project_folder())
+        return Project(folder)
 
     def project_folder(self) -> Path:
         """The folder given with ``-C`` or ``TIDEMILL_PROJECT``, else the nearest one upwards with ``tidemill.yaml``."""
@@ -95,16 +96,24 @@ class Session:
             yield
             return
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(io.UnsupportedOperation, AttributeError, OSError):
-                number = sys.stdout.fileno()
-                sys.stdout.flush()
-                kept = os.dup(number)
+            sys.stdout.flush()
+            with contextlib.suppress(OSError):  # a process may have been started without them
+                kept = os.dup(1)
                 stack.callback(os.close, kept)
-                os.dup2(sys.stderr.fileno(), number)
-                stack.callback(os.dup2, kept, number)
-                self.stdout = stack.enter_context(open(kept, "w", encoding="utf-8", closefd=False))
+                os.dup2(2, 1)
+                stack.callback(os.dup2, kept, 1)
+                if _number(sys.stdout) == 1:
+                    self.stdout = stack.enter_context(open(kept, "w", encoding="utf-8", closefd=False))
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             yield
+
+
+def _number(file: IO[str]) -> int | None:
+    """The file's descriptor; ``None`` for one in memory."""
+    try:
+        return file.fileno()
+    except (io.UnsupportedOperation, AttributeError):
+        return None
 
 
 def console(file: IO[str]) -> Console:

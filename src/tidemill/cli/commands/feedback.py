@@ -28,7 +28,7 @@ def add(
         typer.Option("--kind", help="What it is; a correction with a VALUE, a confirmation without."),
     ] = None,
     author: Author = None,
-    asked: Annotated[bool, typer.Option("--asked", help="It answers an audit request.")] = False,
+    asked: Annotated[bool, typer.Option("--asked", metavar="", help="It answers an audit request.")] = False,
     key: Annotated[
         str | None, typer.Option("--key", help="An idempotency key: the same statement twice counts once.")
     ] = None,

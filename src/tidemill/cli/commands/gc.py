@@ -13,7 +13,7 @@ from tidemill.cli.show import layout, units
 
 def gc(
     session: Session,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Only say what would go.")] = False,
 ) -> None:
     """Remove what nobody needs.
 

@@ -20,7 +20,7 @@ def label(
         Literal["audit", "useful"] | None,
         typer.Option("--purpose", help="audit: what judges models; useful: what teaches most. Unless given, both."),
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Show the queue and ask nothing.")] = False,
+    list_: Annotated[bool, typer.Option("--list", metavar="", help="Show the queue and ask nothing.")] = False,
     answers: Annotated[
         Path | None,
         typer.Option("--from", metavar="FILE", help='Take answers from JSON lines: {"subject": ID, "label": LABEL}.'),

@@ -18,7 +18,7 @@ def report(
         str | None, typer.Argument(metavar="MODEL", help="A model's id; the champion unless given.")
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="PATH", help="Write one self-contained page.")] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    open_: Annotated[bool, typer.Option("--open", metavar="", help="Open the page in the browser.")] = False,
 ) -> None:
     """Show how good a model is.
 

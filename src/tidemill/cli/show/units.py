@@ -41,7 +41,8 @@ def size(value: float | None) -> str:
     value, unit = value / 1000, next(units)
     while abs(value) >= 999.5 and (larger := next(units, None)) is not None:
         value, unit = value / 1000, larger
-    return f"{value:.3g} {unit}" if abs(value) >= 10 else f"{value:.2f} {unit}"
+    digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+    return f"{value:.{digits}f} {unit}"
 
 
 def seconds(value: float | None) -> str:

@@ -1,0 +1,118 @@
+"""How answers look."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+
+from tidemill.cli.show import layout, units
+from tidemill.cli.show.progress import LiveProgress, PlainProgress
+from tidemill.cli.show.samples import image_art, sample
+from tidemill.cli.show.trees import tree
+
+
+def printed(part: Any, **options: Any) -> str:
+    text = io.StringIO()
+    Console(file=text, width=100, **options).print(part)
+    return text.getvalue()
+
+
+def test_an_image_becomes_letters_or_half_blocks() -> None:
+    image = Image.fromarray(np.array([[[255] * 3, [0] * 3], [[255] * 3, [0] * 3]], np.uint8)).resize((16, 16), 0)
+    letters = image_art(image, width=40, colour=False).plain.splitlines()
+    assert letters == ["@" * 8] * 8  # white is dense, black is blank
+    blocks = image_art(image, width=40, colour=True)
+    assert blocks.plain.splitlines() == ["▀" * 16] * 8
+    assert {str(span.style) for span in blocks.spans} == {
+        "rgb(255,255,255) on rgb(255,255,255)", "rgb(0,0,0) on rgb(0,0,0)",
+    }  # fmt: skip
+    assert max(len(line) for line in image_art(image.resize((640, 480)), width=40, colour=True).plain.split("\n")) == 40
+
+
+def test_a_sample_shows_images_and_values() -> None:
+    data = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(data, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+    text = printed(sample({"image": url, "age": None, "note": "x" * 3000}, width=30, colour=False))
+    assert "@@@@" in text and "age" in text and "–" in text and "(3,000 characters)" in text
+
+
+def test_tables_align_and_never_read_markup() -> None:
+    lines = printed(layout.table(["name", ">size"], [("[red]a[/red]", "1 B"), ("b", "1,000 B")])).splitlines()
+    assert [line.rstrip() for line in lines] == [
+        "name             size",
+        "[red]a[/red]      1 B",
+        "b             1,000 B",
+    ]
+
+
+def test_a_trace_is_a_tree() -> None:
+    data = {
+        "kind": "pred",
+        "record": {"id": "pred_1", "answer": {"label": "7"}, "audited": True},
+        "feedback": [{"id": f"fb_{n}", "value": "1"} for n in range(10)],
+        "model": {"kind": "model", "record": {"id": "model_1", "size_bytes": 1500}, "run": {"id": "run_1"}},
+        "annotations": [],
+    }
+    text = printed(tree(data))
+    assert text.splitlines()[0] == "pred  pred_1"
+    for part in (
+        "answer  label 7",
+        "audited  yes",
+        "feedback  (10)",
+        "and 2 more",
+        "model  model_1",
+        "size bytes  1.50 kB",
+        "run  run_1",
+    ):
+        assert part in text
+    assert "annotations" not in text
+
+
+def test_numbers_without_a_value() -> None:
+    assert units.quality(None) == units.quality({"value": None, "low": None, "high": None}) == "–"
+    assert units.size(None) == units.seconds(None) == units.count(None) == units.ago(None) == units.percent(None) == "–"
+    assert units.size(999_999_999_999_999) == "1000 TB"
+    assert units.size(999_600) == "1.00 MB"
+
+
+EVENTS = [
+    {"stage": "prepare", "what": "reading", "done": 10, "total": 20},
+    {"stage": "prepare", "what": "reading", "done": 20, "total": 20},
+    {"stage": "train", "what": "epoch 1", "recipe": "cnn", "done": 1, "total": None},
+    {"stage": "train", "what": "", "recipe": "cnn"},
+    {"stage": "prepare", "what": "again"},
+]
+
+
+def test_plain_progress_says_each_stage_once() -> None:
+    text = io.StringIO()
+    progress = PlainProgress(Console(file=text, width=80))
+    for event in EVENTS:
+        progress(event)
+    progress.close()
+    progress.close()
+    lines = text.getvalue().splitlines()
+    assert [line.split(" in ")[0] for line in lines] == [
+        "prepare: reading 10/20", "prepare: done", "train: cnn: epoch 1 1", "train: done", "prepare: again",
+        "prepare: done",
+    ]  # fmt: skip
+
+
+def test_live_progress_ticks_what_is_done() -> None:
+    from rich.progress import Progress
+
+    bars = Progress(console=Console(file=io.StringIO(), force_terminal=True))
+    live = LiveProgress(bars)
+    for event in EVENTS[:3]:
+        live(event)
+    prepare, train = bars.tasks
+    assert prepare.finished and not train.finished
+    assert (train.description, train.fields["position"], train.total) == ("cnn: epoch 1", "1", None)
+    live.close()
+    assert train.finished
