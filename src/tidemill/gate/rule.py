@@ -190,14 +190,15 @@ def _slices(measured: JSON, slices: list[JSON]) -> list[_Check]:
     if not harmed:
         few = len(slices) - judged
         note = f", {few} too small to judge" if few else ""
-        return [_Check("slices", True, f"none of {judged} slices shows a loss beyond the margin{note}")]
+        return [_Check("slices", True, f"no slice of the {judged} judged shows a loss beyond the margin{note}")]
     worst, metric = harmed[0], measured["metric"]
-    more = f", and {len(harmed) - 1} more of {judged} slices are harmed" if len(harmed) > 1 else ""
+    more = f", and {len(harmed) - 1} more are harmed" if len(harmed) > 1 else ""
+    parts = "1 slice" if judged == 1 else f"{judged} slices"
     text = (
         f"it harms the slice {worst['slice']} of {worst['set']} ({worst['rows']} rows): "
         f"{_quality(metric, worst['challenger'])} against the champion's {_quality(metric, worst['champion'])}, "
         f"{_gap(metric, worst)}, a loss beyond {_amount(metric, policy['slice_margin'])} with "
-        f"{_p(worst['p_adjusted'])} after adjustment for {judged} slice{"s" if judged > 1 else ""}{more}"
+        f"{_p(worst['p_adjusted'])} after adjustment for {parts}{more}"
     )
     return [_Check("slices", False, text)]
 
