@@ -11,7 +11,7 @@ from tidemill.learners._base import Learner
 _HOMES = {
     "closed_form": ("tidemill.learners.closed_form", "ClosedForm"),
     "trees": ("tidemill.learners.trees", "Trees"),
-    "gradient": ("tidemill.learners.gradient", "Gradient"),
+    "gradient": ("tidemill.learners.gradient", "GradientLearner"),
     "sklearn": ("tidemill.learners.estimators", "Estimator"),
 }
 

@@ -24,9 +24,9 @@ from tidemill.learners._dense import CHUNK, chunks, count, dense
 from tidemill.learners._graph import OPSET, Graph, dense_row
 from tidemill.learners._reference import resolve
 from tidemill.learners._scoring import validation
+from tidemill.packages.proof import TOLERANCE, difference
 
-_FLOOR = 1e-7  # the least probability that is told from nothing; its logarithm must be finite in float32
-_TOLERANCE = 1e-4
+_FLOOR = 1e-6  # the least probability told from nothing: below, one minus float32's last digit is all there is
 _PROBE = 256
 
 
@@ -87,10 +87,10 @@ class FittedEstimator:
             # skl2onnx has no common error; whatever it says is told to the user
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             return Export(onnx=None, note=f"{type(self.estimator).__name__} does not convert to ONNX: {reason}")
-        difference = self._difference(graph)
-        if not difference <= _TOLERANCE:
+        far = self._difference(graph)
+        if not far <= TOLERANCE:
             name = type(self.estimator).__name__
-            return Export(onnx=None, note=f"the ONNX form of {name} gives other scores, by {difference:.2g}")
+            return Export(onnx=None, note=f"the ONNX form of {name} gives other scores, by {far:.2g}")
         return Export(onnx=graph)
 
     def _convert(self) -> bytes:
@@ -138,16 +138,18 @@ class FittedEstimator:
         """Nodes from the estimator's output to scores by class."""
         if self.classes == 1:
             return graph.add("Reshape", out, graph.constant(np.array([-1, 1], np.int64)))
+        given = out
         if hasattr(self.estimator, "predict_proba"):
             clipped = graph.add("Clip", out, graph.constant(np.float32(_FLOOR)), graph.constant(np.float32(1)))
-            given, absent = graph.add("Log", clipped), graph.constant(np.full((1, 1), np.log(_FLOOR), np.float32))
+            given = graph.add("Log", clipped)
+        if len(self.places) == self.classes:
+            return given
+        if hasattr(self.estimator, "predict_proba"):
+            absent = graph.constant(np.full((1, 1), np.log(_FLOOR), np.float32))
         else:
-            given = out
             least = graph.add("ReduceMin", given, axes=[1], keepdims=1)
             least = graph.add("Min", least, graph.constant(np.zeros((1, 1), np.float32)))
             absent = graph.add("Sub", least, graph.constant(np.full((1, 1), 10, np.float32)))
-        if len(self.places) == self.classes:
-            return given
         # classes that no training row had: every output column to its place, and the rest filled
         spread = np.zeros((len(self.places), self.classes), np.float32)
         spread[np.arange(len(self.places)), self.places] = 1
@@ -160,11 +162,7 @@ class FittedEstimator:
 
         session = open_graph(graph, self.info)
         got = session.run(["scores"], {node.name: self.probe[node.name] for node in session.get_inputs()})[0]
-        expected = self.scores(self.probe)
-        if got.shape != expected.shape:
-            return float("inf")
-        scale = max(1.0, float(np.abs(expected).max(initial=0)))
-        return float(np.abs(got - expected).max(initial=0)) / scale
+        return difference("regression" if self.classes == 1 else "classification", got, self.scores(self.probe))
 
 
 class Estimator:

@@ -18,10 +18,8 @@ from tidemill.errors import ConflictError, PackageError, StoreError
 from tidemill.features._base import Features
 from tidemill.packages.card import model_card
 from tidemill.packages.manifest import Manifest, parsed
+from tidemill.packages.proof import TOLERANCE, difference
 from tidemill.packages.read import read_manifest
-
-TOLERANCE = 1e-4
-"""How far the scores of two forms of one model may differ, relative to the largest score where that is above 1."""
 
 
 class Exported(Protocol):
@@ -85,13 +83,13 @@ def _contents(manifest: Manifest, export: Exported, features: Features, scores: 
     from tidemill.packages.graph import open_graph
 
     where = f"package of {manifest.id}"
-    _, pipeline = parsed(manifest, where)
+    signature, pipeline = parsed(manifest, where)
     info = pipeline.info()
     contents = {}
     if export.onnx is not None:
         session = open_graph(export.onnx, info, where=where)
         wanted = {node.name: features[node.name] for node in session.get_inputs()}
-        _prove("model.onnx", session.run(["scores"], wanted)[0], scores, where)
+        _prove("model.onnx", signature.kind, session.run(["scores"], wanted)[0], scores, where)
         contents["model.onnx"] = export.onnx
     if export.tensors is not None and manifest.network is not None:
         from safetensors.numpy import save
@@ -99,7 +97,7 @@ def _contents(manifest: Manifest, export: Exported, features: Features, scores: 
         from tidemill.packages.weights import open_network
 
         network = open_network(manifest.network, export.tensors, info, scores.shape[1], trusted=True, where=where)
-        _prove("model.safetensors", network(features), scores, where)
+        _prove("model.safetensors", signature.kind, network(features), scores, where)
         contents["model.safetensors"] = save({k: np.ascontiguousarray(v) for k, v in export.tensors.items()})
     needed = {"onnx": "model.onnx", "torch": "model.safetensors"}[manifest.runtime]
     if needed not in contents:
@@ -111,18 +109,11 @@ def _contents(manifest: Manifest, export: Exported, features: Features, scores: 
     return contents
 
 
-def _prove(name: str, got: npt.NDArray[Any], expected: npt.NDArray[Any], where: str) -> None:
-    if got.shape != expected.shape:
+def _prove(name: str, kind: str, got: npt.NDArray[Any], expected: npt.NDArray[Any], where: str) -> None:
+    far = difference(kind, got, expected)
+    if not far <= TOLERANCE:  # also refuses NaN
         raise PackageError(
-            f"{name} gives scores of shape {got.shape}, the model in memory {expected.shape}",
-            where=where,
-            mend="Report this as a fault of the learner.",
-        )
-    scale = max(1.0, float(np.abs(expected).max(initial=0)))
-    difference = float(np.abs(got.astype(np.float64) - expected).max(initial=0)) / scale
-    if not difference <= TOLERANCE:  # also refuses NaN
-        raise PackageError(
-            f"{name} gives other scores than the model in memory: they differ by {difference:.2g}",
+            f"{name} gives other scores than the model in memory: they differ by {far:.2g}",
             where=where,
             mend="It can be reported, but not promoted; choose an estimator or a network that converts exactly.",
         )

@@ -1,0 +1,232 @@
+"""LightGBM: learns the real Adult census, stops early, repeats itself, and answers by an equal ONNX graph."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from sklearn.datasets import load_diabetes, load_digits
+
+from tidemill.data.arrays import Ragged, take
+from tidemill.data.schema import Field, Signature
+from tidemill.errors import TrainingError
+from tidemill.features._base import FeatureInfo
+from tidemill.features.pipeline import Pipeline
+from tidemill.learners import get_learner
+from tidemill.learners._base import Context, Problem, Pruned, RecipeView
+
+TRAIN = 6000
+
+
+@pytest.fixture(scope="module")
+def adult(data_dir: Path) -> Problem:
+    with (data_dir / "adult-census" / "adult-train.csv").open() as file:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row][:8000]
+    numbers = (0, 2, 4, 10, 11, 12)
+    columns: dict[str, Any] = {}
+    for place in range(14):
+        cells = [row[place] for row in rows]
+        known = ["" if cell == "?" else cell for cell in cells]
+        columns[str(place)] = np.array(cells, np.float64) if place in numbers else Ragged.from_strings(known)
+    columns["0"][::9] = np.nan  # age is missing now and then, also in training; the others never
+    fields = tuple(Field(name=str(p), type="number" if p in numbers else "category") for p in range(14))
+    signature = Signature(inputs=fields, target="income", kind="classification", labels=("<=50K", ">50K"))
+    pipeline = Pipeline([{"step": "numbers", "raw": True}, {"step": "categories"}], signature)
+    pipeline.fit([take(columns, np.arange(TRAIN))])
+    target = np.array([row[14] == ">50K" for row in rows], np.int64)
+    return Problem(
+        kind="classification",
+        features=pipeline.transform(columns),
+        info=pipeline.info(),
+        target=target,
+        train=TRAIN,
+        classes=2,
+    )
+
+
+def digits() -> Problem:
+    x, y = load_digits(return_X_y=True)
+    info = {"x": FeatureInfo("float32", (64,))}
+    features = {"x": x.astype(np.float32)}
+    return Problem(kind="classification", features=features, info=info, target=y, train=1400, classes=10)
+
+
+def fit(problem: Problem, context: Context | None = None, **params: Any):
+    return get_learner("trees").fit(problem, RecipeView(params=params), context or Context())
+
+
+def graph_scores(fitted, features) -> np.ndarray:
+    session = onnxruntime.InferenceSession(fitted.export().onnx, providers=["CPUExecutionProvider"])
+    types = {node.name: node.type for node in session.get_inputs()}
+    assert types == {n: {"x": "tensor(float)", "codes": "tensor(int64)"}[n] for n in features}
+    return session.run(["scores"], dict(features))[0]
+
+
+def test_adult_census_is_learned(adult: Problem) -> None:
+    fitted = fit(adult)
+    right = fitted.scores(adult.features).argmax(axis=1) == adult.target
+    assert right[TRAIN:].mean() > 0.85  # 0.76 answer "<=50K" always
+    assert fitted.summary["rounds"] < 500  # it stopped early
+    assert fitted.scores({n: a[:0] for n, a in adult.features.items()}).shape == (0, 2)
+
+
+def test_the_graph_equals_the_trees_with_categories_and_missing_values(adult: Problem) -> None:
+    fitted = fit(adult)
+    rng = np.random.default_rng(0)
+    holes = {name: array.copy() for name, array in adult.features.items()}
+    holes["x"][rng.random(holes["x"].shape) < 0.2] = np.nan  # also where training missed nothing
+    holes["codes"][rng.random(holes["codes"].shape) < 0.2] = 0  # missing or never seen
+    for features in (adult.features, holes):
+        np.testing.assert_allclose(graph_scores(fitted, features), fitted.scores(features), atol=1e-5)
+    assert not np.array_equal(fitted.scores(holes), fitted.scores(adult.features))
+
+
+def test_values_that_only_float32_tells_apart_are_split_alike() -> None:
+    """A threshold between two neighbouring float32 values must not be rounded onto the upper one."""
+    low = np.float32(0.3)
+    high = np.nextafter(low, np.float32(1))
+    x = np.where(np.arange(400) % 2 == 0, low, high).astype(np.float32)[:, None]
+    target = np.arange(400) % 2
+    problem = Problem(
+        kind="classification",
+        features={"x": x},
+        info={"x": FeatureInfo("float32", (1,))},
+        target=target,
+        train=300,
+        classes=2,
+    )
+    fitted = fit(problem, min_child_samples=5)
+    np.testing.assert_allclose(graph_scores(fitted, problem.features), fitted.scores(problem.features), atol=1e-5)
+
+
+def test_many_classes(adult: Problem) -> None:
+    problem = digits()
+    fitted = fit(problem, n_estimators=30)
+    scores = fitted.scores(problem.features)
+    assert scores.shape == (1797, 10) and (scores.argmax(axis=1) == problem.target)[1400:].mean() > 0.85
+    np.testing.assert_allclose(graph_scores(fitted, problem.features), scores, atol=1e-5)
+
+
+def test_regression() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    problem = Problem(
+        kind="regression",
+        features={"x": x.astype(np.float32)},
+        info={"x": FeatureInfo("float32", (10,))},
+        target=y.astype(np.float32),
+        train=350,
+        classes=1,
+    )
+    fitted = fit(problem, learning_rate=0.05)
+    scores = fitted.scores(problem.features)
+    assert scores.shape == (442, 1)
+    error = np.square(scores[350:, 0] - y[350:]).mean()
+    assert error < 0.75 * np.square(y[350:] - y[:350].mean()).mean()
+    np.testing.assert_allclose(graph_scores(fitted, problem.features), scores, rtol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_trees_with_any_number_of_threads(adult: Problem) -> None:
+    params = {"n_estimators": 40, "subsample": 0.7, "colsample_bytree": 0.6}
+    first = fit(adult, Context(seed=3, threads=1), **params)
+    again = fit(adult, Context(seed=3, threads=2), **params)
+    other = fit(adult, Context(seed=4, threads=1), **params)
+    np.testing.assert_array_equal(first.scores(adult.features), again.scores(adult.features))
+    assert not np.array_equal(first.scores(adult.features), other.scores(adult.features))
+    assert first.export().onnx == again.export().onnx
+
+
+def test_the_learning_curve_is_told_and_tuning_can_give_up(adult: Problem) -> None:
+    heard: list[tuple[int, dict[str, float]]] = []
+    fit(adult, Context(report=lambda epoch, metrics: heard.append((epoch, metrics))), n_estimators=35)
+    assert [epoch for epoch, _ in heard] == [1, 2, 3, 4]
+    assert heard[-1][1]["validation_loss"] < heard[0][1]["validation_loss"]
+    assert heard[-1][1]["validation_score"] > 0.8
+
+    def enough(epoch: int, _metrics: dict[str, float]) -> None:
+        if epoch == 2:
+            raise Pruned
+
+    with pytest.raises(Pruned):
+        fit(adult, Context(report=enough), n_estimators=35)
+
+
+def test_epochs_bound_the_rounds(adult: Problem) -> None:
+    assert fit(adult, Context(max_epochs=2)).summary["rounds"] == 20
+
+
+def test_weights_count(adult: Problem) -> None:
+    heavy = np.where(adult.target == 1, 20, 1).astype(np.float32)
+    weighted = Problem(
+        kind="classification",
+        features=adult.features,
+        info=adult.info,
+        target=adult.target,
+        train=TRAIN,
+        classes=2,
+        weight=heavy,
+    )
+    plain, pushed = (fit(p, n_estimators=20).scores(adult.features).argmax(axis=1).mean() for p in (adult, weighted))
+    assert pushed > plain + 0.2
+
+
+def test_forty_rows_are_enough_to_cut() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 2)).astype(np.float32)
+    problem = Problem(
+        kind="classification",
+        features={"x": x},
+        info={"x": FeatureInfo("float32", (2,))},
+        target=(x[:, 0] > 0).astype(np.int64),
+        train=40,
+        classes=2,
+    )
+    fitted = fit(problem)
+    assert (fitted.scores(problem.features).argmax(axis=1) == problem.target).mean() > 0.9
+
+
+def test_features_that_say_nothing_give_the_base_rate() -> None:
+    problem = Problem(
+        kind="classification",
+        features={"x": np.zeros((100, 1), np.float32)},
+        info={"x": FeatureInfo("float32", (1,))},
+        target=(np.arange(100) % 4 == 0).astype(np.int64),
+        train=80,
+        classes=2,
+    )
+    fitted = fit(problem)
+    scores = fitted.scores(problem.features)
+    probability = 1 / (1 + np.exp(scores[0, 0] - scores[0, 1]))
+    assert probability == pytest.approx(0.25, abs=0.01)
+    np.testing.assert_allclose(graph_scores(fitted, problem.features), scores, atol=1e-5)
+
+
+def test_what_trees_cannot_learn_from_is_refused(adult: Problem) -> None:
+    one = Problem(
+        kind="classification",
+        features=adult.features,
+        info=adult.info,
+        target=np.zeros(8000, np.int64),
+        train=TRAIN,
+        classes=2,
+    )
+    with pytest.raises(TrainingError, match="of one class"):
+        fit(one)
+    image = {"image": np.zeros((4, 2, 2, 1), np.uint8)}
+    pixels = Problem(
+        kind="classification",
+        features=image,
+        info={"image": FeatureInfo("uint8", (2, 2, 1))},
+        target=np.array([0, 1, 0, 1]),
+        train=2,
+        classes=2,
+    )
+    with pytest.raises(TrainingError, match="pixel_vector"):
+        fit(pixels)
+    with pytest.raises(TrainingError, match="Did you mean num_leaves"):
+        fit(adult, num_leafs=3)
+    with pytest.raises(TrainingError, match="LightGBM cannot train"):
+        fit(adult, num_leaves=1)
