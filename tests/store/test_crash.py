@@ -31,13 +31,13 @@ def forker(store: Store) -> Iterator[subprocess.Popen[str]]:
 
 
 def kill_once(process: subprocess.Popen[str], log: Path, delay: float) -> list[list[str]]:
-    """Start a writer, kill it *delay* seconds after its first acknowledgement; what it was acknowledged."""
+    """Start a writer, kill it *delay* seconds after its first acknowledgements; what it was acknowledged."""
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(f"{log}\n")
     process.stdin.flush()
     pid = int(process.stdout.readline())
     deadline = time.monotonic() + 60
-    while not (log.exists() and log.stat().st_size):
+    while not (log.exists() and all(kind in log.read_text() for kind in ("prediction", "feedback"))):
         assert time.monotonic() < deadline, "the writer acknowledged nothing"
         time.sleep(0.001)
     time.sleep(delay)
@@ -79,7 +79,7 @@ def rounds(store: Store, tmp_path: Path, number: int) -> None:
             if turn % 5 == 4:
                 check(store, acknowledged)
     predictions, feedback = check(store, acknowledged)
-    assert predictions > 10 * number and feedback > 2 * number, "the writers were busy when they were killed"
+    assert predictions >= number and feedback >= number
     assert damaged(store) == []
     in_force = store.find(Feedback, superseded_by=None)
     assert len(in_force) == len({f.subject for f in in_force}), "one statement of the author is in force on a subject"

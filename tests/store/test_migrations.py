@@ -12,8 +12,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from tidemill.errors import ConflictError, NotFoundError, StoreError
-from tidemill.records import Cycle
+from tidemill.errors import ConfigError, ConflictError, ExtraMissingError, NotFoundError, StoreError
+from tidemill.records import Cycle, Generation
 from tidemill.store import Store, create_store, migrations, open_store
 from tidemill.store.tables import metadata
 
@@ -101,6 +101,27 @@ def test_open_refuses_a_folder_without_a_store(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="tidemill init"):
         open_store(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["nonsense", "nosuchdatabase://here/store", "sqlite+nosuchdriver:///x.db"])
+def test_a_url_that_is_none_is_a_fault_of_the_configuration(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match="the store's URL cannot be used"):
+        create_store(tmp_path / "store", url)
+
+
+def test_a_driver_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ExtraMissingError, match="driver 'psycopg' is not installed"):
+        create_store(tmp_path / "store", "postgresql+psycopg://user:secret@localhost/store")
+
+
+def test_a_url_may_name_another_sqlite_file(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    with create_store(tmp_path / "store", url) as made:
+        made.insert(Generation(id="gen_1", number=1, alpha=0.05))
+    with open_store(tmp_path / "store", url) as opened:
+        assert opened.count(Generation) == 1
+    assert not (tmp_path / "store" / "store.db").exists()
 
 
 @pytest.mark.parametrize("content", [b"this is no database" * 500, b"SQLite format 3\0" + b"\xff" * 8000])

@@ -111,6 +111,21 @@ def test_find_with_more_values_than_a_statement_takes(store: Store) -> None:
     assert store.delete(Generation, wanted) == 1299
 
 
+def test_find_and_count_by_time(store: Store) -> None:
+    made = [generation(number, created=float(number)) for number in range(1200)]
+    store.insert(*made)
+    assert store.find(Generation, created_after=3.0, created_before=6.0) == made[4:6]
+    assert store.count(Generation, created_after=999.0) == 200
+    assert store.ids(Generation, created_before=600.0, id=[g.id for g in made[::-1]]) == [g.id for g in made[:600]]
+    assert store.ids(Generation, created_after=4.0, number={4, 5, 6}) == [made[5].id, made[6].id]
+
+
+def test_a_field_may_be_called_kind(store: Store) -> None:
+    run = filled(Run)
+    store.insert(run)
+    assert store.find(Run, kind=run.kind) == [run] and store.count(Run, kind="trial") == 0
+
+
 def test_find_in_the_order_of_a_field(store: Store) -> None:
     ranks = (3.0, 1.0, 2.0, 1.0)
     items = [dataclasses.replace(filled(QueueItem), id=new_id("ask"), rank=rank) for rank in ranks]

@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import sqlalchemy.exc
 
-from tidemill.errors import BusyError, ConflictError, InputError, StoreError
+from tidemill.errors import BusyError, ConfigError, ConflictError, ExtraMissingError, InputError, StoreError
 from tidemill.store import sqlite
 
 
@@ -21,13 +21,27 @@ class Database:
     Args:
         url: an SQLAlchemy URL; ``None`` means the SQLite file *path*.
         path: where the SQLite file lies.
+
+    Raises:
+        ConfigError: *url* is none.
+        ExtraMissingError: the driver that it names is not installed.
     """
 
     def __init__(self, url: str | None, path: Path) -> None:
         self.is_sqlite = url is None or url.startswith("sqlite")
-        target = sa.URL.create("sqlite", database=str(path)) if url is None else sa.make_url(url)
+        try:
+            target = sa.URL.create("sqlite", database=str(path)) if url is None else sa.make_url(url)
+            self._engine = sa.create_engine(target)
+        except ImportError as error:
+            raise ExtraMissingError(
+                f"the database driver {error.name!r} is not installed", mend="Install it with pip."
+            ) from error
+        except sqlalchemy.exc.ArgumentError as error:
+            raise ConfigError(
+                f"the store's URL cannot be used ({error})",
+                mend="Write it like sqlite:////data/store.db or postgresql+psycopg://user@host/name, or leave it out.",
+            ) from error
         self.where = target.database or "" if self.is_sqlite else target.render_as_string(hide_password=True)
-        self._engine = sa.create_engine(target)
         if self.is_sqlite:
             sqlite.prepare(self._engine)
         self._writer = self._engine.execution_options(writes=True)

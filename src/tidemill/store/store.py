@@ -70,7 +70,7 @@ class Store:
             yield
 
     def insert(self, *records: Record) -> None:
-        """Insert *records* in one transaction.
+        """Insert *records* in one transaction; more than a thousand at once keep other writers waiting.
 
         Raises:
             ConflictError: a record with the same id (or another unique field) exists; nothing was inserted.
@@ -124,6 +124,7 @@ class Store:
         newest_first: bool = False,
         order_by: str | None = None,
         created_after: float | None = None,
+        created_before: float | None = None,
         **equals: Any,
     ) -> list[R]:
         """The records of *kind* whose fields equal the given values, in the order in which they were written.
@@ -134,13 +135,14 @@ class Store:
             newest_first: the last written first (with *order_by*: the largest first).
             order_by: a field to sort by instead; equal ones in the order of writing.
             created_after: only those created later (UTC seconds).
+            created_before: only those created earlier.
             equals: a list, tuple or set means "one of these"; ``None`` means "not set".
 
         Raises:
             InputError: a field does not exist or cannot be searched (it holds JSON).
         """
         mapping = mapping_of(kind)
-        wide, conditions = self._conditions(mapping, equals, created_after)
+        wide, conditions = self._conditions(mapping, equals, created_after, created_before)
         order = [self._column(mapping, order_by)] if order_by else []
         order.append(mapping.table.c.seq)
         statement = sa.select(mapping.table).where(*conditions).limit(limit)
@@ -154,10 +156,35 @@ class Store:
             rows.sort(key=lambda row: tuple((row[p] is not None, row[p]) for p in places), reverse=newest_first)
         return [mapping.record(row[1:]) for row in rows[:limit]]
 
-    def count(self, kind: type[Record], /, *, created_after: float | None = None, **equals: Any) -> int:
+    def ids(
+        self,
+        kind: type[Record],
+        /,
+        *,
+        created_after: float | None = None,
+        created_before: float | None = None,
+        **equals: Any,
+    ) -> list[str]:
+        """The ids of the records that :meth:`find` would give, without reading the rest of them."""
+        mapping: Mapping[Any] = mapping_of(kind)
+        wide, conditions = self._conditions(mapping, equals, created_after, created_before)
+        statement = sa.select(mapping.table.c.seq, mapping.table.c.id).where(*conditions)
+        with self.database.reading() as connection:
+            found = [(row[0], row[1]) for part in wide for row in connection.execute(statement.where(*part))]
+        return [identifier for _, identifier in sorted(found)]
+
+    def count(
+        self,
+        kind: type[Record],
+        /,
+        *,
+        created_after: float | None = None,
+        created_before: float | None = None,
+        **equals: Any,
+    ) -> int:
         """How many records :meth:`find` would give."""
         mapping: Mapping[Any] = mapping_of(kind)
-        wide, conditions = self._conditions(mapping, equals, created_after)
+        wide, conditions = self._conditions(mapping, equals, created_after, created_before)
         statement = sa.select(sa.func.count()).select_from(mapping.table).where(*conditions)
         with self.database.reading() as connection:
             return sum(connection.execute(statement.where(*part)).scalar_one() for part in wide)
@@ -241,13 +268,15 @@ class Store:
         )
 
     def _conditions(
-        self, mapping: Mapping[Any], equals: dict[str, Any], created_after: float | None
+        self, mapping: Mapping[Any], equals: dict[str, Any], after: float | None, before: float | None
     ) -> tuple[list[list[sa.ColumnElement[bool]]], list[sa.ColumnElement[bool]]]:
         """Conditions for one statement each (the first long list is cut into chunks), and those common to all."""
         wide: list[list[sa.ColumnElement[bool]]] = [[]]
         common: list[sa.ColumnElement[bool]] = []
-        if created_after is not None:
-            common.append(mapping.table.c.created > created_after)
+        if after is not None:
+            common.append(mapping.table.c.created > after)
+        if before is not None:
+            common.append(mapping.table.c.created < before)
         for name, value in equals.items():
             column = self._column(mapping, name)
             if not isinstance(value, list | tuple | set | frozenset):

@@ -25,7 +25,12 @@ _MAPPINGS: dict[type[Record], Mapping[Any]] = {
         map_record(records.Deployment, metadata, "deployments", indexes=[("name", "seq")]),
         map_record(records.Cycle, metadata, "cycles", indexes=[("status",)]),
         map_record(records.Step, metadata, "steps", unique=[("cycle_id", "name")]),
-        map_record(records.Prediction, metadata, "predictions", indexes=[("key",), ("model_id",), ("created",)]),
+        map_record(
+            records.Prediction,
+            metadata,
+            "predictions",
+            indexes=[("key",), ("model_id",), ("created",), ("audited", "seq")],
+        ),
         map_record(
             records.Feedback,
             metadata,
@@ -35,7 +40,7 @@ _MAPPINGS: dict[type[Record], Mapping[Any]] = {
         ),
         map_record(records.Annotation, metadata, "annotations", indexes=[("subject",)]),
         map_record(records.QueueItem, metadata, "queue", indexes=[("done", "rank"), ("subject",)]),
-        map_record(records.LiveKey, metadata, "live_keys", unique=[("key",)]),
+        map_record(records.LiveKey, metadata, "live_keys", unique=[("key",)], indexes=[("split",)]),
         map_record(records.Generation, metadata, "generations", unique=[("number",)]),
     )
 }

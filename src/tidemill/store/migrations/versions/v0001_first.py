@@ -140,7 +140,7 @@ def upgrade() -> None:
         _real("audit_probability"),
         _real("propensity", null=True),
         _text("caller", null=True),
-        indexes=("created", "key", "model_id"),
+        indexes=("audited,seq", "created", "key", "model_id"),
     )
     _records(
         "feedback",
@@ -182,6 +182,7 @@ def upgrade() -> None:
         _real("probability"),
         _boolean("drawn"),
         unique=("key",),
+        indexes=("split",),
     )
     _records(
         "generations",
