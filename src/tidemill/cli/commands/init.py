@@ -20,7 +20,7 @@ def init(
         list[str],
         typer.Option("--data", metavar="PATH|ID", help="A file, a folder or an id such as sklearn:digits; may repeat."),
     ],
-    target: Annotated[str, typer.Option("--target", metavar="COLUMN", help="The column to predict.")],
+    target: Annotated[str, typer.Option("--target", metavar="COLUMN", help="The column to predict.")] = "label",
     task: Annotated[
         str | None, typer.Option("--task", metavar="NAME", help="What is to be learned; inferred unless given.")
     ] = None,

@@ -1,0 +1,252 @@
+"""Every command on a real project: one small cycle on iris, then all that can be asked of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidemill.cli.main import main
+
+PROGRAM = [sys.executable, "-c", "from tidemill.cli.main import main; main()"]
+NAMES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+VALUES = [5.1, 3.5, 1.4, 0.2]
+FLOWER = [f"{name}={value}" for name, value in zip(NAMES, VALUES, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose first cycle is done. Every fifth flower has no label, so there is something to ask."""
+    from sklearn.datasets import load_iris
+
+    iris = load_iris()
+    rows = [
+        [*map(str, values), "" if n % 5 == 0 else str(iris.target_names[code])]
+        for n, (values, code) in enumerate(zip(iris.data, iris.target, strict=True))
+    ]
+    folder = tmp_path_factory.mktemp("cli") / "iris"
+    data = folder.parent / "iris.csv"
+    data.write_text("\n".join(",".join(row) for row in [[*NAMES, "species"], *rows]) + "\n", encoding="utf-8")
+    for line in (
+        ["init", str(folder), "--data", str(data), "--target", "species"],
+        ["cycle", "-C", str(folder), "--max-trials", "1", "--max-epochs", "3", "--seed", "1"],
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(line)
+        assert left.value.code == 0, line
+    return folder
+
+
+def test_init_says_what_it_found_and_leaves_an_explained_file(run: Any, tmp_path: Path) -> None:
+    result = run("init", tmp_path / "a", "--data", "sklearn:iris", "--target", "label")
+    assert result.code == 0
+    assert "tabular-classification: " in result.out and "150 rows" in result.out and "tidemill cycle -C" in result.out
+    text = (tmp_path / "a" / "tidemill.yaml").read_text(encoding="utf-8")
+    assert text.startswith("# yaml-language-server: $schema=.tidemill/config.schema.json\n")
+    schema = json.loads((tmp_path / "a" / ".tidemill" / "config.schema.json").read_text(encoding="utf-8"))
+    assert schema["title"] == "tidemill.yaml"
+    again = run("init", tmp_path / "a", "--data", "sklearn:iris", "--target", "label", "--json")
+    assert (again.code, again.json["error"]["code"]) == (2, "conflict")
+    error = run("init", tmp_path / "b", "--data", "sklearn:iris", "--target", "labl", "--json").json["error"]
+    assert "'labl'" in error["what"] and "'label'" in error["mend"]
+    assert not (tmp_path / "b" / "tidemill.yaml").exists()
+
+
+def test_plan_changes_nothing(run: Any, project: Path) -> None:
+    before = sorted(project.rglob("*"))
+    result = run("plan", "-C", project)
+    assert result.code == 0 and "naive-bayes" in result.out and "150 rows" in result.out
+    data = run("plan", "-C", project, "--json", "--max-trials", "1").json
+    assert data["rows"] == 150 and data["seconds"] > 0 and {r["trials"] for r in data["recipes"]} <= {0, 1}
+    assert [p for p in sorted(project.rglob("*")) if p.suffix not in (".db-wal", ".db-shm")] == [
+        p for p in before if p.suffix not in (".db-wal", ".db-shm")
+    ]
+
+
+def test_what_the_cycle_left_can_be_looked_at(run: Any, project: Path) -> None:
+    status = run("status", "-C", project, "--json").json
+    assert status["champion"] is not None and status["cycle"]["status"] == "done"
+    text = run("status", "-C", project).out
+    assert status["champion"]["model"] in text and "reference" in text and "%" in text
+
+    runs, models = run("runs", "-C", project, "--json").json, run("models", "-C", project, "--json").json
+    assert len(models) >= 2 and {r["status"] for r in runs} == {"done"}
+    assert [m["champion"] for m in models].count(True) == 1
+    assert run("models", "-C", project).out.count("★") == 1
+    assert len(run("runs", "-C", project, "-n", "1").out.splitlines()) == 2
+
+    report = run("report", "-C", project, "--json").json
+    assert report["model"]["id"] == status["champion"]["model"]
+    text = run("report", "-C", project).out
+    assert "accuracy" in text and "reference by label" in text and "promoted" in text
+    assert run("report", "-C", project, "model_nothing", "--json").json["error"]["code"] == "not_found"
+
+
+def test_the_report_is_one_page(run: Any, project: Path, tmp_path: Path) -> None:
+    result = run("report", "-C", project, "--html", tmp_path / "r.html")
+    assert result.out.strip() == str(tmp_path / "r.html")
+    assert (tmp_path / "r.html").read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html>")
+
+
+def test_the_gate_replays(run: Any, project: Path) -> None:
+    data = run("gate", "-C", project, "--json").json
+    assert data["outcome"] == "promoted" and data["replayed"] is True
+    result = run("gate", "-C", project)
+    assert result.code == 0 and "promoted" in result.out and "✓" in result.out
+
+
+def test_predict_from_arguments_files_and_stdin(run: Any, shell: Any, project: Path, tmp_path: Path) -> None:
+    answer = run("predict", "-C", project, *FLOWER)
+    assert answer.out.startswith("setosa\t") and answer.out.rstrip().endswith("%")
+    found = run("predict", "-C", project, *FLOWER, "--json").json
+    assert found["predictions"][0]["label"] == "setosa" and found["model"].startswith("model_")
+
+    file = tmp_path / "rows.csv"
+    file.write_text(",".join([*NAMES, "species"]) + "\n5.1,3.5,1.4,0.2,setosa\n6.3,2.9,5.6,1.8,x\n", encoding="utf-8")
+    lines = run("predict", "-C", project, "--file", file).out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["setosa", "virginica"]
+    assert lines[1].endswith("row 2")
+
+    rows = "".join(
+        json.dumps(dict(zip(NAMES, values, strict=True))) + "\n" for values in ([5, 3, 1, 0.2], [6, 3, 5, 2])
+    )
+    piped = shell("predict", "-C", project, "--json", stdin=rows)
+    assert [p["origin"] for p in piped.json["predictions"]] == ["stdin, line 1", "stdin, line 2"]
+
+    wrong = run("predict", "-C", project, "sepal_lenght=1", "--json")
+    assert wrong.code == 2 and "sepal_length" in json.dumps(wrong.json)
+    assert run("predict", "-C", project, *FLOWER, "--file", file).code == 2
+
+
+def test_export_and_load(run: Any, project: Path, tmp_path: Path) -> None:
+    assert run("export", "-C", project, "champion", tmp_path / "package").code == 0
+    import tidemill
+
+    assert tidemill.load(tmp_path / "package").predict([dict(zip(NAMES, VALUES, strict=True))])
+    assert run("export", "-C", project, "champion", tmp_path / "package", "--json").json["error"]["code"] == "conflict"
+
+
+def test_trace_gc_and_doctor(run: Any, project: Path) -> None:
+    model = run("models", "-C", project, "--json").json[0]["id"]
+    assert run("trace", "-C", project, model, "--json").json["record"]["id"] == model
+    text = run("trace", "-C", project, model).out
+    assert text.startswith(f"model  {model}") and "dataset  data_" in text and "cycle  cycle_" in text
+    assert run("trace", "-C", project, "nonsense", "--json").code == 2
+    assert run("gc", "-C", project, "--dry-run", "--json").json["dry_run"] is True
+    assert "would remove" in run("gc", "-C", project, "--dry-run").out
+    result = run("doctor", "-C", project)
+    assert result.code == 0 and "✓" in result.out and "champion" in result.out
+
+
+def test_doctor_needs_no_project(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert {c["check"] for c in run("doctor", "--json").json} >= {"Python", "torch"}
+
+
+def test_promote_by_hand_and_roll_back(run: Any, project: Path) -> None:
+    models = run("models", "-C", project, "--json").json
+    champion = next(m["id"] for m in models if m["champion"])
+    other = next(m["id"] for m in models if not m["champion"])
+    assert run("promote", "-C", project, other).code == 2  # a reason is asked for
+    done = run("promote", "-C", project, other, "--reason", "to see it", "--json").json
+    assert (done["model_id"], done["reason"], done["action"]) == (other, "to see it", "promote")
+    assert run("rollback", "-C", project, "--json").json["model_id"] == champion
+
+
+def test_serve_feedback_and_label(run: Any, shell: Any, project: Path, tmp_path: Path) -> None:
+    inputs = dict(zip(NAMES, VALUES, strict=True))
+    with subprocess.Popen(
+        [*PROGRAM, "serve", "-C", str(project), "--port", "0", "--json"], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        document = ""
+        while not document.endswith("}\n"):
+            document += server.stdout.readline()
+        url = json.loads(document)["url"]
+        body = json.dumps({"inputs": inputs}).encode()
+        request = urllib.request.Request(f"{url}/v1/predict", body, {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=20) as response:
+            prediction = json.load(response)["predictions"][0]["id"]
+        server.send_signal(signal.SIGINT)
+        rest = server.stdout.read()
+        assert (server.wait(timeout=20), rest) == (0, "")
+
+    said = run(
+        "feedback", "add", "-C", project, prediction, "virginica", "--author", "ada", "--key", "k1", "--json"
+    ).json
+    assert said["status"] == "accepted"
+    assert (
+        run("feedback", "add", "-C", project, prediction, "virginica", "--author", "ada", "--key", "k1").out.split()[3]
+        == "repeated"
+    )
+    wrong = run("feedback", "add", "-C", project, prediction, "virginca", "--json")
+    assert wrong.code == 2 and "virginica" in json.dumps(wrong.json)
+    assert run("feedback", "export", "-C", project, tmp_path / "f.jsonl", "--json").json["rows"] == 1
+    lines = tmp_path / "in.jsonl"
+    lines.write_text(
+        json.dumps({"prediction": prediction, "kind": "confirmation", "author": "bo", "key": "k2"}) + "\n",
+        encoding="utf-8",
+    )
+    assert run("feedback", "import", "-C", project, lines, "--json").json["accepted"] == 1
+    assert "virginica" in run("trace", "-C", project, prediction).out
+
+
+def test_label_from_a_file_and_by_lines(run: Any, shell: Any, project: Path, tmp_path: Path) -> None:
+    queue = run("label", "-C", project, "--list", "--json").json
+    assert len(queue) == 20 and {q["purpose"] for q in queue} == {"useful"}
+    assert queue[0]["subject"] in run("label", "-C", project, "--list").out
+
+    file = tmp_path / "answers.jsonl"
+    file.write_text(json.dumps({"subject": queue[0]["subject"], "label": "setosa"}) + "\n", encoding="utf-8")
+    assert run("label", "-C", project, "--from", file, "--author", "ada", "--json").json == {"answers": 1}
+    said = run("trace", "-C", project, queue[0]["subject"], "--json").json["annotations"][0]
+    assert (said["label"], said["author"]) == ("setosa", "ada") and said["created"] > 0
+
+    asked = run("label", "-C", project, "--list", "--json", "-n", "3").json
+    typed = shell("label", "-C", project, "-n", "3", "--json", stdin="setossa\nsetosa\ns\nu\n2\n")
+    assert typed.json == {"answered": 2, "skipped": 0, "left": 1}
+    assert "Did you mean" in typed.err and "sepal length" in typed.err.replace("_", " ")
+    left = {q["subject"] for q in run("label", "-C", project, "--list", "--json", "-n", "50").json}
+    assert asked[0]["subject"] not in left and asked[2]["subject"] in left
+
+
+def test_label_takes_single_keys_on_a_terminal(project: Path) -> None:
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [*PROGRAM, "label", "-C", str(project), "-n", "4"],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        close_fds=True,
+    ) as process:
+        os.close(follower)
+        seen = ""
+        for number, key in enumerate(["1", "s", "3", "q"], start=1):
+            while f"{number} of 4" not in seen or "q quit" not in seen.rsplit(f"{number} of 4", maxsplit=1)[-1]:
+                seen += os.read(leader, 65536).decode(errors="replace")
+            os.write(leader, key.encode())  # no newline
+        assert process.wait(timeout=20) == 0
+        rest = os.read(leader, 65536).decode(errors="replace")
+    os.close(leader)
+    assert "2 answered, 1 skipped, 1 left" in seen + rest
+
+
+def test_ctrl_c_stops_a_cycle_in_one_line(project: Path) -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "cycle", "-C", str(project)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, ""), (first, err)
+    assert err.splitlines()[-1] == "stopped; `tidemill cycle` goes on from here"
+    assert "Traceback" not in err
