@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import struct
 import threading
 from collections.abc import Callable
@@ -229,6 +230,21 @@ def test_a_torn_tail_is_left_out_at_every_length(store: Store, make_prediction: 
     assert [p.id for p in store.find(Prediction)] == [whole.id]
 
 
+def test_whatever_is_altered_no_other_payload_is_read() -> None:
+    draw = random.Random(3)
+    sent = [draw.randbytes(draw.randrange(120)) for _ in range(30)]
+    content = segments.HEADER + b"".join(map(segments.frame, sent))
+    for _ in range(400):
+        altered = bytearray(content[: draw.randrange(8, len(content))])
+        for _ in range(draw.randrange(4)):
+            altered[draw.randrange(len(altered))] ^= 1 << draw.randrange(8)
+        read = [e.payload for e in segments.entries(bytes(altered), 8, closed=True)]
+        wanted = iter(sent)
+        assert all(payload in wanted for payload in read), "a payload that was never written, or out of order"
+        opened = [e.payload for e in segments.entries(bytes(altered), 8)]
+        assert opened == sent[: len(opened)], "while a writer lives, nothing behind a fault is read"
+
+
 def test_a_record_altered_on_disk_costs_only_itself_and_its_segment_is_kept(
     store: Store, make_prediction: Make
 ) -> None:
@@ -362,11 +378,11 @@ def test_a_key_gets_its_split_at_first_sight_for_good(store: Store, make_predict
 
 
 def test_batches_shrink_when_they_hold_the_lock_too_long() -> None:
-    from tidemill.store.ingest import _Size
+    from tidemill.store.ingest import _Pace
 
-    size = _Size()
-    size.learn(0.4, 200)
-    assert size.records == 16
+    pace = _Pace()
+    pace.learn(0.4, 200)
+    assert pace.records == 16
     for _ in range(10):
-        size.learn(0.001, size.records)
-    assert size.records == 1000
+        pace.learn(0.001, pace.records)
+    assert pace.records == 500

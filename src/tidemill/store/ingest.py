@@ -22,7 +22,8 @@ from tidemill.store.writers import JOURNAL
 
 #: A batch is sized to hold the write lock about this long, in seconds; half of what is promised.
 _HOLD = 0.025
-_SMALLEST, _LARGEST, _BYTES = 16, 1000, 1 << 20
+_REST = 0.005
+_SMALLEST, _LARGEST, _BYTES = 16, 500, 1 << 20
 
 Assigned = Callable[[Sequence[str]], set[str]]
 
@@ -52,9 +53,9 @@ def fold(store: Store, *, assigned: Assigned = _nothing_assigned) -> int:
     if not folder.is_dir():
         return 0
     with store.lock("ingest", wait=30):
-        size = _Size()
+        pace = _Pace()
         try:
-            total = sum(_fold_segment(store, path, assigned, size) for path in _paths(store, segments.SUFFIX))
+            total = sum(_fold_segment(store, path, assigned, pace) for path in _paths(store, segments.SUFFIX))
         except OSError as error:
             raise StoreError(
                 f"the journal cannot be read or tidied ({error.strerror})",
@@ -74,18 +75,24 @@ def _paths(store: Store, suffix: str) -> list[Path]:
     return sorted((store.root / JOURNAL).glob(f"*{suffix}"))
 
 
-class _Size:
-    """How many records a batch may have, learned from how long the last ones held the write lock."""
+class _Pace:
+    """How many records a batch may have, learned from how long the last one held the write lock."""
 
     def __init__(self) -> None:
         self.records = 200
+        self._rest = 0.0
 
     def learn(self, seconds: float, records: int) -> None:
         fitting = int(records * _HOLD / max(seconds, 1e-6))
         self.records = max(_SMALLEST, min(fitting, 2 * self.records, _LARGEST))
+        self._rest = min(seconds, _REST)
+
+    def rest(self) -> None:
+        """Leave the lock alone for a moment: who waits for it in another process looks now and then only."""
+        time.sleep(self._rest)
 
 
-def _fold_segment(store: Store, path: Path, assigned: Assigned, size: _Size) -> int:
+def _fold_segment(store: Store, path: Path, assigned: Assigned, pace: _Pace) -> int:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         # Asked before reading: after the answer "no writer" nothing more can come.
@@ -94,7 +101,7 @@ def _fold_segment(store: Store, path: Path, assigned: Assigned, size: _Size) -> 
         folded, whole = 0, True
         if length > len(segments.HEADER):
             with mmap.mmap(descriptor, length, access=mmap.ACCESS_READ) as data:
-                folded, whole = _fold_data(store, path, data, assigned, size, closed=closed)
+                folded, whole = _fold_data(store, path, data, assigned, pace, closed=closed)
         if closed:
             if whole:
                 path.unlink()
@@ -107,17 +114,18 @@ def _fold_segment(store: Store, path: Path, assigned: Assigned, size: _Size) -> 
 
 
 def _fold_data(
-    store: Store, path: Path, data: mmap.mmap, assigned: Assigned, size: _Size, *, closed: bool
+    store: Store, path: Path, data: mmap.mmap, assigned: Assigned, pace: _Pace, *, closed: bool
 ) -> tuple[int, bool]:
     """How many records became rows, and whether the segment is whole but for a torn tail."""
     position = _position(store, path.name)
     found: Iterator[segments.Entry] = segments.entries(data, position, closed=closed)
     folded, whole = 0, True
-    while batch := _batch(found, size.records):
+    while batch := _batch(found, pace.records):
+        pace.rest()
         for entry in batch:
             whole = whole and entry.start == position
             position = entry.end
-        folded += _fold_batch(store, path, batch, assigned, size)
+        folded += _fold_batch(store, path, batch, assigned, pace)
     return folded, whole and segments.is_torn(data[position:] if closed else b"")
 
 
@@ -130,7 +138,7 @@ def _batch(found: Iterator[segments.Entry], records: int) -> list[segments.Entry
     return batch
 
 
-def _fold_batch(store: Store, path: Path, batch: list[segments.Entry], assigned: Assigned, size: _Size) -> int:
+def _fold_batch(store: Store, path: Path, batch: list[segments.Entry], assigned: Assigned, pace: _Pace) -> int:
     predictions = {p.id: p for p in (_prediction(path, entry) for entry in batch)}
     # All reading comes before the transaction: there is one ingester, so what it finds stays true.
     present = {p.id for p in store.find(Prediction, id=list(predictions))}
@@ -143,7 +151,7 @@ def _fold_batch(store: Store, path: Path, batch: list[segments.Entry], assigned:
         store.insert(*fresh, *keys)
         if connection.execute(moved).rowcount == 0:
             connection.execute(table.insert().values(segment=path.name, position=batch[-1].end))
-    size.learn(time.monotonic() - started, len(batch))
+    pace.learn(time.monotonic() - started, len(batch))
     return len(fresh)
 
 

@@ -326,11 +326,11 @@ def create_store(root: Path, url: str | None = None) -> Store:
         ) from error
     database = Database(url, root / "store.db")
     with _closed_on_error(database):
-        if migrations.revision(database) is not None:
-            raise ConflictError(
-                "a store exists here already", where=str(root), mend="Open it, or choose another folder."
-            )
         with held(root / "locks", "migrate", wait=_MIGRATION):
+            if migrations.revision(database) is not None:
+                raise ConflictError(
+                    "a store exists here already", where=str(root), mend="Open it, or choose another folder."
+                )
             migrations.upgrade(database)
         return Store(root, database)
 
