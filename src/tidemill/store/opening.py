@@ -1,0 +1,78 @@
+"""Making a store, and opening one with its tables brought up to date."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from tidemill.errors import ConflictError, NotFoundError, StoreError
+from tidemill.store import migrations, secrets
+from tidemill.store.database import Database
+from tidemill.store.locks import held
+from tidemill.store.store import Store
+
+#: How long to wait for another process that brings the tables up to date, in seconds.
+_MIGRATION = 60.0
+
+
+def create_store(root: Path, url: str | None = None) -> Store:
+    """Make a store in the folder *root* (or finish one that was begun) and open it.
+
+    Args:
+        root: the project's ``.tidemill`` folder; made when it is missing.
+        url: an SQLAlchemy URL of an empty database; ``None`` means SQLite in ``root/store.db``.
+
+    Raises:
+        ConflictError: *root* holds a complete store already.
+        StoreError: the disk is full, the folder cannot be written, or the database file is damaged.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        secrets.make_secret(root)
+    except OSError as error:
+        raise StoreError(
+            f"the store cannot be made ({error.strerror})",
+            where=str(root),
+            mend="Check free space and that you may write there.",
+        ) from error
+    database = Database(url, root / "store.db")
+    with _closed_on_error(database):
+        with held(root / "locks", "migrate", wait=_MIGRATION):
+            if migrations.revision(database) is not None:
+                raise ConflictError(
+                    "a store exists here already", where=str(root), mend="Open it, or choose another folder."
+                )
+            migrations.upgrade(database)
+        return Store(root, database)
+
+
+def open_store(root: Path, url: str | None = None) -> Store:
+    """Open the store in *root*, and bring its tables up to date.
+
+    Raises:
+        NotFoundError: there is none.
+        StoreError: it is incomplete, damaged, or written by a newer Tidemill.
+    """
+    if not root.is_dir() or (url is None and not (root / "store.db").is_file()):
+        raise NotFoundError("there is no store here", where=str(root), mend="Run `tidemill init` first.")
+    database = Database(url, root / "store.db")
+    with _closed_on_error(database):
+        found = migrations.revision(database)
+        if found is None:
+            raise StoreError(
+                "the store is empty: making it was interrupted", where=str(root), mend="Run `tidemill init`."
+            )
+        if found != migrations.HEAD:
+            with held(root / "locks", "migrate", wait=_MIGRATION):
+                migrations.upgrade(database)
+        return Store(root, database)
+
+
+@contextlib.contextmanager
+def _closed_on_error(database: Database) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        database.close()
+        raise
