@@ -30,7 +30,7 @@ _CHUNK = 500
 
 
 class Store:
-    """An opened store; threads may share it. See :func:`tidemill.store.create_store`, :func:`tidemill.store.open_store`.
+    """An opened store; threads may share it. Made by :func:`~tidemill.store.create_store` and its sister ``open_store``.
 
     Attributes:
         root: the project's ``.tidemill`` folder.
