@@ -46,17 +46,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_init_says_what_it_found_and_leaves_an_explained_file(run: Any, tmp_path: Path) -> None:
-    result = run("init", tmp_path / "a", "--data", "sklearn:iris", "--target", "label")
+    result = run("init", tmp_path / "a", "--data", "sklearn:iris", "--target", "target")
     assert result.code == 0
     assert "tabular-classification: " in result.out and "150 rows" in result.out and "tidemill cycle -C" in result.out
     text = (tmp_path / "a" / "tidemill.yaml").read_text(encoding="utf-8")
     assert text.startswith("# yaml-language-server: $schema=.tidemill/config.schema.json\n")
     schema = json.loads((tmp_path / "a" / ".tidemill" / "config.schema.json").read_text(encoding="utf-8"))
     assert schema["title"] == "tidemill.yaml"
-    again = run("init", tmp_path / "a", "--data", "sklearn:iris", "--target", "label", "--json")
+    again = run("init", tmp_path / "a", "--data", "sklearn:iris", "--target", "target", "--json")
     assert (again.code, again.json["error"]["code"]) == (2, "conflict")
-    error = run("init", tmp_path / "b", "--data", "sklearn:iris", "--target", "labl", "--json").json["error"]
-    assert "'labl'" in error["what"] and "'label'" in error["mend"]
+    error = run("init", tmp_path / "b", "--data", "sklearn:iris", "--target", "targt", "--json").json["error"]
+    assert "'targt'" in error["what"] and "'target'" in error["mend"]
     assert not (tmp_path / "b" / "tidemill.yaml").exists()
 
 

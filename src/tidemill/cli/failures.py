@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXIT_CRASH = 1
 EXIT_USAGE = 2
 EXIT_STOPPED = 130
+PANEL = 100  # columns: longer lines are hard to read
 
 
 def say_error(session: Session, error: TidemillError) -> None:
@@ -33,7 +34,15 @@ def say_error(session: Session, error: TidemillError) -> None:
     if error.mend is not None:
         text.append("\n\n" if error.where is None else "\n").append("mend   ", style="dim").append(error.mend, "bold")
     title = error.code.replace("_", " ")
-    session.err.print(Panel(text, title=f"[bold]{title} error[/]", title_align="left", border_style="red"))
+    session.err.print(
+        Panel(
+            text,
+            title=f"[bold]{title} error[/]",
+            title_align="left",
+            border_style="red",
+            width=min(session.err.width, PANEL),
+        )
+    )
 
 
 def say_usage(session: Session, what: str, *, where: str | None, mend: str | None) -> None:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+PANEL = 100  # columns: longer lines are hard to read; a narrower terminal narrows it
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> Table:
     """A table without lines; a column whose name starts with ``>`` is aligned to the right."""
     from rich.table import Table
@@ -49,7 +52,7 @@ def panel(text: str, *, title: str, good: bool | None) -> Panel:
     from rich.text import Text
 
     colour = {True: "green", False: "yellow", None: "none"}[good]
-    return Panel(Text(text), title=f"[bold]{title}[/]", title_align="left", border_style=colour)
+    return Panel(Text(text), title=f"[bold]{title}[/]", title_align="left", border_style=colour, width=PANEL)
 
 
 def mark(good: bool) -> Text:
