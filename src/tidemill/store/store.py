@@ -30,7 +30,7 @@ _CHUNK = 500
 
 
 class Store:
-    """An opened store; threads may share it. Made by :func:`~tidemill.store.create_store` and its sister ``open_store``.
+    """An opened store, from :func:`~tidemill.store.create_store` or ``open_store``; threads may share it.
 
     Attributes:
         root: the project's ``.tidemill`` folder.
