@@ -43,7 +43,9 @@ class TidemillError(Exception):
 
     def __str__(self) -> str:
         text = self.what if self.where is None else f"{self.where}: {self.what}"
-        return text if self.mend is None else f"{text} {self.mend}"
+        if self.mend is None:
+            return text
+        return f"{text} {self.mend}" if text.endswith((".", "!", "?")) else f"{text}. {self.mend}"
 
     @property
     def code(self) -> str:

@@ -9,17 +9,14 @@ for, since users volunteer corrections mostly where the champion was wrong.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from tidemill.records import Annotation, Feedback, LiveKey, Prediction
 from tidemill.store import Store
 
 LabelOf = Callable[[Feedback, Prediction], Any]
-T = TypeVar("T")
-_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,14 +86,15 @@ def settled_labels(store: Store, label_of: LabelOf, *, until: float | None = Non
     """
     statements = store.find(Feedback, superseded_by=None, kind=["confirmation", "correction"])
     annotations = store.find(Annotation, superseded_by=None)
-    subjects = {s.subject for s in [*statements, *annotations] if s.subject.startswith("pred_")}
-    predictions = {p.id: p for p in _find_many(store, Prediction, "id", sorted(subjects))}
+    everything: list[Feedback | Annotation] = [*statements, *annotations]
+    subjects = {s.subject for s in everything if s.subject.startswith(f"{Prediction.prefix}_")}
+    predictions = {p.id: p for p in store.find(Prediction, id=subjects)}
 
     by_key: dict[str, _Votes] = defaultdict(_Votes)
     by_sample: dict[str, _Votes] = defaultdict(_Votes)
     first: dict[str, Prediction] = {}
     said = 0
-    for statement in sorted([*statements, *annotations], key=lambda s: (s.created, s.id)):
+    for statement in sorted(everything, key=lambda s: (s.created, s.id)):
         if until is not None and statement.created > until:
             continue
         if statement.subject not in predictions:
@@ -117,7 +115,7 @@ def settled_labels(store: Store, label_of: LabelOf, *, until: float | None = Non
             first[prediction.key] = prediction
         by_key[prediction.key].add(statement.author, label, asked)
 
-    splits = {k.key: k for k in _find_many(store, LiveKey, "key", sorted(by_key))}
+    splits = {k.key: k for k in store.find(LiveKey, key=set(by_key))}
     contradictions: dict[str, dict[str, int]] = {}
     live, answered = [], 0
     for key, votes in sorted(by_key.items(), key=lambda item: first[item[0]].id):
@@ -148,10 +146,3 @@ def settled_labels(store: Store, label_of: LabelOf, *, until: float | None = Non
         drawn_training=store.count(LiveKey, split="train", drawn=True),
         statements=said,
     )
-
-
-def _find_many(store: Store, kind: type[T], column: str, values: Iterable[str]) -> Iterator[T]:
-    """Rows whose *column* is one of *values*, asked for in portions that every database takes."""
-    rest = iter(values)
-    while portion := list(islice(rest, _AT_ONCE)):
-        yield from store.find(kind, **{column: portion})

@@ -29,7 +29,7 @@ from tidemill.stages.annotate import annotate
 from tidemill.stages.deploy import deploy
 from tidemill.stages.evaluate import Evaluation, evaluate
 from tidemill.stages.feedback import feedback
-from tidemill.stages.prepare import assigned_keys, prepare
+from tidemill.stages.prepare import prepare
 from tidemill.stages.train import Fit, fit, train
 from tidemill.stages.tune import Report, tune
 
@@ -72,8 +72,7 @@ class Revolution:
 
     def _feedback(self) -> Settled:
         self._say("feedback", "reading what people said")
-        store = self.store
-        return feedback(store, self.setting.task, assigned=partial(assigned_keys, store), until=self.cycle.created)
+        return feedback(self.store, self.setting.task, until=self.cycle.created)
 
     def _prepare(self, settled: Settled) -> DatasetArrays:
         setting = self.setting
@@ -81,13 +80,7 @@ class Revolution:
             "prepare",
             lambda _: {
                 "dataset": prepare(
-                    self.store,
-                    setting.task,
-                    setting.config,
-                    setting.sources,
-                    settled,
-                    seed=self.cycle.seed,
-                    on_event=self.on_event,
+                    self.store, setting.task, setting.config, setting.sources, settled, on_event=self.on_event
                 )
             },
         )

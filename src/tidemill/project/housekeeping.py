@@ -102,7 +102,7 @@ def gc(project: OpenProject, *, dry_run: bool = False) -> JSON:
             ]
             folders += _children(store.root / "work")
             before = time.time() - keep.predictions_days * 86_400
-            old = [p.id for p in store.find(Prediction) if p.created < before]
+            old = store.ids(Prediction, created_before=before)
             freed = sum(_size(folder) for folder in folders)
             if not dry_run:
                 for folder in folders:

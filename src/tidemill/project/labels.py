@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tidemill.data.assigned import fold_journal
 from tidemill.errors import InputError, NotFoundError
 from tidemill.project.opened import OpenProject
 from tidemill.records import JSON, Annotation, Feedback, Prediction, QueueItem, new_id, to_json
 from tidemill.runtime.answers import parse_label
-from tidemill.store import FeedbackOutcome, check_prediction_id, fold
+from tidemill.store import FeedbackOutcome, check_prediction_id
 
 LABEL_KINDS = ("confirmation", "correction")
 KINDS = (*LABEL_KINDS, "rating", "comment", "preference", "reward")
@@ -74,7 +75,7 @@ def export_feedback(project: OpenProject, path: Path) -> int:
 
 def questions(project: OpenProject, n: int, purpose: str | None = None) -> list[QueueItem]:
     """The next *n* questions: the audit's and what would teach the model most, in turn, unless one is asked for."""
-    fold(project.store)
+    fold_journal(project.store)
     waiting = project.store.find(QueueItem, done=False)
     audit = [q for q in sorted(waiting, key=lambda q: q.rank) if q.purpose == "audit"]
     useful = sorted((q for q in waiting if q.purpose != "audit"), key=lambda q: (q.purpose != "settle", q.rank))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tidemill.data.dataset import open_dataset
 from tidemill.errors import NotFoundError
 from tidemill.records import (
@@ -115,13 +113,14 @@ def _cycle(store: Store, identifier: str | None) -> JSON | None:
 def _sample(store: Store, identifier: str) -> JSON:
     for dataset in store.find(Dataset, newest_first=True):
         arrays = open_dataset(store.root, dataset)
-        row: Any = arrays.find(identifier)
-        if row is not None:
-            said = [to_json(a) for a in store.find(Annotation, subject=identifier)]
-            return {
-                "kind": "smp",
-                "record": {"id": identifier, "origin": arrays.origin(row), "inputs": arrays.show(row)},
-                "dataset": dataset.id,
-                "annotations": said,
-            }
+        try:
+            row = arrays.row_of(identifier)
+        except NotFoundError:
+            continue
+        return {
+            "kind": "smp",
+            "record": {"id": identifier, "origin": arrays.origin(row), "inputs": arrays.show(row)},
+            "dataset": dataset.id,
+            "annotations": [to_json(a) for a in store.find(Annotation, subject=identifier)],
+        }
     raise NotFoundError(f"no dataset version holds the sample {identifier}", mend="List samples with `tidemill label`.")

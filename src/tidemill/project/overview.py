@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tidemill.data.assigned import fold_journal
 from tidemill.data.settled import settled_labels
 from tidemill.errors import NotReadyError
 from tidemill.gate import replay
@@ -21,13 +22,12 @@ from tidemill.records import (
     Run,
     to_json,
 )
-from tidemill.store import fold
 
 
 def status(project: OpenProject) -> JSON:
     """How the project stands, and what to do next."""
     store = project.store
-    fold(store)
+    fold_journal(store)
     deployment = store.champion()
     cycles = store.find(Cycle, newest_first=True, limit=1)
     datasets = store.find(Dataset, newest_first=True, limit=1)

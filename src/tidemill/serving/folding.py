@@ -1,57 +1,115 @@
-"""Folding the journal into the tables in the background, so that cycles, traces and the queue see recent traffic."""
+"""Folding the journal into the tables in the background, so that cycles, traces and the queue see recent traffic.
+
+A little traffic is folded by a thread of the serving process. A lot of it would take the interpreter's lock away from
+the answers (at 7,000 requests a second, two fifths of them), so then a process of its own does it, with a lower
+priority, until the traffic has calmed down.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
-from collections.abc import Callable
+import time
+from pathlib import Path
 
+from tidemill.data.assigned import fold_journal
+from tidemill.engines.local import LocalEngine, LocalJob
 from tidemill.errors import BusyError, TidemillError
+from tidemill.store import Store, open_store
 
 logger = logging.getLogger("tidemill.serving")
 
 INTERVAL = 1.0
+MUCH = 1000
+CALM = 30.0
 
 
 class Folder:
-    """Calls *fold* every second or so, when asked, and once more at the end.
+    """Folds every second or so, when asked, and once more at the end.
 
     Several processes may each have one: whoever holds the ingester's lock folds for all, the others leave it to them.
 
     Args:
-        fold: moves new journal records into the tables, and says how many.
-        interval: seconds between two calls.
+        store: whose journal.
+        url: the store's database, as the configuration names it.
+        interval: seconds between two passes.
+        much: predictions in one pass from which on a process of its own takes over.
+
+    Attributes:
+        helper: that process, or ``None``.
     """
 
-    def __init__(self, fold: Callable[[], int], *, interval: float = INTERVAL) -> None:
-        self._fold = fold
+    def __init__(self, store: Store, url: str | None, *, interval: float = INTERVAL, much: int = MUCH) -> None:
+        self._store = store
+        self._url = url
         self._interval = interval
+        self._much = much
         self._stop = threading.Event()
         self._said: str | None = None
+        self.helper: LocalJob | None = None
         self._thread = threading.Thread(target=self._run, name="tidemill-folder", daemon=True)
 
     def start(self) -> None:
         """Begin folding."""
         self._thread.start()
 
-    def now(self) -> None:
-        """Fold once, on the calling thread."""
+    def now(self) -> int:
+        """Fold once, on the calling thread; how many predictions became rows."""
         try:
-            self._fold()
-            self._said = None
-        except BusyError:  # another process is folding
-            return
+            folded = fold_once(self._store)
+        except BusyError:  # another process has been folding all the while
+            return 0
         except TidemillError as error:  # the journal keeps everything until it succeeds
             if self._said != str(error):
                 logger.error("the journal could not be folded; it is kept, and tried again: %s", error)  # noqa: TRY400
             self._said = str(error)
+            return 0
+        self._said = None
+        return folded
 
     def close(self) -> None:
         """Stop, and fold what is left."""
         self._stop.set()
         self._thread.join()
+        if self.helper is not None:
+            self.helper.stop()
+            self.helper.wait()
         self.now()
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
-            self.now()
+            if self.helper is not None:
+                if self.helper.poll() is None:
+                    continue
+                self.helper.wait()
+                self.helper = None
+            if self.now() >= self._much:
+                arguments = {"root": str(self._store.root), "url": self._url, "parent": os.getpid()}
+                self.helper = LocalEngine(threads=1).submit("tidemill.serving.folding:fold_while_busy", arguments)
+
+
+def fold_once(store: Store) -> int:
+    """One pass over the journal; how many predictions became rows."""
+    return fold_journal(store)
+
+
+def fold_while_busy(root: str, url: str | None, parent: int) -> int:
+    """Fold again and again, as a job of an engine, until traffic has been calm for a while or *parent* has gone.
+
+    Returns:
+        How many predictions became rows.
+    """
+    total, last = 0, time.monotonic()
+    with open_store(Path(root), url) as store:
+        while time.monotonic() - last < CALM:
+            if os.getppid() != parent:
+                raise SystemExit  # nobody is left to tell the result
+            with contextlib.suppress(BusyError):
+                folded = fold_once(store)
+                total += folded
+                if folded >= MUCH * INTERVAL:
+                    last = time.monotonic()
+            time.sleep(INTERVAL)
+    return total

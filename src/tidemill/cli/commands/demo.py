@@ -23,7 +23,7 @@ def demo(
 
     Learn, serve, take feedback, become better, and refuse what is worse: three cycles in about a minute.
     """
-    from tidemill.cli._demo import run
+    from tidemill.api.demo import run
 
     with progress(session) as listener:
         data = run(folder, listener)
