@@ -49,15 +49,17 @@ class ArrayWriter:
         self.rows += len(array)
 
     def close(self) -> None:
-        """Write the header, now that the length is known, and force everything to disk."""
+        """Write the header, now that the length is known, and force everything to disk. Closing twice is fine."""
+        if self._file.closed:
+            return
         shape = (self.rows, *self.row)
         text = f"{{'descr': {self.dtype.str!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
         body = text.encode().ljust(_HEADER - 11) + b"\n"
-        self._file.seek(0)
-        self._file.write(b"\x93NUMPY\x01\x00" + (_HEADER - 10).to_bytes(2, "little") + body)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with self._file:
+            self._file.seek(0)
+            self._file.write(b"\x93NUMPY\x01\x00" + (_HEADER - 10).to_bytes(2, "little") + body)
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
 
 class RaggedWriter:

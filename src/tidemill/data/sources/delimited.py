@@ -45,9 +45,9 @@ class DelimitedSource(Source):
         self.dialects = [self._sniff(path) for path in files]
         first = self.dialects[0]
         if not first.header and target and target not in first.names:
+            self.notes.append(f"the file has no header; its {first.target!r} is taken for {target!r}")
             self.dialects = [_rename(d, first.target, target) for d in self.dialects]
             first = self.dialects[0]
-            self.notes.append(f"the file has no header; {self.dialects[0].target!r} is taken to be {target!r}")
         for path, dialect in zip(files[1:], self.dialects[1:], strict=True):
             if dialect.names != first.names:
                 raise SourceError(
@@ -90,9 +90,8 @@ class DelimitedSource(Source):
 
     def batches(self, size: int = 8192, *, shapes: Shapes | None = None) -> Iterator[Batch]:
         """All rows of all files, each cell as it is written."""
-        splits = {split_of(p.name) for p in self.files}
         for i, path in enumerate(self.files):
-            code = split_of(path.name) if 0 in splits else -1
+            code = split_of(path.name)
             for batch in self._read(i, size):
                 if self.split_column is None:
                     yield replace(batch, split=np.full(len(batch), code, np.int8))

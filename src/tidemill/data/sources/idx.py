@@ -82,8 +82,7 @@ class IdxSource(Source):
         if not pictures:
             mend = "Give the images beside the labels, or a CSV file."
             raise SourceError("there is no IDX file of images.", where=name, mend=mend)
-        named = [split_of(p.name) for p in pictures]
-        self.pairs = [self._pair(p, s if 0 in named else -1) for p, s in zip(pictures, named, strict=True)]
+        self.pairs = [self._pair(p, split_of(p.name)) for p in pictures]
         self.pairs.sort(key=lambda pair: (pair.split, pair.images.name))
         shapes = {pair.shape for pair in self.pairs}
         if len(shapes) > 1:

@@ -82,9 +82,8 @@ class JsonSource(Source):
 
     def batches(self, size: int = 8192, *, shapes: Shapes | None = None) -> Iterator[Batch]:
         """All objects in order; lines that are none are faults."""
-        splits = {split_of(p.name) for p in self.files}
         for path in self.files:
-            code = split_of(path.name) if 0 in splits else -1
+            code = split_of(path.name)
             records = self._records(path)
             while chunk := list(islice(records, size)):
                 yield self._batch(path, chunk, code)

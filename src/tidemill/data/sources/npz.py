@@ -126,7 +126,6 @@ class NpzSource(Source):
     def batches(self, size: int = 8192, *, shapes: Shapes | None = None) -> Iterator[Batch]:
         """All rows: train, then validation, then test."""
         first = 1
-        has_train = any(g[0].split == 0 for g in self.groups)
         for group in self.groups:
             rows = group[0].shape[0]
             widest = max(int(np.prod(m.shape[1:])) * m.dtype.itemsize for m in group)
@@ -134,7 +133,7 @@ class NpzSource(Source):
             readers = [(m, self._chunks(m, step)) for m in group]
             for start in range(0, rows, step):
                 count = min(step, rows - start)
-                split = np.full(count, group[0].split if has_train else -1, np.int8)
+                split = np.full(count, group[0].split, np.int8)
                 columns: dict[str, RawColumn] = {}
                 for member, chunks in readers:
                     values = next(chunks)

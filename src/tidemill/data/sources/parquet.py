@@ -68,12 +68,11 @@ class ParquetSource(Source):
 
     def batches(self, size: int = 8192, *, shapes: Shapes | None = None) -> Iterator[Batch]:
         """All rows in order."""
-        splits = {split_of(p.name) for p in self.files}
         wanted = {n: tuple((shapes or {}).get(n, s)) for n, s in self.shapes.items()}
         for shape in wanted.values():
             size = rows_for(size, int(np.prod(shape)))
         for path in self.files:
-            code = split_of(path.name) if 0 in splits else -1
+            code = split_of(path.name)
             first = 1
             try:
                 for table in self._open(path).iter_batches(size):

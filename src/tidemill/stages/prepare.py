@@ -1,0 +1,264 @@
+"""Prepare: from sources and what people said to an immutable dataset version.
+
+Import (cached), clean, settle, find duplicates and leakage, split, write. The same content gives the same dataset id
+and no second row, so a cycle that was killed here starts again without harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Protocol
+
+from tidemill.config import Config
+from tidemill.data.build import LiveLabel, build_index, is_labelled
+from tidemill.data.clean import Tally
+from tidemill.data.dataset import open_assignments, write_version
+from tidemill.data.parts import Part, SplitColumns, import_part, live_part, open_part
+from tidemill.data.schema import Signature
+from tidemill.data.sources import Limits, Source, Summary, merge, open_source
+from tidemill.data.splits import SplitPolicy
+from tidemill.data.storage import is_complete, new_folder, read_manifest, write_manifest
+from tidemill.errors import SourceError
+from tidemill.records import Dataset, Prediction
+from tidemill.store import Store
+from tidemill.tasks._base import Task
+
+Listener = Callable[[dict[str, Any]], None]
+MAX_LIVE_PARTS = 16
+"""Each version adds its new live samples as one small part; when there are more, they are written as one."""
+
+
+class LiveSample(Protocol):
+    """A settled sample from traffic, as :mod:`tidemill.data.settled` gives it."""
+
+    @property
+    def prediction(self) -> Prediction:
+        """The first prediction made for its inputs."""
+
+    @property
+    def label(self) -> Any:
+        """What people say it is."""
+
+    @property
+    def split(self) -> str:
+        """``train``, ``recent-validation`` or ``recent-test``."""
+
+    @property
+    def weight(self) -> float:
+        """One over the probability with which it was drawn."""
+
+
+class Settled(Protocol):
+    """What people said so far, as :func:`tidemill.data.settled.settled_labels` gives it."""
+
+    @property
+    def live(self) -> Sequence[LiveSample]:
+        """Labelled samples from traffic."""
+
+    @property
+    def annotations(self) -> Mapping[str, Any]:
+        """Labels of imported samples by sample id."""
+
+    @property
+    def contradictions(self) -> Mapping[str, Any]:
+        """Where authors disagree."""
+
+
+def prepare(
+    store: Store,
+    task: Task,
+    config: Config,
+    sources: Sequence[str],
+    settled: Settled,
+    *,
+    seed: int | None = None,
+    on_event: Listener | None = None,
+) -> str:
+    """Make the dataset version that the sources and the settled labels amount to.
+
+    Args:
+        store: the project's store; its newest dataset says which keys are assigned already.
+        task: says the signature.
+        config: target, labels, inputs, splits and limits.
+        sources: what to open, see :func:`tidemill.data.sources.open_source`.
+        settled: what people said.
+        seed: of the hash that splits keys without an assignment; the configuration's unless given.
+        on_event: told about progress.
+
+    Returns:
+        The id of the dataset, ``data_…``.
+
+    Raises:
+        SourceError: a source cannot be read, the target is not there, or there is nothing to learn from.
+        StoreError: the disk is full.
+    """
+    tell = on_event or (lambda _event: None)
+    opened = open_sources(config, sources)
+    summary = summarise_sources(store.root, opened)
+    signature = signature_of(task, config, summary, [str(v) for v in settled.annotations.values()])
+    by = _split_columns(config, summary)
+    parts = [_import(store.root, source, signature, by, tell) for source in opened]
+    newest = next(iter(store.find(Dataset, limit=1, newest_first=True)), None)
+    parts += _live_parts(store.root, newest, signature, settled.live)
+    tell(_event("looking for duplicates and assigning splits"))
+    tally = Tally()
+    for part in parts:
+        tally.merge(part.actions)
+    live = {s.prediction.id: LiveLabel(s.label, s.split, s.weight) for s in settled.live}
+    policy = SplitPolicy(
+        kind=config.splits.policy,
+        validation=config.splits.validation,
+        reference=config.splits.reference,
+        seed=config.splits.seed if seed is None else seed,
+    )
+    with tempfile.TemporaryDirectory(prefix=".work-", dir=store.root / "data") as work:
+        index = build_index(
+            parts,
+            signature,
+            live,
+            settled.annotations,
+            open_assignments(store.root, newest),
+            policy,
+            tally,
+            Path(work),
+        )
+    tally.add("inputs on which people disagree wait to be settled", len(settled.contradictions), settled.contradictions)
+    identifier = index.identifier(signature)
+    if store.exists(Dataset, identifier):
+        tell(_event("nothing new: the dataset stands already"))
+        return identifier
+    notes = [*dict.fromkeys([*summary.notes, *(n for p in parts for n in p.notes)]), *_split_notes(policy, config)]
+    report = {"rows": len(index.split), "sources": [s.name for s in opened], "actions": tally.to_json(), "notes": notes}
+    path = write_version(store.root, identifier, signature, parts, index, report)
+    record = Dataset(
+        id=identifier,
+        path=path,
+        counts=index.counts(is_labelled(index.target)),
+        signature=signature.to_json(),
+        report=report,
+    )
+    store.insert(record)
+    tell(_event(f"dataset of {len(index.split):,} rows is ready", len(index.split), len(index.split)))
+    return identifier
+
+
+def _event(what: str, done: int | None = None, total: int | None = None) -> dict[str, Any]:
+    return {"stage": "prepare", "what": what, "done": done, "total": total, "recipe": None}
+
+
+def source_limits(config: Config) -> Limits:
+    """The configuration's limits for sources."""
+    return Limits(
+        max_image_pixels=int(config.limits.image_megapixels * 1e6),
+        max_archive_bytes=int(config.limits.archive_gb * 2**30),
+        max_archive_ratio=config.limits.archive_ratio,
+        max_field_bytes=int(config.limits.text_mb * 2**20),
+    )
+
+
+def open_sources(config: Config, sources: Sequence[str]) -> list[Source]:
+    """All sources, opened but not read.
+
+    Raises:
+        SourceError: there is none, or one cannot be opened.
+    """
+    if not sources:
+        raise SourceError("no data is named.", where="data", mend="Name a file, a folder or sklearn:digits.")
+    return [open_source(s, limits=source_limits(config), target=config.target) for s in sources]
+
+
+def summarise_sources(root: Path, sources: Sequence[Source]) -> Summary:
+    """One summary of all sources, each cached under the root by its fingerprint."""
+    return merge([_summary(root, source) for source in sources])
+
+
+def _summary(root: Path, source: Source) -> Summary:
+    name = hashlib.sha256(f"summary 1 {source.fingerprint()}".encode()).hexdigest()[:32]
+    folder = root / "data" / "summaries" / name
+    if not is_complete(folder):
+        with new_folder(folder) as target:
+            write_manifest(target, source.summary().to_json())
+    return Summary.from_json(read_manifest(folder))
+
+
+def signature_of(task: Task, config: Config, summary: Summary, labels: Sequence[str] = ()) -> Signature:
+    """The task's signature for what the configuration chooses of the sources.
+
+    Args:
+        task: infers the types.
+        config: target, inputs, ignored columns, more labels.
+        summary: of all sources.
+        labels: further labels, from annotators.
+
+    Raises:
+        SourceError: the target or a chosen column is not there, or there is nothing to learn from.
+    """
+    names = [c.name for c in summary.columns]
+    for key, wanted in (("target", [config.target]), ("inputs", config.inputs or ()), ("ignore", config.ignore)):
+        for name in wanted:
+            if name not in names:
+                raise _no_column(name, names, key)
+    target = summary.column(config.target)
+    assert target is not None
+    if target.type == "image":
+        raise SourceError(f"{config.target!r} holds images.", where="target", mend="Name the column to predict.")
+    left_out = {*config.ignore}
+    if config.splits.policy == "group" and config.splits.key:
+        left_out.add(config.splits.key)
+    chosen = set(names) - left_out if config.inputs is None else set(config.inputs)
+    columns = tuple(c for c in summary.columns if c.name in chosen or c.name == config.target)
+    if len(columns) < 2:
+        raise SourceError("there is no column to learn from.", where="inputs", mend="Name at least one input column.")
+    known = sorted({*target.values, *config.labels, *labels})
+    return task.signature(replace(summary, columns=columns), config.target, known)
+
+
+def _no_column(name: str, names: Sequence[str], key: str) -> SourceError:
+    near = get_close_matches(name, names, 1, 0.5)
+    mend = f"Did you mean {near[0]!r}?" if near else f"The columns are {', '.join(map(repr, names[:20]))}."
+    return SourceError(f"there is no column {name!r}.", where=key, mend=mend)
+
+
+def _split_columns(config: Config, summary: Summary) -> SplitColumns:
+    policy, key = config.splits.policy, config.splits.key
+    if policy not in ("group", "time"):
+        return SplitColumns()
+    if key is None:
+        mend = "Name the column under splits.key."
+        raise SourceError(f"policy {policy!r} needs a column to split by.", where="splits.key", mend=mend)
+    if summary.column(key) is None:
+        raise _no_column(key, [c.name for c in summary.columns], "splits.key")
+    return SplitColumns(group=key) if policy == "group" else SplitColumns(time=key)
+
+
+def _import(root: Path, source: Source, signature: Signature, by: SplitColumns, tell: Listener) -> Part:
+    return import_part(root, source, signature, by, lambda rows: tell(_event(f"reading {source.name}", rows)))
+
+
+def _live_parts(root: Path, newest: Dataset | None, signature: Signature, samples: Sequence[LiveSample]) -> list[Part]:
+    """The live parts of the version before and one with what is new."""
+    if not samples:
+        return []
+    old: list[Part] = []
+    if newest is not None and json.dumps(newest.signature) == json.dumps(signature.to_json()):
+        opened = [open_part(root, p) for p in read_manifest(root / newest.path)["parts"] if p.startswith("data/live/")]
+        old = opened if len(opened) < MAX_LIVE_PARTS else []
+    seen = {identifier for part in old for identifier in part.origin.to_arrow().to_pylist()}
+    fresh = [(s.prediction.id, s.prediction.inputs) for s in samples if s.prediction.id not in seen]
+    new = live_part(root, signature, fresh) if fresh else None
+    return [*old, *([new] if new else [])]
+
+
+def _split_notes(policy: SplitPolicy, config: Config) -> list[str]:
+    shares = f"validation {policy.validation:.0%}, reference {policy.reference:.0%}"
+    if policy.kind == "time":
+        return [f"splits by time in {config.splits.key!r}: of the new keys the newest are reference, {shares}"]
+    if policy.kind == "group":
+        return [f"splits by groups of {config.splits.key!r}, {shares} where the source has no split of its own"]
+    return [f"splits by hash of the content, {shares} where the source has no split of its own"]
