@@ -88,8 +88,9 @@ def content() -> dict[str, Any]:
         counts={"train": 1000, "validation": 300, "reference": 497, "recent-test": 0, "dropped": 3},
         signature={"inputs": [{"name": "image", "type": "image", "shape": [8, 8, 1], "optional": False}],
                    "target": "digit", "kind": "classification", "labels": labels},
-        report={"rows": 1800, "exact duplicates": {"count": 3, "examples": ["digits, row 12", "digits, row 90"]},
-                "near duplicates": {"count": 0, "examples": []}, "leakage": {"count": 0, "kept in": "reference"}},
+        report={"rows": 1800, "sources": ["digits"], "notes": ["splits by hash of the content"],
+                "actions": [{"what": "exact duplicates left out", "count": 1203, "examples": ["row 12", "row 90"]},
+                            {"what": "values padded by blanks", "count": 7, "examples": [" 5"]}]},
     )  # fmt: skip
     return {"task": record.task, "model": to_json(record), "run": to_json(run), "reports": reports,
             "decision": to_json(decision), "dataset": to_json(dataset)}  # fmt: skip
@@ -134,6 +135,7 @@ def test_the_page_says_it_all(content: dict[str, Any], tmp_path: Path) -> None:
     assert content["decision"]["reason"].replace("<", "&lt;") in page.replace("&#39;", "'").replace("\u00a0", " ")
     assert content["model"]["id"] in text and content["run"]["id"] in text and "data_5f0c1b7e" in text
     assert "41 873" in text and "0.213" in text and "431 kB" in text
+    assert "1 203 exact duplicates left out row 12 row 90" in text
     assert page.count("<img") == len(content["reports"]["validation"]["mistakes"]) > 3
 
 

@@ -102,7 +102,7 @@ def reliability(bins: Sequence[Mapping[str, float]]) -> Markup:
     """Accuracy by confidence with intervals; the diagonal is perfect calibration, a dot's area its share of rows."""
     if not bins:
         return Markup("")
-    start = min(0.9, math.floor(10 * min(min(b["confidence"], b["low"]) for b in bins)) / 10)
+    start = min(0.9, math.floor(10 * min(min(b["confidence"], b["accuracy"]) for b in bins)) / 10)
     frame = _Frame((360, 340), (start, 1), (start, 1), ("confidence", "accuracy"))
     frame.line([(start, start), (1, 1)], "ideal")
     for b in bins:

@@ -85,6 +85,7 @@ def report_page(content: Mapping[str, Any]) -> str:
         "extent": _extent,
         "confused": _confused,
         "curve_names": _curve_names,
+        "rest_of": lambda report: {k: v for k, v in report.items() if k not in ("actions", "notes")},
     }
     environment.filters |= {
         "amount": amount,
@@ -118,12 +119,14 @@ def named(metric: str) -> str:
 def amount(value: float | None, metric: str) -> str:
     """A metric's value for people.
 
-    >>> amount(0.9724, "accuracy"), amount(0.1234, "log_loss"), amount(None, "recall")
-    ('97.2 %', '0.123', '–')
+    >>> amount(0.9724, "accuracy").split(), amount(0.1234, "log_loss"), amount(None, "recall")
+    (['97.2', '%'], '0.123', '–')
     """
     if value is None:
         return "–"
-    return f"{100 * value:.1f} %" if metric in _PERCENT else f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+    return (
+        f"{100 * value:.1f}\u00a0%" if metric in _PERCENT else f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+    )
 
 
 def _headline(report: Mapping[str, Any]) -> str:
@@ -186,7 +189,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return f"{value:,}".replace(",", " ")
+        return f"{value:,}".replace(",", "\u202f")
     if isinstance(value, float):
         return f"{value:.6g}"
     text = str(value)
