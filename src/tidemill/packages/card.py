@@ -16,7 +16,7 @@ def model_card(manifest: Manifest) -> str:
     signature = manifest.signature
     day = datetime.fromtimestamp(manifest.created, UTC).strftime("%Y-%m-%d")
     inputs = "\n".join(_input(field) for field in signature["inputs"])
-    metrics = "\n".join(f"| {_cell(k)} | {_cell(_number(v))} |" for k, v in manifest.metrics.items())
+    metrics = "\n".join(f"| {_cell(name)} | {_cell(_number(value))} |" for name, value in _flat(manifest.metrics))
     lineage = "\n".join(f"- {name}: {_lineage(value)}" for name, value in manifest.lineage.items() if value)
     return f"""---
 library_name: tidemill
@@ -43,7 +43,7 @@ print(model.predict([{_example(signature)}]))
 |---|---|---|---|
 {inputs}
 
-## Measured on validation data
+## Measured when it was made
 
 | metric | value |
 |---|---|
@@ -77,8 +77,14 @@ def _input(field: dict[str, Any]) -> str:
 
 def _example(signature: dict[str, Any]) -> str:
     values = {"number": "0.0", "image": "...", "date": '"2026-01-31"'}
-    pairs = (f"{json.dumps(f['name'])}: {values.get(f['type'], repr('...'))}" for f in signature["inputs"])
+    pairs = (f"{json.dumps(f['name'])}: {values.get(f['type'], '"..."')}" for f in signature["inputs"])
     return "{" + ", ".join(pairs) + "}"
+
+
+def _flat(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
+    """``{"validation": {"accuracy": 0.9}}`` as ``[("validation accuracy", 0.9)]``."""
+    nested = ((n, v if isinstance(v, dict) else {"": v}) for n, v in metrics.items())
+    return [(f"{name} {inner}".strip(), value) for name, values in nested for inner, value in values.items()]
 
 
 def _lineage(value: Any) -> str:

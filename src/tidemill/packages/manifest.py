@@ -74,8 +74,8 @@ class Manifest:
             PackageError: an unknown schema, or a field that is missing, mistyped or out of its range.
         """
         schema = data.get("schema")
-        if schema != SCHEMA:
-            newer = isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA
+        if type(schema) is not int or schema != SCHEMA:
+            newer = type(schema) is int and schema > SCHEMA
             raise PackageError(
                 f"the package has schema {schema!r}, and this version reads schema {SCHEMA}",
                 where=where,
@@ -97,8 +97,12 @@ class Manifest:
                     where=where,
                     mend="Do not use this package; export the model again from its project.",
                 )
-            if not isinstance(facts, dict) or not {"sha256", "bytes"} <= facts.keys():
-                raise _broken(f"the checksum of {name} is missing", where)
+            if (
+                not isinstance(facts, dict)
+                or not isinstance(facts.get("sha256"), str)
+                or type(facts.get("bytes")) is not int
+            ):
+                raise _broken(f"the checksum or size of {name} is missing", where)
         return cls(schema=SCHEMA, **{name: data[name] for name in _TYPES})
 
 

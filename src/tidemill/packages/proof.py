@@ -10,7 +10,7 @@ import numpy.typing as npt
 TOLERANCE = 1e-4
 """The most by which a probability, or a regression's value relative to the largest, may differ."""
 
-_SCORE_SLACK = 100
+_SCORE_SLACK = 30
 """How much coarser raw scores are held: the logarithm of a tiny probability magnifies float32's last digit."""
 
 
@@ -18,9 +18,9 @@ def difference(kind: str, got: npt.NDArray[Any], expected: npt.NDArray[Any]) -> 
     """How far *got* is from *expected*, both raw scores ``[n, k]``; NaN or infinite when they cannot be compared.
 
     For classification the larger of two: of the probabilities' difference, and of the scores' relative to the largest
-    over 100. For regression the values' difference, relative to the largest where that is above 1.
+    over 30. For regression the values' difference, relative to the largest where that is above 1.
 
-    >>> difference("classification", np.array([[0.0, 30.0]]), np.array([[0.0, 30.1]])) < TOLERANCE
+    >>> difference("classification", np.array([[0.0, 30.0]]), np.array([[0.0, 30.05]])) < TOLERANCE
     True
     >>> difference("regression", np.array([[1.0]]), np.array([[1.1]])) < TOLERANCE
     False

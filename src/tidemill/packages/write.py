@@ -66,7 +66,7 @@ def write_package(
     contents["README.md"] = model_card(manifest).encode()
     files = {n: {"sha256": hashlib.sha256(b).hexdigest(), "bytes": len(b)} for n, b in contents.items()}
     complete = dataclasses.replace(manifest, files=files)
-    contents["manifest.json"] = json.dumps(complete.to_json(), indent=1, ensure_ascii=False, allow_nan=False).encode()
+    contents["manifest.json"] = _json(complete, f"package of {manifest.id}")
     try:
         _place(folder, contents)
     except OSError as error:
@@ -107,6 +107,17 @@ def _contents(manifest: Manifest, export: Exported, features: Features, scores: 
             mend="It can be reported, but not promoted; choose an estimator or a network that converts.",
         )
     return contents
+
+
+def _json(manifest: Manifest, where: str) -> bytes:
+    try:
+        return json.dumps(manifest.to_json(), indent=1, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, TypeError) as error:
+        raise PackageError(
+            f"the manifest is not JSON ({error})",
+            where=where,
+            mend="Give only finite numbers, texts, lists and objects.",
+        ) from error
 
 
 def _prove(name: str, kind: str, got: npt.NDArray[Any], expected: npt.NDArray[Any], where: str) -> None:

@@ -30,7 +30,10 @@ class Answers:
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self.kind: str = spec.get("kind", "")
-        self.labels: tuple[str, ...] = tuple(spec.get("labels", ()))
+        labels = spec.get("labels", [])
+        if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
+            raise _broken("labels is no list of texts")
+        self.labels: tuple[str, ...] = tuple(labels)
         temperature = spec.get("temperature", 1.0)
         if self.kind not in ("classification", "regression"):
             raise _broken(f"kind is {self.kind!r}")
