@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ import pytest
 from small_project import SmallProject, digit, served
 
 from tidemill.records import Feedback, Prediction
-from tidemill.store import seam
-from tidemill.store.ingest import fold
+from tidemill.serving.folding import Folder
+from tidemill.store import JournalWriter, fold, new_prediction_id, seam
 
 PROGRAM = Path(__file__).with_name("small_project.py")
 CALLERS = 6
@@ -183,10 +183,54 @@ def test_after_a_full_disk_it_goes_on(folder: Path, monkeypatch: pytest.MonkeyPa
         with monkeypatch.context() as patch:
             patch.setattr(seam, "write", full)
             refused = running.client.post("/v1/predict", json={"inputs": digit(0)})
-        assert refused.status_code == 503
-        assert "space" in refused.text
-        assert running.client.get("/readyz").status_code == 503
+            ready = running.client.get("/readyz")
+        for answer in (refused, ready):
+            assert answer.status_code == 503
+            assert "space" in answer.text
         assert running.client.post("/v1/predict", json={"inputs": digit(0)}).status_code == 200
         assert running.client.get("/readyz").status_code == 200
     assert project.store.count(Prediction) == 1
     project.store.close()
+
+
+def test_much_traffic_is_folded_by_a_process_of_its_own(folder: Path) -> None:
+    project = SmallProject.open(folder)
+    store = project.store
+    writer = JournalWriter(store.root)
+    folder_thread = Folder(store, None, interval=0.05, much=1)
+
+    def write(name: str) -> str:
+        prediction = Prediction(
+            id=new_prediction_id(store.secret), deployment="d", model_id="m", key=name, inputs={}, answer={}
+        )
+        writer.submit(prediction).result()
+        return prediction.id
+
+    folder_thread.start()
+    try:
+        first = write("a")
+        wait_until(lambda: store.exists(Prediction, first))
+        wait_until(lambda: folder_thread.helper is not None)
+        second = write("b")
+        wait_until(lambda: store.exists(Prediction, second))  # this time by the other process
+        helper = folder_thread.helper
+        assert helper is not None
+        assert helper.poll() is None
+    finally:
+        writer.close()
+        last = JournalWriter(store.root)
+        last.submit(Prediction(id="pred_last", deployment="d", model_id="m", key="c", inputs={}, answer={})).result()
+        last.close()
+        folder_thread.close()
+    assert helper.poll() is not None
+    assert store.exists(Prediction, "pred_last")
+    assert store.count(Prediction) == 3
+    store.close()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    for _ in range(400):
+        if true():
+            return
+        time.sleep(0.05)
+    pytest.fail("it did not happen within twenty seconds")

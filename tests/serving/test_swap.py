@@ -15,7 +15,7 @@ from small_project import Served, SmallProject, digit, served
 from tidemill.records import Deployment, Generation, Model, Prediction, new_id
 from tidemill.serving.following import Follower
 
-SWAPS = 4
+SWAPS = 3
 CONNECTIONS = 16
 
 
@@ -56,7 +56,7 @@ def test_swaps_under_load_drop_nothing_and_are_followed_within_a_second(tmp_path
         for swap in range(SWAPS):
             deployment = project.deploy(models[(swap + 1) % 2])
             commits.append((time.monotonic(), deployment))
-            time.sleep(1.3)
+            time.sleep(1.2)
         stop.set()
         thread.join()
     assert {answer.status for answer in seen} == {200}

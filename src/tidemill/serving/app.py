@@ -63,6 +63,21 @@ class Application:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            head = RequestHead.of(scope)
+            self._guard.check(head)
+            handler = self._hot.get(scope["path"]) if scope["method"] == "POST" else None
+            if handler is None:
+                await self._others(scope, receive, send)
+                return
+            answer = await handler(self.service(), head, receive)
+        except TidemillError as error:
+            answer = error_answer(error)
+        except Exception as error:  # the last line of defence: no caller ever sees a traceback
+            answer = log_fault(scope, error)
+        await answer.send(send)
+
+    async def _others(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
         async def noting(message: Message) -> None:
@@ -71,20 +86,10 @@ class Application:
             await send(message)
 
         try:
-            head = RequestHead.of(scope)
-            self._guard.check(head)
-            handler = self._hot.get(scope["path"]) if scope["method"] == "POST" else None
-            if handler is None:
-                await self._api(scope, self._guard.limited(receive), noting)
-                return
-            answer = await handler(self.service(), head, receive)
-        except TidemillError as error:
-            answer = error_answer(error)
-        except Exception as error:  # the last line of defence: no caller ever sees a traceback
-            if started:  # FastAPI has answered and logged it, and raised it again
-                return
-            answer = log_fault(scope, error)
-        await answer.send(send)
+            await self._api(scope, self._guard.limited(receive), noting)
+        except Exception:
+            if not started:  # otherwise it has been answered and logged before it was raised again
+                raise
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         work: dict[str, Callable[[], None]] = {"startup": self.start, "shutdown": self.stop}

@@ -9,6 +9,7 @@ answers leave when the journal has them on disk.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -17,6 +18,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
@@ -32,6 +34,7 @@ from tidemill.store.secrets import audit_draw, new_prediction_id
 
 BATCH_ROWS = 256
 QUEUE_ROWS = 20_000
+CHECK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,6 @@ class Batcher:
         self._audit_rate = audit_rate
         self._max_pixels = max_pixels
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._broken: StoreError | None = None
         self._waiting_rows = 0  # touched by the event loop only
         self._thread = threading.Thread(target=self._run, name="tidemill-batcher", daemon=True)
         self._thread.start()
@@ -95,13 +97,17 @@ class Batcher:
         self._thread.join()
 
     def check(self) -> None:
-        """Whether the last batch could be written.
+        """Whether the journal can keep its promise now: a group without predictions, fsynced like any other.
 
         Raises:
-            StoreError: it could not.
+            StoreError: it cannot.
         """
-        if self._broken is not None:
-            raise self._broken
+        try:
+            self._journal.submit().result(timeout=CHECK_SECONDS)
+        except TimeoutError:
+            raise StoreError(
+                f"the journal has not answered for {CHECK_SECONDS:g} seconds", mend="Check the disk."
+            ) from None
 
     def _run(self) -> None:
         for batch in self._batches():
@@ -132,7 +138,10 @@ class Batcher:
         if not batch:
             return
         predictor = served.predictor
-        answers = predictor.answers(predictor.scores(columns))
+        scores = predictor.scores(columns)
+        if not np.isfinite(scores).all():
+            raise ArithmeticError(f"{served.deployment.model_id} gave scores that are not finite")
+        answers = predictor.answers(scores)
         keys = iter([key_text(key) for key in content_keys(columns, predictor.signature)])
         rows = iter(answers)
         predictions: list[Prediction] = []
@@ -186,7 +195,6 @@ class Batcher:
     def _deliver(self, done: Future[None], bodies: list[tuple[_Waiting, bytes]]) -> None:
         """Called by the journal's thread when the batch is on disk, or cannot be."""
         error = done.exception()
-        self._broken = error if isinstance(error, StoreError) else None
         _resolve([(waiting, body if error is None else error) for waiting, body in bodies])
 
 
@@ -216,7 +224,8 @@ def _body(served: Served, predictions: Sequence[Prediction]) -> bytes:
 def _resolve(results: Sequence[tuple[_Waiting, bytes | BaseException]]) -> None:
     """Hand results to the callers' event loop, in one call for all of them."""
     if results:
-        results[0][0].answer.get_loop().call_soon_threadsafe(_set, results)
+        with contextlib.suppress(RuntimeError):  # the loop is closed after a forced end: nobody waits any more
+            results[0][0].answer.get_loop().call_soon_threadsafe(_set, results)
 
 
 def _set(results: Sequence[tuple[_Waiting, bytes | BaseException]]) -> None:

@@ -58,7 +58,7 @@ class Folder:
     def now(self) -> int:
         """Fold once, on the calling thread; how many predictions became rows."""
         try:
-            folded = fold_once(self._store)
+            folded = fold_journal(self._store)
         except BusyError:  # another process has been folding all the while
             return 0
         except TidemillError as error:  # the journal keeps everything until it succeeds
@@ -90,11 +90,6 @@ class Folder:
                 self.helper = LocalEngine(threads=1).submit("tidemill.serving.folding:fold_while_busy", arguments)
 
 
-def fold_once(store: Store) -> int:
-    """One pass over the journal; how many predictions became rows."""
-    return fold_journal(store)
-
-
 def fold_while_busy(root: str, url: str | None, parent: int) -> int:
     """Fold again and again, as a job of an engine, until traffic has been calm for a while or *parent* has gone.
 
@@ -107,7 +102,7 @@ def fold_while_busy(root: str, url: str | None, parent: int) -> int:
             if os.getppid() != parent:
                 raise SystemExit  # nobody is left to tell the result
             with contextlib.suppress(BusyError):
-                folded = fold_once(store)
+                folded = fold_journal(store)
                 total += folded
                 if folded >= MUCH * INTERVAL:
                     last = time.monotonic()

@@ -50,7 +50,7 @@ class HotRoutes:
         content = parse_json(await self._guard.read_body(receive))
         header = _header_key(head)
         if "feedback" not in content:
-            item = self._parse(service, content, "body")
+            item = parse_feedback(content, "body", service.follower.feedback_spec(), service.knows)
             outcome = await asyncio.wrap_future(service.feedback.submit(_keyed(item, content, header, header)))
             if outcome.status == "conflict":
                 raise _conflict(outcome, "body.key")
@@ -58,9 +58,6 @@ class HotRoutes:
         items = self._parse_list(service, content, header)
         outcomes = await asyncio.gather(*(asyncio.wrap_future(service.feedback.submit(item)) for item in items))
         return _answer_list(outcomes)
-
-    def _parse(self, service: Service, content: Mapping[str, Any], where: str) -> Feedback:
-        return parse_feedback(content, where, service.follower.feedback_spec(), service.knows)
 
     def _parse_list(self, service: Service, content: Mapping[str, Any], header: str | None) -> list[Feedback]:
         statements = content["feedback"]
@@ -76,12 +73,13 @@ class HotRoutes:
                 where="feedback",
                 mend="Split them over several requests, or raise serve.max_rows in tidemill.yaml.",
             )
+        answer = service.follower.feedback_spec()
         items = []
         for i, statement in enumerate(statements):
             where = f"feedback[{i}]"
             if not isinstance(statement, dict):
                 raise InputError("the statement is not an object", where=where, mend="Give {FIELD: VALUE, …}.")
-            item = self._parse(service, statement, where)
+            item = parse_feedback(statement, where, answer, service.knows)
             items.append(_keyed(item, statement, header, None if header is None else f"{header}#{i}"))
         return items
 

@@ -44,7 +44,7 @@ def create_api(service: Running) -> FastAPI:
 
 
 def _add_health(api: FastAPI, service: Running) -> None:
-    @api.get("/healthz", response_model=Health, summary="Is the process alive", tags=["health"])
+    @api.get("/healthz", response_model=Health, responses=errors(), summary="Is the process alive", tags=["health"])
     def healthz() -> dict[str, Any]:
         """Answers as long as the process can answer at all."""
         return {"status": "ok"}

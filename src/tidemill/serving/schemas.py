@@ -256,6 +256,11 @@ def describe(api: FastAPI, signature: Signature | None, max_rows: int) -> dict[s
     hot["/v1/feedback"]["post"]["parameters"] = [
         {"name": "Idempotency-Key", "in": "header", "required": False, "schema": header}
     ]
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)  # FastAPI's own shape, for parameters that none of them has
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
     document["paths"] = {**hot, **document["paths"]}
     return document
 

@@ -54,6 +54,7 @@ def serve(
             lifespan="off",  # started and stopped here, so that an error reaches the caller as it is
             ws="none",
             access_log=False,
+            proxy_headers=False,  # nobody in front is trusted to say who the caller is
             log_config=None,
             server_header=False,
             timeout_graceful_shutdown=GRACE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from tidemill.errors import NotFoundError
@@ -11,8 +10,7 @@ from tidemill.serving._base import ServedProject
 from tidemill.serving.batcher import Batcher
 from tidemill.serving.folding import Folder
 from tidemill.serving.following import Follower
-
-from tidemill.store import FeedbackWriter, JournalWriter, check_prediction_id, fold
+from tidemill.store import FeedbackWriter, JournalWriter, check_prediction_id
 
 
 class Service:
@@ -39,7 +37,7 @@ class Service:
             max_pixels=int(project.config.limits.image_megapixels * 1_000_000),
         )
         self.feedback = FeedbackWriter(store)
-        self.folder = Folder(partial(fold, store))
+        self.folder = Folder(store, project.config.store)
         self.follower.start()
         self.folder.start()
 
