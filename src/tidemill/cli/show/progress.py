@@ -70,6 +70,7 @@ class PlainProgress:
         self._stage: str | None = None
         self._began = self._said = 0.0
         self._last = ""
+        self._recipe: str | None = None
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Take one event."""
@@ -79,9 +80,10 @@ class PlainProgress:
                 self._end(now)
                 self._stage, self._began, self._said, self._last = stage, now, now - _PAUSE, ""
             text = f"{stage}: {describe(event)} {position(event)}".rstrip(": ")
-            if text != self._last and now - self._said >= _PAUSE:
+            recipe = event.get("recipe")
+            if text != self._last and (recipe != self._recipe or now - self._said >= _PAUSE):
                 self._print(text)
-                self._said, self._last = now, text
+                self._said, self._last, self._recipe = now, text, recipe
 
     def close(self) -> None:
         """Say how long the last stage took."""

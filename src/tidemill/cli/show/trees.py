@@ -16,7 +16,7 @@ _HIDDEN = frozenset({"evidence", "curve", "signature", "report", "space", "conte
 """Long machine-readable parts; ``--json`` has them."""
 
 
-def tree(data: Mapping[str, Any], name: str = "") -> Tree:
+def tree(data: Mapping[str, Any], name: str = "", above: frozenset[str] = frozenset()) -> Tree:
     """The tree of ``{"kind", "record", …}``, or of any nested record."""
     from rich.tree import Tree
 
@@ -24,9 +24,16 @@ def tree(data: Mapping[str, Any], name: str = "") -> Tree:
     own = dict(record) if isinstance(record, Mapping) else {}
     own.update({k: v for k, v in data.items() if k not in ("record", "kind")})
     node = Tree(_heading(name or str(data.get("kind") or ""), own), guide_style="dim")
+    shown = above | {str(own.get("id"))} | {str(_id(value)) for value in own.values() if isinstance(value, Mapping)}
     for key, value in own.items():
-        _add(node, key, value)
+        if not (isinstance(value, str) and value in shown):  # an id that stands in the tree anyway
+            _add(node, key, value, shown)
     return node
+
+
+def _id(data: Mapping[str, Any]) -> Any:
+    record = data.get("record")
+    return record.get("id") if isinstance(record, Mapping) else data.get("id")
 
 
 def _heading(name: str, own: Mapping[str, Any]) -> Text:
@@ -35,15 +42,15 @@ def _heading(name: str, own: Mapping[str, Any]) -> Text:
     return Text(f"{name.replace('_', ' ')}  " if name else "", "dim").append(str(own.get("id") or ""), "bold")
 
 
-def _add(node: Tree, key: str, value: Any) -> None:
+def _add(node: Tree, key: str, value: Any, shown: frozenset[str]) -> None:
     if key == "id" or key in _HIDDEN or value is None or value in ([], {}, ""):
         return
     if isinstance(value, Mapping) and ("id" in value or "record" in value):
-        node.add(tree(value, key))
+        node.add(tree(value, key, shown))
     elif isinstance(value, list) and all(isinstance(v, Mapping) for v in value):
         branch = node.add(_line(key, f"({len(value)})"))
         for item in value[:_SHOWN]:
-            branch.add(tree(item))
+            branch.add(tree(item, "", shown))
         if len(value) > _SHOWN:
             branch.add(_line(f"and {len(value) - _SHOWN} more", ""))
     else:

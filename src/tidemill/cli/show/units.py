@@ -48,11 +48,13 @@ def size(value: float | None) -> str:
 def seconds(value: float | None) -> str:
     """A length of time, with as many digits as matter.
 
-    >>> seconds(0.0123), seconds(3.21), seconds(125), seconds(7260)
-    ('12.3 ms', '3.2 s', '2 min 5 s', '2 h 1 min')
+    >>> seconds(2.4e-5), seconds(0.0123), seconds(3.21), seconds(125), seconds(7260)
+    ('24 µs', '12.3 ms', '3.2 s', '2 min 5 s', '2 h 1 min')
     """
     if value is None:
         return NONE
+    if value < 1e-4:
+        return f"{value * 1e6:.3g} µs"
     if value < 1:
         return f"{value * 1000:.3g} ms"
     if value < 60:
