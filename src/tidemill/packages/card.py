@@ -77,7 +77,8 @@ def _input(field: dict[str, Any]) -> str:
 
 def _example(signature: dict[str, Any]) -> str:
     values = {"number": "0.0", "image": "...", "date": '"2026-01-31"'}
-    pairs = (f"{json.dumps(f['name'])}: {values.get(f['type'], '"..."')}" for f in signature["inputs"])
+    text = '"..."'
+    pairs = (f"{json.dumps(f['name'])}: {values.get(f['type'], text)}" for f in signature["inputs"])
     return "{" + ", ".join(pairs) + "}"
 
 
