@@ -70,7 +70,7 @@ def test_refuses_an_advantage_that_is_noise() -> None:
 
 def test_type_one_error_over_a_whole_generation() -> None:
     """Ten judgements of equally good models within one generation promote less often than α."""
-    rng, promoted, generations = np.random.default_rng(5), 0, 150
+    rng, promoted, generations = np.random.default_rng(5), 0, 100
     for _ in range(generations):
         spent, champion = 0.0, answers(rng, 300, 0.85)
         lucky = False

@@ -106,7 +106,7 @@ def reliability(bins: Sequence[Mapping[str, float]]) -> Markup:
     frame = _Frame((360, 340), (start, 1), (start, 1), ("confidence", "accuracy"))
     frame.line([(start, start), (1, 1)], "ideal")
     for b in bins:
-        frame.line([(b["confidence"], b["low"]), (b["confidence"], b["high"])], "reach")
+        frame.line([(b["confidence"], max(b["low"], start)), (b["confidence"], b["high"])], "reach")
     for b in bins:
         frame.circle(b["confidence"], b["accuracy"], 2.5 + 9 * math.sqrt(b["weight"]), "bubble")
     return frame.done("reliability diagram: accuracy by confidence")
