@@ -16,7 +16,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     """True digits of a test half, and the probabilities of a model that makes some mistakes."""
     x, y = load_digits(return_X_y=True)
     model = GaussianNB(var_smoothing=0.1).fit(x[:900], y[:900])
-    return y[900:], model.predict_proba(x[900:])
+    return y[900:], 0.99 * model.predict_proba(x[900:]) + 0.001
 
 
 def test_every_value_is_scikit_learns(digits: tuple[np.ndarray, np.ndarray]) -> None:
