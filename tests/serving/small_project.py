@@ -6,6 +6,7 @@ As a program it serves the project in a folder, so that tests can kill it: ``pyt
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
 import sys
 import threading
@@ -17,14 +18,12 @@ from typing import Any
 
 import httpx
 import numpy as np
-from sklearn.datasets import load_digits
+import numpy.typing as npt
 
 from tidemill.config import Config
 from tidemill.data.schema import Field, Signature
 from tidemill.errors import NotReadyError
 from tidemill.features.pipeline import Pipeline
-from tidemill.learners import get_learner
-from tidemill.learners._base import Context, Problem, RecipeView
 from tidemill.packages import Manifest, write_package
 from tidemill.records import Deployment, Feedback, Model, Prediction, new_id, to_json
 from tidemill.runtime import Predictor, load
@@ -39,8 +38,17 @@ SIGNATURE = Signature(
     kind="classification",
     labels=tuple("0123456789"),
 )
-DIGITS = load_digits()
-PIXELS = np.clip(DIGITS.images * 16, 0, 255).astype(np.uint8)[..., None]
+TRAINING = 1500
+
+
+@functools.cache
+def digits() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Pixels ``[n, 8, 8, 1]`` and what they show."""
+
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return np.clip(data.images * 16, 0, 255).astype(np.uint8)[..., None], data.target.astype(np.int64)
 
 
 class SmallProject:
@@ -79,17 +87,20 @@ class SmallProject:
 
     def add_model(self, method: str) -> Model:
         """Train a closed form on the digits and keep it as a package."""
+        from tidemill.learners import get_learner
+        from tidemill.learners._base import Context, Problem, RecipeView
+
         identifier = new_id(Model.prefix)
-        columns = {"image": PIXELS}
+        pixels, shown = digits()
         pipeline = Pipeline([{"step": "pixels"}], SIGNATURE)
-        pipeline.fit([{"image": PIXELS[:1500]}])
-        features = pipeline.transform(columns)
+        pipeline.fit([{"image": pixels[:TRAINING]}])
+        features = pipeline.transform({"image": pixels})
         problem = Problem(
             kind="classification",
             features=features,
             info=pipeline.info(),
-            target=DIGITS.target.astype(np.int64),
-            train=1500,
+            target=shown,
+            train=TRAINING,
             classes=10,
         )
         fitted = get_learner("closed_form").fit(problem, RecipeView(params={"method": method}), Context())
@@ -136,7 +147,8 @@ def small_config(**serve: Any) -> Config:
 
 def digit(row: int) -> dict[str, Any]:
     """One row of inputs."""
-    return {"image": PIXELS[row % len(PIXELS), ..., 0].tolist()}
+    pixels, _ = digits()
+    return {"image": pixels[row % len(pixels), ..., 0].tolist()}
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
-
 
 def api_page(document: dict[str, Any]) -> str:
     """The HTML page that shows *document*, an OpenAPI description."""
+    from jinja2 import Environment  # only this page needs it
+
     schemas = document["components"]["schemas"]
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["shape"] = shape
