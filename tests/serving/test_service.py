@@ -346,6 +346,46 @@ def wait_for(true: Any) -> None:
     pytest.fail("it did not happen within ten seconds")
 
 
+def test_pages_of_configured_origins_may_read_the_answers(tmp_path: Any) -> None:
+    shop = "https://shop.example"
+    project = SmallProject.create(tmp_path, origins=[shop], hosts=["tide.example"])
+    with served(project) as running:
+        answer = running.client.get("/healthz", headers={"Origin": shop, "Host": "tide.example"})
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, shop)
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+        assert running.client.options("/v1/predict", headers={"Origin": shop, **asked}).status_code == 200
+        refused = running.client.options("/v1/predict", headers={"Origin": "https://evil.example", **asked})
+        assert refused.status_code >= 400
+        assert "access-control-allow-origin" not in refused.headers
+    project.store.close()
+
+
+def test_when_too_much_waits_callers_are_asked_to_come_back(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidemill.serving.batcher.QUEUE_ROWS", 3)
+    assert len(predict(service, 0, 1, 2)) == 3
+    answer = service.client.post("/v1/predict", json={"inputs": [digit(row) for row in range(4)]})
+    check_error(answer, 503)
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_one_wrong_request_does_not_harm_those_it_was_batched_with(service: Served) -> None:
+    answers: dict[int, httpx.Response] = {}
+    start = threading.Barrier(12)
+
+    def send(n: int) -> None:
+        row = digit(n) if n % 3 else {"image": "nothing"}
+        with httpx.Client(base_url=service.url, timeout=30) as client:
+            start.wait()
+            answers[n] = client.post("/v1/predict", json={"inputs": row})
+
+    threads = [threading.Thread(target=send, args=(n,)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answers[n].status_code for n in range(12)] == [422 if n % 3 == 0 else 200 for n in range(12)]
+
+
 def test_only_this_machine_is_served() -> None:
     for host in ("0.0.0.0", "::", "192.168.1.2", "example.org", ""):
         with pytest.raises(ConfigError, match="other machines"):
