@@ -137,7 +137,7 @@ def test_split_column(tmp_path: Path) -> None:
 def test_unclosed_quote_and_long_field(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('a,b\n"1","2"\n"3","' + "x" * (9 << 20))
-    with pytest.raises(SourceError, match="never closed|longer than"):
+    with pytest.raises(SourceError, match=r"never closed|longer than"):
         everything(open_source(path))
     path.write_text("a,b\n" + "1,x\n" * 20 + "2," + "y" * 5000 + "\n3,z\n")
     columns, _, _, faults = everything(open_source(path, limits=Limits(max_field_bytes=1000)))
@@ -359,7 +359,9 @@ def test_truncated_idx_says_so(tmp_path: Path) -> None:
         open_source(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "rows"), [("digits", 1797), ("iris", 150), ("wine", 178), ("breast_cancer", 569), ("diabetes", 442)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "rows"), [("digits", 1797), ("iris", 150), ("wine", 178), ("breast_cancer", 569), ("diabetes", 442)]
+)
 def test_scikit_learns_sets(name: str, rows: int) -> None:
     source = open_source(f"sklearn:{name}")
     summary = source.summary()
@@ -373,9 +375,10 @@ def test_scikit_learns_sets(name: str, rows: int) -> None:
 
 def test_types_are_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    words = "the quick brown fox jumps over a lazy dog".split()
+    words = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog"]
     rows = [
-        f"{i * 0.5},2026-01-{i % 28 + 1:02d},{['red', 'green'][i % 2]},{' '.join(words[i % 5 :])} {i},{i if i else 'n/a'},{i % 2}"
+        f"{i * 0.5},2026-01-{i % 28 + 1:02d},{['red', 'green'][i % 2]},"
+        f"{' '.join(words[i % 5 :])} {i},{i or 'n/a'},{i % 2}"
         for i in range(200)
     ]
     path.write_text("price,day,colour,text,count,label\n" + "\n".join(rows))

@@ -40,7 +40,11 @@ def probe(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Shape:
     """
     with _open(data, max_pixels) as image:
         height, width = image.height, image.width
-        if image.getexif().get(0x0112, 1) >= 5:  # the camera lay on its side
+        try:
+            turned = image.getexif().get(0x0112, 1) >= 5  # the camera lay on its side
+        except _DAMAGED as error:
+            raise InputError(f"the image is truncated or damaged ({error}).", mend="Save it again.") from error
+        if turned:
             height, width = width, height
         return height, width, 1 if image.mode in _GREY else 3
 

@@ -272,7 +272,7 @@ def _ranks(
     order = np.lexsort((hashed, -oldest))
     order = order[fresh[order]]
     place = np.ones(clusters)
-    place[order] = np.arange(len(order)) / max(1, len(order))
+    place[order] = (np.arange(len(order)) + 0.5) / max(1, len(order))
     return place
 
 

@@ -6,6 +6,7 @@ Fixed columns are plain ``.npy`` files; strings are two of them, values and offs
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from tidemill.errors import StoreError
 
 MANIFEST = "manifest.json"
 _HEADER = 192
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM)
 
 
 class ArrayWriter:
@@ -187,6 +189,8 @@ def new_folder(target: Path) -> Iterator[Path]:
             folder.replace(target)
             _sync_folder(target.parent)
     except OSError as error:
+        if error.errno not in _DISK:  # something else than our writing failed in the block
+            raise
         raise _unwritable(target, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
