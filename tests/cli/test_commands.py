@@ -22,6 +22,12 @@ VALUES = [5.1, 3.5, 1.4, 0.2]
 FLOWER = [f"{name}={value}" for name, value in zip(NAMES, VALUES, strict=True)]
 
 
+def _succeed(*arguments: str) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 0, arguments
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose first cycle is done. Every fifth flower has no label, so there is something to ask."""
@@ -35,13 +41,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "iris"
     data = folder.parent / "iris.csv"
     data.write_text("\n".join(",".join(row) for row in [[*NAMES, "species"], *rows]) + "\n", encoding="utf-8")
-    for line in (
-        ["init", str(folder), "--data", str(data), "--target", "species"],
-        ["cycle", "-C", str(folder), "--max-trials", "1", "--max-epochs", "3", "--seed", "1"],
-    ):
-        with pytest.raises(SystemExit) as left:
-            main(line)
-        assert left.value.code == 0, line
+    _succeed("init", str(folder), "--data", str(data), "--target", "species")
+    config = folder / "tidemill.yaml"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace("# include: null ", "include: [ridge]", 1), encoding="utf-8")
+    _succeed("cycle", "-C", str(folder), "--max-trials", "1", "--max-epochs", "3", "--seed", "1")
     return folder
 
 

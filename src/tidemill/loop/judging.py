@@ -40,6 +40,7 @@ def judge_contenders(
     champion: Contender | None,
     baseline: Contender | None,
     anchor: Contender | None,
+    margin_used: float,
     slices: Sequence[str],
 ) -> Verdict:
     """Put the contenders before the gate."""
@@ -63,7 +64,7 @@ def judge_contenders(
             anchor=scores(anchor),
             baseline=scores(baseline),
             prior=_majority(task, dataset, mine) if champion is None else None,
-            weights=mine.weights if audited else None,
+            weights=mine.weights,
             slices=_slices(dataset, mine, slices),
             response_rate=settled.answered / settled.audited if audited and settled.audited else None,
             left_out=settled.drawn_training / drawn if audited and drawn else None,
@@ -77,6 +78,7 @@ def judge_contenders(
         metric=task.metric,
         champion_costs=_costs(champion),
         challenger_costs=_costs(challenger),
+        margin_used=margin_used,
     )
 
 

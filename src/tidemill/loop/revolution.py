@@ -18,7 +18,7 @@ import numpy as np
 
 from tidemill.data.dataset import DatasetArrays, open_dataset
 from tidemill.data.settled import Settled
-from tidemill.errors import PackageError, TrainingError
+from tidemill.errors import TrainingError
 from tidemill.learners._base import Context
 from tidemill.loop._base import OnEvent, Setting
 from tidemill.loop.judging import Contender, current_generation, judge_contenders, make_decision
@@ -253,6 +253,7 @@ class Revolution:
             best = max(baselines, key=lambda c: float(c["validation"]))
             baseline = self._contender(dataset, store.get(Model, best["model"]))
         generation = current_generation(store, config)
+        anchor, margin_used = self._anchor(dataset, champion)
         verdict = judge_contenders(
             task,
             config,
@@ -262,7 +263,8 @@ class Revolution:
             challenger=challenger,
             champion=champion,
             baseline=baseline,
-            anchor=self._anchor(dataset, champion),
+            anchor=anchor,
+            margin_used=margin_used,
             slices=config.gate.slices if config.gate.slices is not None else task.slices(dataset.signature),
         )
         decision = make_decision(
@@ -286,17 +288,18 @@ class Revolution:
 
     # -- what the steps share ------------------------------------------------------------------------------
 
-    def _anchor(self, dataset: DatasetArrays, champion: Contender | None) -> Contender | None:
-        """The last model that won by superiority, when later champions only came in as no worse than it."""
-        won = [d for d in self.store.find(Decision, outcome="promoted", newest_first=True) if _by_superiority(d)]
-        if not won or champion is None or won[0].challenger_id == champion.model.id:
-            return None
-        if not self.store.exists(Model, won[0].challenger_id):
-            return None
-        try:
-            return self._contender(dataset, self.store.get(Model, won[0].challenger_id))
-        except PackageError:  # cleaned up since; the margin that it used stands in the decisions
-            return None
+    def _anchor(self, dataset: DatasetArrays, champion: Contender | None) -> tuple[Contender | None, float]:
+        """The model that margins are measured from, and the margin already used where it has been cleaned up.
+
+        It is the last one that won by superiority; later champions may only have been no worse than it.
+        """
+        promoted = self.store.find(Decision, outcome="promoted", newest_first=True)
+        won = next((d for d in promoted if d.evidence["becomes_anchor"]), None)
+        if won is None or champion is None or won.challenger_id == champion.model.id:
+            return None, 0.0
+        if (self.store.root / "models" / won.challenger_id).is_dir():
+            return self._contender(dataset, self.store.get(Model, won.challenger_id)), 0.0
+        return None, float(promoted[0].evidence["margin_used_after"])
 
     def _contender(self, dataset: DatasetArrays, model: Model) -> Contender:
         predictor = self._open(model)
@@ -345,7 +348,3 @@ class Revolution:
             summary={**summary, "stages": self.seconds},
             finished=time.time(),
         )
-
-
-def _by_superiority(decision: Decision) -> bool:
-    return bool(decision.evidence.get("how") == "superiority")

@@ -50,10 +50,10 @@ def make_augment(images: Images, target: npt.NDArray[np.int64], *, shift: float 
     Args:
         images: the training rows, uint8 ``[n, h, w, c]``; at most 2,000 of them are looked at.
         target: class codes ``[n]``.
-        shift: largest shift as a share of the side; ``None`` is one twelfth.
+        shift: largest shift as a share of the side; ``None`` is 1/24.
         flip: ``None`` asks :func:`mirror_is_safe`.
     """
-    share = 1 / 12 if shift is None else shift
+    share = 1 / 24 if shift is None else shift
     dy, dx = (round(side * share) for side in images.shape[1:3])
     return Augment(dy, dx, mirror_is_safe(images, target) if flip is None else flip)
 

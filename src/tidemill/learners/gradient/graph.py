@@ -1,7 +1,6 @@
 """ONNX graphs of our own networks, written node by node: milliseconds, where tracing takes seconds.
 
-Batch normalisation is folded into the layer before it. Networks with layers that this file does not know are traced
-by ``torch.onnx.export``.
+Networks with layers that this file does not know are traced by ``torch.onnx.export``.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from tidemill.features._base import FeatureInfo
 from tidemill.networks._base import Pixels, Scaled
-from tidemill.networks.cnn import Cnn
+from tidemill.networks.cnn import Cnn, Rows
 from tidemill.networks.cnn_small import CnnSmall
 from tidemill.networks.mlp import Mlp
 
@@ -104,34 +103,35 @@ def write_graph(network: nn.Module, info: Mapping[str, FeatureInfo]) -> bytes:
 
 
 def _sequence(graph: _Graph, layers: nn.Sequential, value: str) -> str:
-    modules = list(layers)
-    for i, layer in enumerate(modules):
-        following = modules[i + 1] if i + 1 < len(modules) else None
+    for layer in layers:
         match layer:
             case Pixels():
                 value = _pixels(graph, layer, value)
             case nn.Conv2d():
-                weight, bias = _fold(layer, following)
-                pads = [layer.padding[0], layer.padding[1]] * 2
                 value = graph.add(
                     "Conv",
                     value,
-                    graph.constant(weight),
-                    graph.constant(bias),
+                    *_weights(graph, layer),
                     kernel_shape=list(layer.kernel_size),
                     strides=list(layer.stride),
-                    pads=pads,
+                    pads=[int(side) for side in layer.padding] * 2,
                 )
             case nn.Linear():
-                weight, bias = _fold(layer, following)
-                value = graph.add("Gemm", value, graph.constant(weight), graph.constant(bias), transB=1)
-            case nn.BatchNorm2d() | nn.BatchNorm1d() | nn.Dropout():
-                continue  # folded into the layer before, and nothing at evaluation
+                value = graph.add("Gemm", value, *_weights(graph, layer), transB=1)
+            case nn.BatchNorm2d() | nn.BatchNorm1d():
+                if layer.running_mean is None or layer.running_var is None:
+                    raise Unknown
+                state = (layer.weight, layer.bias, layer.running_mean, layer.running_var)
+                value = graph.add("BatchNormalization", value, *map(graph.constant, state), epsilon=layer.eps)
+            case nn.Dropout():
+                continue  # nothing at evaluation
             case nn.ReLU():
                 value = graph.add("Relu", value)
             case nn.MaxPool2d():
                 side = cast("int", layer.kernel_size)
                 value = graph.add("MaxPool", value, kernel_shape=[side, side], strides=[side, side])
+            case Rows():
+                value = graph.add("Flatten", graph.add("Transpose", value, perm=[0, 2, 3, 1]), axis=1)
             case nn.Flatten():
                 value = graph.add("Flatten", value, axis=1)
             case _:
@@ -139,25 +139,15 @@ def _sequence(graph: _Graph, layers: nn.Sequential, value: str) -> str:
     return value
 
 
+def _weights(graph: _Graph, layer: nn.Conv2d | nn.Linear) -> list[str]:
+    return [graph.constant(tensor) for tensor in (layer.weight, layer.bias) if tensor is not None]
+
+
 def _pixels(graph: _Graph, layer: Pixels, value: str) -> str:
     value = graph.add("Cast", value, to=TensorProto.FLOAT)
     value = graph.add("Sub", value, graph.constant(layer.mean))
     value = graph.add("Mul", value, graph.constant(layer.scale))
     return graph.add("Transpose", value, perm=[0, 3, 1, 2])
-
-
-def _fold(layer: nn.Conv2d | nn.Linear, following: nn.Module | None) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the layer with the batch normalisation behind it, if there is one."""
-    weight = layer.weight.detach().double()
-    bias = torch.zeros(len(weight), dtype=torch.double) if layer.bias is None else layer.bias.detach().double()
-    if isinstance(following, nn.BatchNorm2d | nn.BatchNorm1d):
-        mean, variance = following.running_mean, following.running_var
-        if mean is None or variance is None:
-            raise Unknown
-        scale = following.weight.detach().double() / (variance.double() + following.eps).sqrt()
-        weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-        bias = (bias - mean.double()) * scale + following.bias.detach().double()
-    return weight.float(), bias.float()
 
 
 def trace_graph(network: nn.Module, info: Mapping[str, FeatureInfo]) -> bytes:

@@ -19,7 +19,7 @@ from tidemill.features._base import FeatureInfo, Features
 from tidemill.learners._base import Context, Export, Problem, RecipeView, Scores
 from tidemill.learners.gradient.augment import make_augment
 from tidemill.learners.gradient.batches import Batches
-from tidemill.learners.gradient.device import pick_device
+from tidemill.learners.gradient.device import kept_memory, pick_device
 from tidemill.learners.gradient.interrupt import Flag, deferred_interrupt
 from tidemill.learners.gradient.settings import Settings, default_batch_size, default_epochs, read_settings
 from tidemill.learners.gradient.state import State, load_network, network_tensors, read_checkpoint, write_checkpoint
@@ -52,7 +52,8 @@ class GradientLearner:
         torch.set_num_threads(max(1, context.threads))
         torch.manual_seed(context.seed)
         try:
-            return _Fit(problem, recipe, context).run()
+            with kept_memory():
+                return _Fit(problem, recipe, context).run()
         finally:
             torch.set_num_threads(threads)
             torch.set_rng_state(random)
