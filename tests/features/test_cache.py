@@ -196,7 +196,7 @@ class Large(module.Digits):
 
 module.feature_set(module.Digits(), module.SPECS, Path({root!r}))
 before = anonymous()
-large = Large(160_000)
+large = Large(80_000)
 cache.feature_set(large, [{{"step": "pixel_vector", "max_side": 14}}, {{"step": "pixels"}}], Path({root!r}))
 print(json.dumps({{"grown": large.most - before}}))
 """
@@ -204,7 +204,7 @@ print(json.dumps({{"grown": large.most - before}}))
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_anonymous_memory_stays_flat(tmp_path: Path) -> None:
-    """125 MB of images become 250 MB of features; what grows is a few chunks and the row numbers."""
+    """63 MB of images become 126 MB of features; what grows is a few chunks (24 MB measured) and the row numbers."""
     script = GROWTH.format(test=__file__, root=str(tmp_path))
     ran = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
-    assert json.loads(ran.stdout)["grown"] < 90 << 20
+    assert json.loads(ran.stdout)["grown"] < 48 << 20

@@ -119,6 +119,10 @@ class ClosedForm:
     name: ClassVar[str] = "closed_form"
     streams: ClassVar[bool] = True
 
+    def epochs(self, rows: int, params: Mapping[str, Any]) -> int:
+        """One pass solves it."""
+        return 1
+
     def fit(self, problem: Problem, recipe: RecipeView, context: Context) -> Additive:
         """Train on the first ``problem.train`` rows, choose on the others.
 

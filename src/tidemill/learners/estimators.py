@@ -176,6 +176,10 @@ class Estimator:
     name: ClassVar[str] = "sklearn"
     streams: ClassVar[bool] = False
 
+    def epochs(self, rows: int, params: Mapping[str, Any]) -> int:
+        """One call of the estimator's ``fit``."""
+        return 1
+
     def fit(self, problem: Problem, recipe: RecipeView, context: Context) -> FittedEstimator:
         """Train on the first ``problem.train`` rows.
 
