@@ -194,7 +194,7 @@ def test_a_diverging_training_says_how_to_mend_it() -> None:
         fit(
             table("regression"),
             "mlp",
-            params={"epochs": 30, "learning_rate": 99.0, "optimizer": "sgd", "precision": "float32"},
+            params={"epochs": 30, "learning_rate": 99.0, "optimizer": "sgd"},
         )
 
 
@@ -235,11 +235,11 @@ def test_sample_weights_and_class_weights_move_the_answer() -> None:
             classes=2,
             weight=weight,
         )
-        model = fit(weighted, "mlp", params={"epochs": 2} | params)
+        model = fit(weighted, "mlp", params={"epochs": 6} | params)
         log_odds = np.diff(model.scores(problem.features), axis=1)
         shares.append(float(log_odds.mean()))
     plain, samples, balanced = shares
-    assert samples < plain - 0.5
+    assert samples < plain - 0.2
     assert balanced < plain
 
 

@@ -13,10 +13,10 @@ from tidemill.networks._base import Pixels, image_info
 class Cnn(nn.Module):
     """A strided 5×5 stem, then blocks of a 3×3 convolution and a 2×2 max-pool, then a linear layer.
 
-    Images of 16 pixels or more are halved by the stem; blocks follow, each twice as wide as the one before up to
-    four times, until the shorter side is 4 or less (at least two blocks, where the side allows). In a block the pool stands
-    before batch normalisation and relu, which then touch a quarter of the values; the stem, whose input is normalised
-    anyway, has a bias and no normalisation. On CPUs these passes over memory cost as much as the convolutions.
+    Images of 16 pixels or more are halved by the stem. Blocks follow, each twice as wide as the one before up to four
+    times, until the shorter side is 4 or less; at least two. In a block the pool stands before batch normalisation and
+    relu, which then touch a quarter of the values; the stem, whose input is normalised anyway, has a bias instead. On
+    CPUs these passes over memory cost as much as the convolutions.
     Batch normalisation after Ioffe and Szegedy, https://arxiv.org/abs/1502.03167.
 
     Args:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo
 from tidemill.networks._base import Pixels, image_info
 
@@ -16,13 +17,22 @@ class CnnSmall(nn.Module):
     Args:
         info: holds ``image``, uint8 ``[h, w, c]`` with both sides at least 4.
         classes: number of logits.
+
+    Raises:
+        TrainingError: a side is below 4.
     """
 
     def __init__(self, info: Mapping[str, FeatureInfo], classes: int) -> None:
         super().__init__()
         image = image_info(info, "cnn-small")
         height, width, channels = image.shape
-        flat = 32 * max((height - 2) // 2, 1) * max((width - 2) // 2, 1)
+        if min(height, width) < 4:
+            raise TrainingError(
+                f"images of {height}×{width} pixels are too small for 'cnn-small', whose sides must be at least 4",
+                where="network",
+                mend="Use the network 'cnn' or 'mlp'.",
+            )
+        flat = 32 * ((height - 2) // 2) * ((width - 2) // 2)
         self.layers = nn.Sequential(
             Pixels(image),
             nn.Conv2d(channels, 32, 3),

@@ -20,6 +20,7 @@ from tidemill.learners._base import Context, Export, Problem, RecipeView, Scores
 from tidemill.learners.gradient.augment import make_augment
 from tidemill.learners.gradient.batches import Batches
 from tidemill.learners.gradient.device import kept_memory, pick_device
+from tidemill.learners.gradient.guard import ThreadGuard
 from tidemill.learners.gradient.interrupt import Flag, deferred_interrupt
 from tidemill.learners.gradient.settings import Settings, default_batch_size, default_epochs, read_settings
 from tidemill.learners.gradient.state import State, load_network, network_tensors, read_checkpoint, write_checkpoint
@@ -35,6 +36,10 @@ class GradientLearner:
 
     name: ClassVar[str] = "gradient"
     streams: ClassVar[bool] = True
+
+    def epochs(self, rows: int, params: Mapping[str, Any]) -> int:
+        """What ``epochs`` says, or :func:`tidemill.learners.gradient.settings.default_epochs`."""
+        return read_settings(params).epochs or default_epochs(rows)
 
     def fit(self, problem: Problem, recipe: RecipeView, context: Context) -> GradientModel:
         """Train on ``problem.features[:train]``; keep the weights with the best validation score.
@@ -152,6 +157,9 @@ class _Fit:
         self.best: dict[str, torch.Tensor] | None = None
         self.best_at = (-math.inf, -math.inf, 0)
         self.seconds = 0.0
+        self.saved = time.perf_counter()
+        # a bound on epochs promises the same bits again, so there the thread count stays as it is
+        self.guard = ThreadGuard(context.threads if context.max_epochs is None and self.device.type == "cpu" else 1)
         self.losses = torch.zeros((), device=self.device)
         self.counted = 0
 
@@ -205,18 +213,23 @@ class _Fit:
 
     def _steps(self, epoch: int, start: int, interrupt: Flag) -> None:
         """Train from step *start* of the epoch to its end."""
-        begun = saved = time.perf_counter()
-        keep, every = self.context.workdir is not None, self.settings.checkpoint_seconds
+        clock, watch = time.perf_counter, self.guard.stepped
+        begun = before = clock()
+        due = self.saved + self.settings.checkpoint_seconds if self.context.workdir else math.inf
         for loss in self.trainer.train(self.batches.epoch(epoch, start)):
             self.losses += loss
             self.counted += 1
             if interrupt.raised:
                 raise KeyboardInterrupt
-            if keep and (now := time.perf_counter()) - saved >= every:
+            now = clock()
+            watch(now - before)
+            if now >= due:
                 self.seconds += now - begun
                 self._check()
                 self._save()
-                begun = saved = time.perf_counter()
+                begun = now = clock()
+                due = now + self.settings.checkpoint_seconds
+            before = now
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.seconds += time.perf_counter() - begun
@@ -232,7 +245,7 @@ class _Fit:
             raise TrainingError(
                 f"training diverged: the loss is {loss} after {self.trainer.step} steps",
                 where=f"network {self.spec.get('name')!r}",
-                mend=f"Lower learning_rate (it is {self.settings.peak:g}), or set clip to 1.",
+                mend=f"Lower learning_rate (it is {self.trainer.peak:g}), or set clip to 1.",
             )
         return loss
 
@@ -261,7 +274,8 @@ class _Fit:
             "parameters": sum(p.numel() for p in self.trainer.network.parameters()),
             "device": str(self.device),
             "precision": "bfloat16" if self.trainer.bfloat16 else "float32",
-            "threads": torch.get_num_threads(),
+            "threads": self.context.threads,
+            "steps_with_one_thread": self.guard.reduced,
             "seconds": self.seconds,
             "resumed": resumed,
         }
@@ -278,6 +292,7 @@ class _Fit:
             "counted": self.counted,
         }
         write_checkpoint(self.context.workdir, State(tensors, counters), self.fingerprint)
+        self.saved = time.perf_counter()
 
     def _load(self, state: State) -> None:
         self.trainer.load(state)

@@ -20,7 +20,8 @@ class Settings:
         epochs: passes over the training rows; ``None`` follows :func:`default_epochs`.
         batch_size: rows a step; ``None`` follows :func:`default_batch_size`.
         optimizer: ``adamw`` (https://arxiv.org/abs/1711.05101) or ``sgd`` with Nesterov momentum 0.9.
-        learning_rate: the peak of the one-cycle schedule; ``None`` takes 0.02 for adamw and 0.1 for sgd.
+        learning_rate: the peak of the one-cycle schedule; ``None`` takes 0.02 for adamw and 0.1 for sgd, and a
+            tenth of it for networks without normalisation layers.
         weight_decay: decoupled for adamw, in the gradient for sgd; never on biases and normalisation.
         warmup: the share of all steps in which the learning rate rises.
         label_smoothing: share of the target that is spread over all classes (https://arxiv.org/abs/1512.00567).
@@ -52,10 +53,10 @@ class Settings:
     checkpoint_seconds: float = 20.0
     clip: float | None = None
 
-    @property
-    def peak(self) -> float:
-        """The highest learning rate."""
-        return self.learning_rate or {"adamw": 0.02, "sgd": 0.1}[self.optimizer]
+    def peak(self, *, normalised: bool) -> float:
+        """The highest learning rate, for a network with or without normalisation layers."""
+        usual = {"adamw": 0.02, "sgd": 0.1}[self.optimizer]
+        return self.learning_rate or (usual if normalised else usual / 10)
 
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
@@ -89,7 +90,7 @@ def read_settings(params: Mapping[str, Any]) -> Settings:
     >>> read_settings({"epoch": 3})
     Traceback (most recent call last):
         ...
-    tidemill.errors.TrainingError: params: unknown parameter 'epoch' (did you mean 'epochs'?) Correct the ...
+    tidemill.errors.TrainingError: params: unknown parameter 'epoch' (did you mean 'epochs'?)...
     """
     known = {f.name for f in dataclasses.fields(Settings)}
     faults = []

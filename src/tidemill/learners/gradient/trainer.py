@@ -26,6 +26,8 @@ from tidemill.learners.gradient.state import (
     optimizer_tensors,
 )
 
+NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # noqa: SLF001
+
 
 class Trainer:
     """A network, its optimiser, the running average of its weights, and how many steps they have taken.
@@ -63,7 +65,9 @@ class Trainer:
         self.class_weight = class_weight
         self.scale = scale
         self.step = 0
-        self.rates = one_cycle(steps, settings.peak, settings.warmup)
+        normalised = any(isinstance(m, NORMALISATIONS) for m in network.modules())
+        self.peak = settings.peak(normalised=normalised)
+        self.rates = one_cycle(steps, self.peak, settings.warmup)
         self.bfloat16 = settings.precision == "bfloat16" or (
             settings.precision == "auto" and bfloat16_pays(device, network)
         )
@@ -219,5 +223,5 @@ def make_optimizer(network: nn.Module, settings: Settings, device: torch.device)
     groups = [group for group in groups if group["params"]]
     fused = device.type in ("cpu", "cuda")
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.peak, momentum=0.9, nesterov=True, fused=fused)
-    return torch.optim.AdamW(groups, lr=settings.peak, betas=(0.9, 0.99), fused=fused)
+        return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True, fused=fused)
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), fused=fused)
