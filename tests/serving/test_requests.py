@@ -10,7 +10,8 @@ import pydantic
 import pytest
 
 from tidemill.errors import InputError, NotFoundError, TidemillError, TooLargeError
-from tidemill.serving.requests import parse_feedback, parse_json, parse_predict
+from tidemill.runtime.statements import parse_feedback
+from tidemill.serving.requests import parse_json, parse_predict
 from tidemill.serving.schemas import FeedbackBody, PredictBody
 
 SPEC = {"kind": "classification", "labels": ["ebb", "flood"], "temperature": 1.0}

@@ -11,49 +11,151 @@ import numpy.typing as npt
 from tidemill.config import Config
 from tidemill.data.dataset import DatasetArrays
 from tidemill.data.settled import Settled
-from tidemill.gate import Costs, Judged, Policy, Verdict, judge
+from tidemill.gate import Costs, Judged, Policy, judge
+from tidemill.loop._base import OnEvent, Setting
 from tidemill.metrics import prior_probabilities, row_scores, slice_masks
 from tidemill.metrics.units import Floats
-from tidemill.records import Decision, Generation, Model, new_id
-from tidemill.stages.evaluate import Evaluation, RowOutcomes
+from tidemill.records import Cycle, Decision, Generation, Model, new_id
+from tidemill.runtime import load
+from tidemill.stages.deploy import deploy
+from tidemill.stages.evaluate import Evaluation, RowOutcomes, evaluate
 from tidemill.store import Store
-from tidemill.tasks import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """A model with what it did on the two test sets; ``recent`` is ``None`` while nothing was audited."""
+    """A model with what it did on the two test sets; ``None`` for a set that holds nothing yet."""
 
     model: Model
     reference: Evaluation | None
     recent: Evaluation | None
 
+    def outcomes(self, split: str) -> RowOutcomes | None:
+        """What it did on each row of a set."""
+        evaluation = self.recent if split == "recent-test" else self.reference
+        return None if evaluation is None else evaluation.outcomes
 
-def judge_contenders(
-    task: Task,
-    config: Config,
-    dataset: DatasetArrays,
-    settled: Settled,
-    generation: Generation,
-    *,
-    challenger: Contender,
-    champion: Contender | None,
-    baseline: Contender | None,
-    anchor: Contender | None,
-    margin_used: float,
-    slices: Sequence[str],
-) -> Verdict:
-    """Put the contenders before the gate."""
-    drawn = settled.audited + settled.drawn_training
 
-    def judged(split: str) -> Judged | None:
-        mine = _outcomes(challenger, split)
-        if mine is None or not len(mine.rows):
+class Bench:
+    """Opens the test sets of one dataset version for those who are compared, and decides.
+
+    Args:
+        setting: store, task and configuration.
+        cycle: the cycle that asks.
+        dataset: whose test sets are opened.
+        settled: tells how the audit was answered.
+        on_event: told what happens.
+    """
+
+    def __init__(
+        self, setting: Setting, cycle: Cycle, dataset: DatasetArrays, settled: Settled, on_event: OnEvent
+    ) -> None:
+        self.setting = setting
+        self.store = setting.store
+        self.cycle = cycle
+        self.dataset = dataset
+        self.settled = settled
+        self.on_event = on_event
+
+    def decide(self, challenger_id: str, baseline_id: str | None) -> Decision:
+        """Judge a challenger, and put the decision into force.
+
+        A decision that this cycle made before it was killed is given again: a second look would spend α twice.
+
+        Args:
+            challenger_id: the model that wants to serve.
+            baseline_id: the best baseline, which it must not be worse than; ``None`` when it is one itself.
+        """
+        made = self.store.find(Decision, cycle_id=self.cycle.id, challenger_id=challenger_id, limit=1)
+        if made:
+            return made[0]
+        self.on_event({"stage": "evaluate", "what": "opening the test sets for the challenger"})
+        challenger = self._contender(challenger_id)
+        in_force = self.store.champion()
+        champion = self._contender(in_force.model_id) if in_force else None
+        anchor, margin_used = self._anchor(champion)
+        generation = current_generation(self.store, self.setting.config)
+        baseline = self._contender(baseline_id) if baseline_id else None
+        verdict = judge(
+            self._judged("reference", challenger, champion, baseline, anchor),
+            self._judged("recent-test", challenger, champion, baseline, anchor),
+            policy_of(self.setting.config),
+            spent=generation.spent,
+            metric=self.setting.task.metric,
+            champion_costs=_costs(champion),
+            challenger_costs=_costs(challenger),
+            margin_used=margin_used,
+        )
+        decision = Decision(
+            id=new_id(Decision.prefix),
+            cycle_id=self.cycle.id,
+            challenger_id=challenger_id,
+            champion_id=in_force.model_id if in_force else None,
+            outcome=verdict.outcome,
+            reason=verdict.reason,
+            alpha=verdict.spends,
+            generation=generation.number,
+            evidence=verdict.evidence,
+        )
+        folder = self.store.root / challenger.model.path
+        made_now = deploy(
+            self.store,
+            decision,
+            generation,
+            spends=verdict.spends,
+            warm_up=lambda: load(folder, threads=self.setting.threads).warm_up(),
+        )
+        self.on_event({"stage": "deploy", "what": f"{made_now.outcome}: {made_now.reason}"})
+        return made_now
+
+    def _contender(self, model_id: str) -> Contender:
+        model = self.store.get(Model, model_id)
+        predictor = load(self.store.root / model.path, threads=self.setting.threads)
+        reference, recent = (
+            evaluate(
+                self.store,
+                self.dataset,
+                predictor,
+                split,
+                model_id=model.id,
+                task=self.setting.task,
+                on_event=self.on_event,
+            )
+            if len(self.dataset.rows(split))
+            else None
+            for split in ("reference", "recent-test")
+        )
+        return Contender(model=model, reference=reference, recent=recent)
+
+    def _anchor(self, champion: Contender | None) -> tuple[Contender | None, float]:
+        """The model that margins are measured from, and the margin already used where it has been cleaned up.
+
+        It is the last one that won by superiority; later champions may only have been no worse than it.
+        """
+        promoted = self.store.find(Decision, outcome="promoted", newest_first=True)
+        won = next((d for d in promoted if d.evidence["becomes_anchor"]), None)
+        if won is None or champion is None or won.challenger_id == champion.model.id:
+            return None, 0.0
+        if (self.store.root / "models" / won.challenger_id).is_dir():
+            return self._contender(won.challenger_id), 0.0
+        return None, float(promoted[0].evidence["margin_used_after"])
+
+    def _judged(
+        self,
+        split: str,
+        challenger: Contender,
+        champion: Contender | None,
+        baseline: Contender | None,
+        anchor: Contender | None,
+    ) -> Judged | None:
+        mine = challenger.outcomes(split)
+        if mine is None:
             return None
-        audited = split == "recent-test"
+        settled, audited = self.settled, split == "recent-test"
+        drawn = settled.audited + settled.drawn_training
 
         def scores(contender: Contender | None) -> Floats | None:
-            outcomes = _outcomes(contender, split)
+            outcomes = None if contender is None else contender.outcomes(split)
             return None if outcomes is None else outcomes.scores
 
         return Judged(
@@ -63,23 +165,24 @@ def judge_contenders(
             champion=scores(champion),
             anchor=scores(anchor),
             baseline=scores(baseline),
-            prior=_majority(task, dataset, mine) if champion is None else None,
+            prior=self._majority(mine) if champion is None else None,
             weights=mine.weights,
-            slices=_slices(dataset, mine, slices),
+            slices=self._slices(mine),
             response_rate=settled.answered / settled.audited if audited and settled.audited else None,
             left_out=settled.drawn_training / drawn if audited and drawn else None,
         )
 
-    return judge(
-        judged("reference"),
-        judged("recent-test"),
-        policy_of(config),
-        spent=generation.spent,
-        metric=task.metric,
-        champion_costs=_costs(champion),
-        challenger_costs=_costs(challenger),
-        margin_used=margin_used,
-    )
+    def _majority(self, outcomes: RowOutcomes) -> Floats:
+        """The scores of always answering with the training rows' class frequencies."""
+        shape = outcomes.probabilities.shape
+        prior = prior_probabilities(self.dataset.target[self.dataset.rows("train")], shape[1])
+        return row_scores(self.setting.task.metric, outcomes.target, np.broadcast_to(prior, shape))
+
+    def _slices(self, outcomes: RowOutcomes) -> Mapping[str, npt.NDArray[np.bool_]]:
+        signature, wanted = self.dataset.signature, self.setting.config.gate.slices
+        names: Sequence[str] = self.setting.task.slices(signature) if wanted is None else wanted
+        raw = {name: column for name, column in self.dataset.columns(outcomes.rows).items() if name in names}
+        return slice_masks(raw, names, outcomes.target, signature.labels)
 
 
 def policy_of(config: Config) -> Policy:
@@ -97,23 +200,6 @@ def policy_of(config: Config) -> Policy:
     )
 
 
-def make_decision(
-    verdict: Verdict, *, cycle_id: str, challenger: str, champion: str | None, generation: Generation
-) -> Decision:
-    """The verdict as a record."""
-    return Decision(
-        id=new_id(Decision.prefix),
-        cycle_id=cycle_id,
-        challenger_id=challenger,
-        champion_id=champion,
-        outcome=verdict.outcome,
-        reason=verdict.reason,
-        alpha=verdict.spends,
-        generation=generation.number,
-        evidence=verdict.evidence,
-    )
-
-
 def current_generation(store: Store, config: Config) -> Generation:
     """The living generation of the test sets; the first is made when there is none."""
     living = store.find(Generation, retired=None, newest_first=True, limit=1)
@@ -122,26 +208,6 @@ def current_generation(store: Store, config: Config) -> Generation:
     first = Generation(id=new_id(Generation.prefix), number=1, alpha=config.gate.alpha)
     store.insert(first)
     return first
-
-
-def _outcomes(contender: Contender | None, split: str) -> RowOutcomes | None:
-    if contender is None:
-        return None
-    evaluation = contender.recent if split == "recent-test" else contender.reference
-    return None if evaluation is None else evaluation.outcomes
-
-
-def _majority(task: Task, dataset: DatasetArrays, outcomes: RowOutcomes) -> Floats:
-    """The scores of always answering with the training rows' class frequencies."""
-    prior = prior_probabilities(dataset.target[dataset.rows("train")], outcomes.probabilities.shape[1])
-    return row_scores(task.metric, outcomes.target, np.broadcast_to(prior, outcomes.probabilities.shape))
-
-
-def _slices(
-    dataset: DatasetArrays, outcomes: RowOutcomes, columns: Sequence[str]
-) -> Mapping[str, npt.NDArray[np.bool_]]:
-    raw = {name: column for name, column in dataset.columns(outcomes.rows).items() if name in columns}
-    return slice_masks(raw, columns, outcomes.target, dataset.signature.labels)
 
 
 def _costs(contender: Contender | None) -> Costs | None:

@@ -21,13 +21,12 @@ from tidemill.data.settled import Settled
 from tidemill.errors import TrainingError
 from tidemill.learners._base import Context
 from tidemill.loop._base import OnEvent, Setting
-from tidemill.loop.judging import Contender, current_generation, judge_contenders, make_decision
+from tidemill.loop.judging import Bench
 from tidemill.loop.planning import plan
-from tidemill.records import JSON, Cycle, Dataset, Decision, Model, Recipe, Run, new_id, to_json
+from tidemill.records import JSON, Cycle, Dataset, Model, Recipe, Run, new_id, to_json
 from tidemill.runtime import Predictor, load
 from tidemill.stages.annotate import annotate
-from tidemill.stages.deploy import deploy
-from tidemill.stages.evaluate import Evaluation, evaluate
+from tidemill.stages.evaluate import evaluate
 from tidemill.stages.feedback import feedback
 from tidemill.stages.prepare import prepare
 from tidemill.stages.train import Fit, fit, train
@@ -230,7 +229,15 @@ class Revolution:
             for split in ("validation", "recent-validation"):
                 if not len(dataset.rows(split)):
                     continue
-                outcomes = self._evaluate(dataset, model, predictor, split).outcomes
+                outcomes = evaluate(
+                    self.store,
+                    dataset,
+                    predictor,
+                    split,
+                    model_id=model.id,
+                    task=self.setting.task,
+                    on_event=self.on_event,
+                ).outcomes
                 score += float(outcomes.scores.sum())
                 weight += len(outcomes.rows)
             candidate["validation"] = score / max(weight, 1.0)
@@ -241,43 +248,14 @@ class Revolution:
         return max(ranking)[2]
 
     def _judge(self, dataset: DatasetArrays, settled: Settled, candidates: list[JSON], chosen: str) -> JSON:
-        """Open the test sets for the challenger and those it is compared with; decide; deploy."""
-        store, config, task = self.store, self.setting.config, self.setting.task
-        self._say("evaluate", "opening the test sets for the challenger")
-        challenger = self._contender(dataset, store.get(Model, chosen))
-        in_force = store.champion()
-        champion = self._contender(dataset, store.get(Model, in_force.model_id)) if in_force else None
+        """Put the challenger before the gate; when it is refused and nothing serves yet, then the best baseline."""
+        bench = Bench(self.setting, self.cycle, dataset, settled, self.on_event)
         baselines = [c for c in candidates if c["baseline"] and "model" in c]
-        baseline = None
-        if baselines and not any(c["model"] == chosen for c in baselines):
-            best = max(baselines, key=lambda c: float(c["validation"]))
-            baseline = self._contender(dataset, store.get(Model, best["model"]))
-        generation = current_generation(store, config)
-        anchor, margin_used = self._anchor(dataset, champion)
-        verdict = judge_contenders(
-            task,
-            config,
-            dataset,
-            settled,
-            generation,
-            challenger=challenger,
-            champion=champion,
-            baseline=baseline,
-            anchor=anchor,
-            margin_used=margin_used,
-            slices=config.gate.slices if config.gate.slices is not None else task.slices(dataset.signature),
-        )
-        decision = make_decision(
-            verdict,
-            cycle_id=self.cycle.id,
-            challenger=chosen,
-            champion=in_force.model_id if in_force else None,
-            generation=generation,
-        )
-        self._say("deploy", f"{decision.outcome}: {decision.reason}")
-        deploy(
-            store, decision, generation, spends=verdict.spends, warm_up=lambda: self._open(challenger.model).warm_up()
-        )
+        best = max(baselines, key=lambda c: float(c["validation"]), default=None)
+        baseline = best["model"] if best and all(c["model"] != chosen for c in baselines) else None
+        decision = bench.decide(chosen, baseline)
+        if decision.outcome == "refused" and decision.champion_id is None and baseline is not None:
+            decision = bench.decide(baseline, None)
         return {"decision": decision.id}
 
     def _annotate(self, dataset: DatasetArrays, settled: Settled) -> JSON:
@@ -287,32 +265,6 @@ class Revolution:
         return dict(annotate(self.store, dataset, predictor, settled, seed=self.cycle.seed))
 
     # -- what the steps share ------------------------------------------------------------------------------
-
-    def _anchor(self, dataset: DatasetArrays, champion: Contender | None) -> tuple[Contender | None, float]:
-        """The model that margins are measured from, and the margin already used where it has been cleaned up.
-
-        It is the last one that won by superiority; later champions may only have been no worse than it.
-        """
-        promoted = self.store.find(Decision, outcome="promoted", newest_first=True)
-        won = next((d for d in promoted if d.evidence["becomes_anchor"]), None)
-        if won is None or champion is None or won.challenger_id == champion.model.id:
-            return None, 0.0
-        if (self.store.root / "models" / won.challenger_id).is_dir():
-            return self._contender(dataset, self.store.get(Model, won.challenger_id)), 0.0
-        return None, float(promoted[0].evidence["margin_used_after"])
-
-    def _contender(self, dataset: DatasetArrays, model: Model) -> Contender:
-        predictor = self._open(model)
-        reference, recent = (
-            self._evaluate(dataset, model, predictor, split) if len(dataset.rows(split)) else None
-            for split in ("reference", "recent-test")
-        )
-        return Contender(model=model, reference=reference, recent=recent)
-
-    def _evaluate(self, dataset: DatasetArrays, model: Model, predictor: Predictor, split: str) -> Evaluation:
-        return evaluate(
-            self.store, dataset, predictor, split, model_id=model.id, task=self.setting.task, on_event=self.on_event
-        )
 
     def _open(self, model: Model) -> Predictor:
         return load(self.store.root / model.path, threads=self.setting.threads)

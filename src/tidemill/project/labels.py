@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,8 @@ from tidemill.errors import InputError, NotFoundError
 from tidemill.project.opened import OpenProject
 from tidemill.records import JSON, Annotation, Feedback, Prediction, QueueItem, new_id, to_json
 from tidemill.runtime.answers import parse_label
+from tidemill.runtime.statements import parse_feedback
 from tidemill.store import FeedbackOutcome, check_prediction_id
-
-LABEL_KINDS = ("confirmation", "correction")
-KINDS = (*LABEL_KINDS, "rating", "comment", "preference", "reward")
 
 
 def answer_spec(project: OpenProject) -> JSON:
@@ -24,44 +23,11 @@ def answer_spec(project: OpenProject) -> JSON:
     return project.task.answer(project.signature)
 
 
-def make_feedback(project: OpenProject, item: JSON, *, where: str) -> Feedback:
-    """A checked piece of feedback from ``{"prediction", "kind", "value", "author", "asked", "key"}``.
-
-    Raises:
-        InputError: a wrong kind, field or label.
-        NotFoundError: the prediction's id was not issued by this project.
-    """
-    known = {"prediction", "kind", "value", "author", "asked", "key"}
-    unknown = sorted(set(item) - known)
-    if unknown:
-        raise InputError(f"unknown field {unknown[0]!r}", where=where, mend=f"Known: {', '.join(sorted(known))}.")
-    subject, kind = item.get("prediction"), item.get("kind", "correction")
-    if not isinstance(subject, str) or not check_prediction_id(project.store.secret, subject):
-        raise NotFoundError(
-            f"no prediction has the id {subject!r}", where=where, mend="Give the id that came with the answer."
-        )
-    if kind not in KINDS:
-        raise InputError(f"unknown kind {kind!r}", where=where, mend=f"Use one of {', '.join(KINDS)}.")
-    value = item.get("value")
-    if kind == "correction":
-        value = parse_label(answer_spec(project), value)
-    elif kind != "confirmation" and value is None:
-        raise InputError(f"a {kind} needs a value", where=where, mend="Add `value`.")
-    return Feedback(
-        id=new_id(Feedback.prefix),
-        subject=subject,
-        kind=kind,
-        value=value,
-        author=str(item.get("author") or "anonymous"),
-        asked=bool(item.get("asked", False)),
-        key=str(item.get("key") or new_id("key")),
-    )
-
-
 def add_feedback(project: OpenProject, items: Iterable[JSON], *, where: str) -> list[FeedbackOutcome]:
     """Check all items, then commit them together; when one is faulty, none is written."""
-    checked = [make_feedback(project, item, where=f"{where}:{n}") for n, item in enumerate(items, 1)]
-    return project.store.add_feedback(checked)
+    spec, store = answer_spec(project), project.store
+    known = partial(check_prediction_id, store.secret)
+    return store.add_feedback([parse_feedback(item, f"{where}:{n}", spec, known) for n, item in enumerate(items, 1)])
 
 
 def export_feedback(project: OpenProject, path: Path) -> int:
@@ -125,10 +91,7 @@ def check_answers(project: OpenProject, items: Sequence[JSON], *, where: str) ->
         for field in ("subject", "label"):
             if field not in item:
                 raise InputError(f"there is no {field!r}", where=f"{where}:{number}", mend="Add it to this line.")
-        try:
-            parse_label(spec, item["label"])
-        except InputError as error:
-            raise InputError(error.what, where=f"{where}:{number}", mend=error.mend) from error
+        parse_label(spec, item["label"], where=f"{where}:{number}")
 
 
 def read_jsonl(path: Path) -> Iterator[JSON]:

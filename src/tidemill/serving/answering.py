@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,13 +90,3 @@ def log_fault(scope: Scope, error: Exception) -> Answer:
         "mend": f"Look for {fault} in the server's log: it says what happened.",
     }
     return json_answer({"error": body}, 500)
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """``" Did you mean 'inputs'?"`` when one of *words* is near, else the empty string.
-
-    >>> nearest("input", ["inputs", "key"])
-    " Did you mean 'inputs'?"
-    """
-    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return f" Did you mean {found[0]!r}?" if found else ""

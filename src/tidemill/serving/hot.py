@@ -9,10 +9,11 @@ from typing import Any
 
 from tidemill.errors import ConflictError, InputError, TooLargeError
 from tidemill.records import Feedback
+from tidemill.runtime.statements import name, parse_feedback
 from tidemill.serving.answering import Answer, json_answer
 from tidemill.serving.asgi import Receive
 from tidemill.serving.guard import Guard, RequestHead
-from tidemill.serving.requests import name, parse_feedback, parse_json, parse_predict
+from tidemill.serving.requests import parse_json, parse_predict
 from tidemill.serving.service import Service
 from tidemill.store import FeedbackOutcome
 

@@ -12,10 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 
 from tidemill.errors import InputError, NotFoundError, NotReadyError, TidemillError
-from tidemill.serving.answering import Answer, RequestError, error_answer, log_fault, nearest
+from tidemill.runtime.statements import MAX_NAME, nearest
+from tidemill.serving.answering import Answer, RequestError, error_answer, log_fault
 from tidemill.serving.hot import HOT_PATHS
 from tidemill.serving.page import api_page
-from tidemill.serving.requests import MAX_NAME
 from tidemill.serving.schemas import Health, ModelList, Readiness, describe, errors
 from tidemill.serving.service import Service
 

@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 
 from tidemill.data.schema import Field as InputField
 from tidemill.data.schema import Signature
-from tidemill.serving.requests import MAX_COMMENT, MAX_NAME
+from tidemill.runtime.statements import MAX_COMMENT, MAX_NAME
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 

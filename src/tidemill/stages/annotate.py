@@ -1,9 +1,9 @@
 """Annotate: which questions people should be asked next, and why.
 
-Two queues, never mixed up. The *audit* queue asks for the labels of randomly drawn traffic; the gate lives on it, so it
-is never ordered by what a model finds hard. The *useful* queue asks what would teach the model most: contradictions
-between authors first, then inputs on which the champion's two best labels are closest (margin sampling; Scheffer et
-al., 2001).
+Two queues, never mixed up. The *audit* queue asks for the labels of randomly drawn traffic, and of unlabelled samples
+of the test and validation splits; the gate lives on it, so it is never ordered by what a model finds hard. The *useful*
+queue asks what would teach the model most: contradictions between authors first, then inputs on which the champion's
+two best labels are closest (margin sampling; Scheffer et al., 2001).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from tidemill.store import Store
 
 MOST = 500
 """How many questions each queue holds; the rest waits for the next refresh."""
+ENOUGH = 1000
+"""Labelled samples of a split from which on no more of its samples are asked for."""
 
 
 def annotate(
@@ -37,10 +39,10 @@ def annotate(
     Returns:
         How many questions each purpose has: ``{"audit": n, "settle": n, "useful": n}``.
     """
-    items = [*_audit(store, settled), *_settle(store, dataset, settled)]
-    unlabelled = dataset.rows("train", labelled=False) if dataset is not None else np.empty(0, np.int64)
-    items += _useful_samples(dataset, unlabelled, predictor, seed) if dataset is not None else []
-    items += _useful_traffic(store)
+    items = [*_audit(store, settled), *_settle(store, dataset, settled), *_useful_traffic(store)]
+    if dataset is not None:
+        items += _held_out(dataset, seed)
+        items += _useful_samples(dataset, dataset.rows("train", labelled=False), predictor, seed)
     with store.transaction():
         store.delete(QueueItem, [item.id for item in store.find(QueueItem, done=False)])
         store.insert(*items)
@@ -81,6 +83,19 @@ def _audit(store: Store, settled: Settled) -> list[QueueItem]:
             reason = f"drawn at random (1 in {1 / probability:.0f}) to judge models"
             waiting.append(_item("audit", prediction.id, float(len(waiting)), reason, prediction.inputs))
     return waiting
+
+
+def _held_out(dataset: DatasetArrays, seed: int) -> list[QueueItem]:
+    """Unlabelled samples of the splits that choose and judge, in random order, while these hold few labels."""
+    items: list[QueueItem] = []
+    rng = np.random.default_rng(seed)
+    for split, use in (("reference", "judge models"), ("validation", "choose among models")):
+        missing = max(0, ENOUGH - len(dataset.rows(split)))
+        for row in rng.permutation(dataset.rows(split, labelled=False))[: min(missing, MOST // 2)]:
+            subject = dataset.sample_id(int(row))
+            reason = f"drawn at random to {use}"
+            items.append(_item("audit", subject, float(len(items)), reason, dataset.show(int(row))))
+    return items
 
 
 def _settle(store: Store, dataset: DatasetArrays | None, settled: Settled) -> list[QueueItem]:

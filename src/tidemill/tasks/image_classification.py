@@ -15,7 +15,6 @@ from tidemill.tasks._base import Claim
 from tidemill.tasks._classification import ClassificationTask, checked_labels
 
 PIXELS = ({"step": "pixels"},)
-VECTOR = ({"step": "pixel_vector"},)
 
 
 class ImageClassification(ClassificationTask):
@@ -49,7 +48,7 @@ class ImageClassification(ClassificationTask):
                 name="naive-bayes",
                 task=self.name,
                 learner="closed_form",
-                features=VECTOR,
+                features=PIXELS,
                 params={"method": "naive-bayes"},
                 baseline=True,
             ),
@@ -57,7 +56,7 @@ class ImageClassification(ClassificationTask):
                 name="ridge",
                 task=self.name,
                 learner="closed_form",
-                features=VECTOR,
+                features=PIXELS,
                 params={"method": "ridge"},
                 baseline=True,
             ),

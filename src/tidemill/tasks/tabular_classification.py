@@ -81,8 +81,8 @@ class TabularClassification(ClassificationTask):
                     "learning_rate": {"type": "float", "low": 0.01, "high": 0.3, "log": True},
                     "num_leaves": {"type": "int", "low": 7, "high": 255, "log": True},
                     "min_child_samples": {"type": "int", "low": 5, "high": 100, "log": True},
-                    "feature_fraction": {"type": "float", "low": 0.4, "high": 1.0},
-                    "lambda_l2": {"type": "float", "low": 1e-3, "high": 10.0, "log": True},
+                    "colsample_bytree": {"type": "float", "low": 0.4, "high": 1.0},
+                    "reg_lambda": {"type": "float", "low": 1e-3, "high": 10.0, "log": True},
                 },
             ),
         ]
