@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -127,7 +128,8 @@ def test_predict_from_arguments_files_and_stdin(run: Any, shell: Any, project: P
 
     wrong = run("predict", "-C", project, "sepal_lenght=1", "--json")
     assert wrong.code == 2 and "sepal_length" in json.dumps(wrong.json)
-    assert run("predict", "-C", project, *FLOWER, "--file", file).code == 2
+    both = run("predict", "-C", project, *FLOWER, "--file", file, "--json")
+    assert (both.code, both.json["error"]["where"]) == (2, "--file")
 
 
 def test_export_and_load(run: Any, project: Path, tmp_path: Path) -> None:
@@ -205,7 +207,7 @@ def test_serve_feedback_and_label(run: Any, shell: Any, project: Path, tmp_path:
 
 def test_label_from_a_file_and_by_lines(run: Any, shell: Any, project: Path, tmp_path: Path) -> None:
     queue = run("label", "-C", project, "--list", "--json").json
-    assert len(queue) == 20 and {q["purpose"] for q in queue} == {"useful"}
+    assert len(queue) == 20 and {q["purpose"] for q in queue} == {"audit", "useful"}
     assert queue[0]["subject"] in run("label", "-C", project, "--list").out
 
     file = tmp_path / "answers.jsonl"
@@ -232,15 +234,25 @@ def test_label_takes_single_keys_on_a_terminal(project: Path) -> None:
         close_fds=True,
     ) as process:
         os.close(follower)
-        seen = ""
-        for number, key in enumerate(["1", "s", "3", "q"], start=1):
-            while f"{number} of 4" not in seen or "q quit" not in seen.rsplit(f"{number} of 4", maxsplit=1)[-1]:
-                seen += os.read(leader, 65536).decode(errors="replace")
-            os.write(leader, key.encode())  # no newline
-        assert process.wait(timeout=20) == 0
-        rest = os.read(leader, 65536).decode(errors="replace")
+        try:
+            seen = ""
+            for number, key in enumerate(["1", "s", "3", "q"], start=1):
+                while f"{number} of 4" not in seen or "q quit" not in seen.rsplit(f"{number} of 4", maxsplit=1)[-1]:
+                    seen += _read(leader)
+                os.write(leader, key.encode())  # no newline
+            while "left" not in seen:
+                seen += _read(leader)
+            assert process.wait(timeout=20) == 0
+        finally:
+            process.kill()
     os.close(leader)
-    assert "2 answered, 1 skipped, 1 left" in seen + rest
+    assert "2 answered, 1 skipped, 1 left" in seen
+
+
+def _read(leader: int) -> str:
+    ready, _, _ = select.select([leader], [], [], 30)
+    assert ready, "nothing came from the program"
+    return os.read(leader, 65536).decode(errors="replace")
 
 
 def test_ctrl_c_stops_a_cycle_in_one_line(project: Path) -> None:

@@ -88,9 +88,10 @@ def test_outside_a_project_it_says_how_to_make_one(run: Any, tmp_path: Path, mon
     assert run("status", "--json").json["error"]["where"].endswith("elsewhere")
 
 
-def test_a_faulty_configuration_is_told_whole(run: Any, tmp_path: Path) -> None:
+def test_a_faulty_configuration_is_told_whole(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "tidemill.yaml").write_text("tsk: x\ndata: a.csv\ntarget: y\ngate: {alpha: 7}\n", encoding="utf-8")
-    result = run("status", "-C", tmp_path)
+    result = run("status")
     assert result.code == 2
     assert "did you mean task?" in result.err and "gate.alpha must be more than 0" in result.err
     assert "Traceback" not in result.err

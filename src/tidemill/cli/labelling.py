@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-import typer
 
 from tidemill.cli.show.samples import sample
 from tidemill.cli.show.units import percent
@@ -101,17 +100,27 @@ class Dialogue:
         self.out.print(f"{choices}   ·   {SKIP} skip  {BACK} back  {QUIT} quit", style="bold", markup=False)
 
 
-def reader(labels: Sequence[str]) -> Callable[[], str | None]:
+@contextlib.contextmanager
+def reader(labels: Sequence[str]) -> Iterator[Callable[[], str | None]]:
     """Single keys on a terminal when every label has one; lines otherwise."""
-    if sys.stdin.isatty() and keys_for(labels):
-        return _key
-    return _line
+    if not (sys.stdin.isatty() and keys_for(labels)):
+        yield _line
+        return
+    import termios
+    import tty
+
+    number = sys.stdin.fileno()
+    before = termios.tcgetattr(number)
+    tty.setcbreak(number, termios.TCSADRAIN)  # what was typed ahead stays; Ctrl-C still interrupts
+    try:
+        yield _key
+    finally:
+        termios.tcsetattr(number, termios.TCSADRAIN, before)
 
 
 def _key() -> str | None:
-    try:
-        typed = typer.getchar()
-    except EOFError:
+    typed = sys.stdin.read(1)
+    if typed in ("", "\x04"):  # the end of the input, Ctrl-D
         return None
     return "" if typed in ("\r", "\n", " ") else typed
 

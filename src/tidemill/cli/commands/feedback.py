@@ -11,6 +11,7 @@ import typer
 from tidemill.cli.command import Command, register
 from tidemill.cli.session import Session
 from tidemill.cli.show import layout
+from tidemill.errors import InputError
 
 PANEL = "Feed back"
 
@@ -85,7 +86,7 @@ def _value(kind: str | None, value: str | None) -> Any:
     try:
         return float(value)
     except ValueError:
-        raise typer.BadParameter(f"a rating is a number, not {value!r}") from None
+        raise InputError(f"a rating is a number, not {value!r}", where="VALUE", mend="Give a number.") from None
 
 
 COMMANDS = (

@@ -45,14 +45,14 @@ def label(
     from tidemill.cli.labelling import Dialogue, reader
 
     signature = project.signature
-    labels = signature.labels
-    summary = Dialogue(
-        labels=labels,
-        numbers=signature.kind == "regression",
-        save=lambda subject, value: project.answer(subject, value, author=who),
-        read=reader(labels),
-        out=session.err,
-    ).run(questions)
+    with reader(signature.labels) as read:
+        summary = Dialogue(
+            labels=signature.labels,
+            save=lambda subject, value: project.answer(subject, value, author=who),
+            read=read,
+            out=session.err,
+            numbers=signature.kind == "regression",
+        ).run(questions)
     session.answer(summary, lambda s: layout.line(", ".join(f"{n} {what}" for what, n in s.items())))
 
 

@@ -12,6 +12,7 @@ from tidemill.cli import inputs
 from tidemill.cli.command import Command
 from tidemill.cli.session import Session
 from tidemill.cli.show import units
+from tidemill.errors import InputError
 
 BATCH = 500  # rows that are answered at once
 
@@ -39,7 +40,7 @@ def predict(
     project = session.project
     signature = project.signature
     if values and file is not None:
-        raise typer.BadParameter("give NAME=VALUE or --file, not both")
+        raise InputError("rows are given twice", where="--file", mend="Give NAME=VALUE or --file, not both.")
     if values:
         rows = iter([inputs.from_arguments(values, signature)])
     elif file is not None:
@@ -47,7 +48,7 @@ def predict(
     elif not sys.stdin.isatty():
         rows = inputs.from_lines(sys.stdin.buffer, signature, "stdin")
     else:
-        raise typer.BadParameter("give NAME=VALUE, --file, or JSON lines on stdin")
+        raise InputError("no row is given", mend="Give NAME=VALUE, --file, or JSON lines on stdin.")
     answers: list[dict[str, Any]] = []
     while batch := list(itertools.islice(rows, BATCH)):
         for row, answer in zip(batch, project.predict([dict(row) for row in batch], model=model), strict=True):
