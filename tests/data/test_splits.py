@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,11 @@ from tidemill.data.keys import mix
 from tidemill.data.splits import DROPPED, REFERENCE, TRAIN, UNKNOWN, VALIDATION, Assignments, Rows, SplitPolicy, assign
 
 NOBODY = Assignments.empty()
+
+
+def extended(known: Assignments, keys: np.ndarray, codes: np.ndarray) -> Assignments:
+    with tempfile.TemporaryDirectory() as folder:
+        return known.extended([(keys[i : i + 300], codes[i : i + 300]) for i in range(0, len(keys), 300)], Path(folder))
 
 
 def rows(
@@ -63,7 +69,7 @@ def test_training_rows_near_a_test_row_are_dropped() -> None:
 
 def test_a_newcomer_that_ties_two_splits_is_quarantined() -> None:
     first = rows(100)
-    before = NOBODY.extended(first.keys, assign(first, NOBODY, SplitPolicy()).codes)
+    before = extended(NOBODY, first.keys, assign(first, NOBODY, SplitPolicy()).codes)
     codes = before.lookup(first.keys)
     trains, judges = int(np.argmax(codes == TRAIN)), int(np.argmax(codes == REFERENCE))
     cluster = list(range(100))
@@ -104,7 +110,7 @@ def test_time_puts_the_newest_into_reference_and_rolls() -> None:
     done = assign(rows(100, time=[float(i) for i in range(100)]), NOBODY, policy)
     assert (done.codes[80:] == REFERENCE).all() and (done.codes[70:80] == VALIDATION).all()
     assert (done.codes[:70] == TRAIN).all()
-    before = NOBODY.extended(rows(100).keys, done.codes)
+    before = extended(NOBODY, rows(100).keys, done.codes)
     later = assign(rows(150, time=[float(i) for i in range(149)] + [float("nan")]), before, policy)
     assert np.array_equal(later.codes[:100], done.codes)
     assert later.codes[[148, 140]].tolist() == [REFERENCE, REFERENCE] and later.codes[[110, 149]].tolist() == [
@@ -125,7 +131,7 @@ def test_assignments_are_stable_and_clusters_stay_whole(seed: int, n: int, data:
     for group in range(compact.max() + 1):
         assert len(set(first.codes[compact == group].tolist()) - {DROPPED}) <= 1
     kept = first.codes != DROPPED
-    before = NOBODY.extended(all_rows.keys[kept], first.codes[kept])
+    before = extended(NOBODY, all_rows.keys[kept], first.codes[kept])
     again = assign(all_rows, before, policy)
     assert np.array_equal(again.codes, first.codes)
     assert (first.codes != UNKNOWN).all()
@@ -135,13 +141,13 @@ def test_assignments_are_stable_and_clusters_stay_whole(seed: int, n: int, data:
 def test_assignments_are_found_again(tmp_path: Path) -> None:
     keys = mix(np.arange(1000, dtype=np.uint64))
     codes = (np.arange(1000) % 5).astype(np.uint8)
-    some = NOBODY.extended(keys[:500], codes[:500])
-    both = some.extended(keys, np.where(np.arange(1000) < 500, 4, codes).astype(np.uint8))
+    some = extended(NOBODY, keys[:500], codes[:500])
+    both = extended(some, keys, np.where(np.arange(1000) < 500, 4, codes).astype(np.uint8))
     both.save(tmp_path)
     opened = Assignments.open(tmp_path)
     assert isinstance(opened.keys, np.memmap)
     assert np.array_equal(opened.lookup(keys), codes)
     assert opened.lookup(mix(np.array([5000], np.uint64))).tolist() == [UNKNOWN]
-    assert opened.extended(keys, codes) is opened
+    assert extended(opened, keys, codes) is opened
     with pytest.raises(ValueError, match="read-only"):
         opened.codes[0] = 0

@@ -302,6 +302,43 @@ def test_live_samples_never_bring_test_rows_into_training(shop: Workshop, tmp_pa
     assert report["live labels of no known class were left out"] == 1
 
 
+def test_many_rows_are_decided_as_few_rows_are(
+    shop: Workshop, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond a number of rows only those that are tied to others are seen together: the outcome is the same."""
+    path, images, labels = digits_npz(tmp_path / "digits.npz", 400)
+    arrays = dict(np.load(path))
+    arrays["x_train"][5] = arrays["x_test"][9]
+    arrays["x_train"][7] = arrays["x_train"][3]
+    arrays["x_train"][9] = arrays["x_train"][4] + 1
+    np.savez(path, **arrays)
+    said = Settled(
+        live=[Said(prediction({"image": images[i, ..., 0].tolist()}), str(labels[i])) for i in (1500, 1000, 1001)],
+        annotations={"smp_zz": "1"},
+    )
+    lines = (data_dir / "adult-census" / "adult-train.csv").read_text().splitlines()[:4000]
+    lines[100:110] = lines[:10]
+    lines[3000] = lines[3000].rpartition(",")[0] + ", rare"
+    lines[110] = lines[11].replace(">50K", "x").replace("<=50K", ">50K").replace("x", "<=50K")
+    table = tmp_path / "a.csv"
+    table.write_text("\n".join(lines))
+    few = [shop.make(path, settled=said), shop.make(table, "income")]
+    monkeypatch.setattr("tidemill.data.table.IN_MEMORY", 200)
+    monkeypatch.setattr("tidemill.data.sorting.IN_MEMORY", 200)
+    monkeypatch.setattr("tidemill.data.splits.IN_MEMORY", 200)
+    monkeypatch.setattr("tidemill.data.build.FEW_LABELS", 10)
+    monkeypatch.setattr("tidemill.data.table.FEW_LABELS", 10)
+    with create_store(tmp_path / "other") as store:
+        other = Workshop(store)
+        many = [other.make(path, settled=said), other.make(table, "income")]
+        assert [d.id for d in many] == [d.id for d in few]
+        assert [other.make(path, settled=said).id, other.make(table, "income").id] == [d.id for d in few]
+        for a, b in zip(few, many, strict=True):
+            assert shop.record(a.id).counts == other.record(b.id).counts
+            assert shop.report(a) == other.report(b)
+            assert np.array_equal(a.keys, b.keys) and np.array_equal(a.split, b.split)
+
+
 def test_many_small_live_parts_become_one(shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tidemill.stages.prepare.MAX_LIVE_PARTS", 3)
     path = write(tmp_path / "a.csv", "a,answer", [f"{i},{'yn'[i % 2]}" for i in range(50)])

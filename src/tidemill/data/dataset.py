@@ -11,13 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tidemill.data.arrays import Column, Ragged, Rows, take
-from tidemill.data.build import Index, is_labelled
+from tidemill.data.build import Index
 from tidemill.data.encode import decode_row
 from tidemill.data.keys import key_int, key_text
 from tidemill.data.parts import Part, open_part
 from tidemill.data.schema import Signature
 from tidemill.data.splits import SPLITS, Assignments
 from tidemill.data.storage import is_complete, new_folder, open_array, read_manifest, save_array, write_manifest
+from tidemill.data.table import is_labelled
 from tidemill.errors import NotFoundError
 from tidemill.records import Dataset
 

@@ -71,26 +71,25 @@ def near_pairs(thumbs: Thumbs, fetch: Fetch) -> Pairs:
     if len(thumbs) < 2:
         return np.empty((0, 2), np.int64)
     pairs = []
-    for code in _codes(thumbs):
+    for turn in range(4):
+        code = _code(thumbs, turn)
         order = np.argsort(code, kind="stable")
         pairs += [_alike(thumbs, order[:-distance], order[distance:]) for distance in (1, 2)]
     candidates = np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
     return candidates[_confirmed(candidates, fetch)]
 
 
-def _codes(thumbs: Thumbs) -> list[Keys]:
-    """Gradient signs packed into 56 bits, horizontal and vertical, each also with its halves exchanged."""
-    across = np.empty(len(thumbs), np.uint64)
-    down = np.empty(len(thumbs), np.uint64)
+def _code(thumbs: Thumbs, turn: int) -> Keys:
+    """Gradient signs packed into 56 bits: across, or down, and either with its halves exchanged."""
+    codes = np.empty(len(thumbs), np.uint64)
     weights = np.uint64(1) << np.arange(SIDE * (SIDE - 1), dtype=np.uint64)[::-1]
+    if turn % 2:
+        weights = np.roll(weights, SIDE * (SIDE - 1) // 2)
     for start in range(0, len(thumbs), _CHUNK):
         grid = thumbs[start : start + _CHUNK].astype(np.int16).reshape(-1, SIDE, SIDE)
-        for out, signs in ((across, grid[:, :, 1:] > grid[:, :, :-1] + 8), (down, grid[:, 1:] > grid[:, :-1] + 8)):
-            bits = signs.reshape(len(grid), -1)
-            out[start : start + _CHUNK] = (bits * weights).sum(axis=1, dtype=np.uint64)
-    half = np.uint64(28)
-    low = np.uint64((1 << 28) - 1)
-    return [across, (across >> half) | ((across & low) << half), down, (down >> half) | ((down & low) << half)]
+        signs = grid[:, :, 1:] > grid[:, :, :-1] + 8 if turn < 2 else grid[:, 1:] > grid[:, :-1] + 8
+        codes[start : start + _CHUNK] = (signs.reshape(len(grid), -1) * weights).sum(axis=1, dtype=np.uint64)
+    return codes
 
 
 def _alike(thumbs: Thumbs, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> Pairs:

@@ -13,6 +13,7 @@ was trained on:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.data.keys import Keys, mix
-from tidemill.data.storage import open_array, save_array
+from tidemill.data.sorting import IN_MEMORY, Sorter
+from tidemill.data.storage import ArrayWriter, open_array, save_array
 
 SPLITS = ("train", "validation", "reference", "recent-validation", "recent-test")
 TRAIN, VALIDATION, REFERENCE, RECENT_VALIDATION, RECENT_TEST = range(5)
@@ -99,15 +101,37 @@ class Assignments:
         found: Codes = np.where(self.keys[at] == keys, self.codes[at], UNKNOWN).astype(np.uint8)
         return found
 
-    def extended(self, keys: Keys, codes: Codes) -> Assignments:
-        """With the keys among *keys* that are not in it yet."""
-        new = self.lookup(keys) == UNKNOWN
-        if not new.any():
+    def extended(self, chunks: Iterable[tuple[Keys, Codes]], workdir: Path) -> Assignments:
+        """With the keys in *chunks* that are not in it yet; many keys are sorted in files in *workdir*."""
+        fresh: list[Path] = []
+        count = 0
+        for keys, codes in chunks:
+            new = self.lookup(keys) == UNKNOWN
+            count += int(new.sum())
+            if new.any():
+                path = workdir / f"fresh{len(fresh)}.npy"
+                save_array(path, np.stack([keys[new], codes[new].astype(np.uint64)]))
+                fresh.append(path)
+        if not count:
             return self
-        fresh, first = np.unique(keys[new], return_index=True)
-        merged = np.concatenate([self.keys, fresh])
-        order = np.argsort(merged, kind="stable")
-        return Assignments(merged[order], np.concatenate([self.codes, codes[new][first]])[order])
+        total = len(self.keys) + count
+        sorter = Sorter(workdir, total)
+        for start in range(0, len(self.keys), IN_MEMORY):
+            end = start + IN_MEMORY
+            sorter.add(self.keys[start:end], self.codes[start:end].astype(np.int64))
+        for path in fresh:
+            pair = np.load(path)
+            sorter.add(pair[0], pair[1].astype(np.int64))
+            path.unlink()
+        out_keys = ArrayWriter(workdir / "assigned-keys.npy", np.uint64)
+        out_codes = ArrayWriter(workdir / "assigned-codes.npy", np.uint8)
+        for keys, values in sorter.runs():
+            first = np.append(True, keys[1:] != keys[:-1]) if len(keys) else np.zeros(0, bool)
+            out_keys.append(keys[first])
+            out_codes.append(values[first].astype(np.uint8))
+        out_keys.close()
+        out_codes.close()
+        return Assignments.open(workdir)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,12 +176,26 @@ class Assigned:
     moved: npt.NDArray[np.bool_]
 
 
-def assign(rows: Rows, previous: Assignments, policy: SplitPolicy) -> Assigned:
+def assign(
+    rows: Rows,
+    previous: Assignments,
+    policy: SplitPolicy,
+    *,
+    judged_by_source: tuple[bool, bool] | None = None,
+    labels: npt.NDArray[np.int64] | None = None,
+) -> Assigned:
     """The split of every row, by the precedence above.
 
     Then two repairs for small sets, both among newcomers without a fixed split only: the single labelled row of a class
     goes to train; and when at least ten rows are labelled, train, validation and reference each get a labelled row,
     taken from the largest of them by the order of the hash.
+
+    Args:
+        rows: what is known of each row; whole clusters.
+        previous: the assignments of the version before.
+        policy: for keys without one.
+        judged_by_source: whether the source has a validation and a test split, where *rows* are not all rows.
+        labels: how many samples each class has, where *rows* are not all rows; the second repair is left out then.
     """
     n = len(rows.keys)
     clusters = int(rows.cluster.max()) + 1 if n else 0
@@ -165,15 +203,17 @@ def assign(rows: Rows, previous: Assignments, policy: SplitPolicy) -> Assigned:
     codes = earlier.copy()
     new = earlier == UNKNOWN
     hashed = _unit(_cluster_keys(rows, clusters), policy.seed)
-    free = _decide(rows, new, codes, clusters, policy, hashed)
+    presets = (SOURCE_VALIDATION, SOURCE_TEST)
+    has = judged_by_source or (bool((rows.preset == presets[0]).any()), bool((rows.preset == presets[1]).any()))
+    free = _decide(rows, new, codes, clusters, policy, hashed, has)
     _drop_intruders(rows, codes, clusters)
     dropped = codes == DROPPED
     torn = new & (_present(rows.cluster, earlier, ~new, clusters).sum(axis=1) > 1)[rows.cluster]
     quarantined = dropped & (torn | (rows.preset > SOURCE_TEST) | (rows.preset == NONE))
     leaked = dropped & ~quarantined
-    alone = _alone(rows, codes, free)
+    alone = _alone(rows, codes, free, labels)
     codes[alone] = TRAIN
-    moved = _fill_empty(rows, codes, free & ~alone, hashed)
+    moved = np.zeros(n, bool) if labels is not None else _fill_empty(rows, codes, free & ~alone, hashed)
     return Assigned(codes, leaked, quarantined, alone, moved)
 
 
@@ -208,13 +248,13 @@ def _decide(
     clusters: int,
     policy: SplitPolicy,
     hashed: npt.NDArray[np.float64],
+    judged_by_source: tuple[bool, bool],
 ) -> npt.NDArray[np.bool_]:
     """Fill in the codes of the newcomers; returns which of them the hash decided."""
     anchors = _present(rows.cluster, codes, ~new, clusters)
     count = anchors.sum(axis=1)
     presets = _present(rows.cluster, rows.preset, new, clusters)
-    has_test = bool((rows.preset == SOURCE_TEST).any())
-    has_validation = bool((rows.preset == SOURCE_VALIDATION).any())
+    has_validation, has_test = judged_by_source
 
     # What each cluster without an anchor wants: its strongest preset, else the hash.
     wanted = np.full(clusters, UNKNOWN, np.uint8)
@@ -276,12 +316,14 @@ def _ranks(
     return place
 
 
-def _alone(rows: Rows, codes: Codes, free: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _alone(
+    rows: Rows, codes: Codes, free: npt.NDArray[np.bool_], labels: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.bool_]:
     """Free rows outside train whose class has no other sample."""
     known = rows.labelled & (codes <= RECENT_TEST)
     if not known.any():
         return np.zeros(len(codes), bool)
-    counts = np.bincount(rows.label[known], minlength=1)
+    counts = np.bincount(rows.label[known], minlength=1) if labels is None else labels
     single = np.zeros(len(codes), bool)
     single[known] = counts[rows.label[known]] == 1
     if len(counts) <= 1:  # regression, or a single class: nothing is rare

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tidemill.config import Config
-from tidemill.data.build import LiveLabel, build_index, is_labelled
+from tidemill.data.build import build_index
 from tidemill.data.clean import Tally
 from tidemill.data.dataset import open_assignments, write_version
 from tidemill.data.parts import Part, SplitColumns, import_part, live_part, open_part
@@ -24,6 +24,7 @@ from tidemill.data.schema import Signature
 from tidemill.data.sources import Limits, Source, Summary, merge, open_source
 from tidemill.data.splits import SplitPolicy
 from tidemill.data.storage import is_complete, new_folder, read_manifest, write_manifest
+from tidemill.data.tied import LiveLabel
 from tidemill.errors import SourceError
 from tidemill.records import Dataset, Prediction
 from tidemill.store import Store
@@ -128,24 +129,31 @@ def prepare(
             tally,
             Path(work),
         )
-    tally.add("inputs on which people disagree wait to be settled", len(settled.contradictions), settled.contradictions)
-    identifier = index.identifier(signature)
-    if store.exists(Dataset, identifier):
-        tell(_event("nothing new: the dataset stands already"))
+        tally.add(
+            "inputs on which people disagree wait to be settled", len(settled.contradictions), settled.contradictions
+        )
+        identifier = index.identifier(signature)
+        if store.exists(Dataset, identifier):
+            tell(_event("nothing new: the dataset stands already"))
+            return identifier
+        notes = [*dict.fromkeys([*summary.notes, *(n for p in parts for n in p.notes)]), *_split_notes(policy, config)]
+        report = {
+            "rows": len(index.split),
+            "sources": [s.name for s in opened],
+            "actions": tally.to_json(),
+            "notes": notes,
+        }
+        path = write_version(store.root, identifier, signature, parts, index, report)
+        record = Dataset(
+            id=identifier,
+            path=path,
+            counts=index.counts(),
+            signature=signature.to_json(),
+            report=report,
+        )
+        store.insert(record)
+        tell(_event(f"dataset of {len(index.split):,} rows is ready", len(index.split), len(index.split)))
         return identifier
-    notes = [*dict.fromkeys([*summary.notes, *(n for p in parts for n in p.notes)]), *_split_notes(policy, config)]
-    report = {"rows": len(index.split), "sources": [s.name for s in opened], "actions": tally.to_json(), "notes": notes}
-    path = write_version(store.root, identifier, signature, parts, index, report)
-    record = Dataset(
-        id=identifier,
-        path=path,
-        counts=index.counts(is_labelled(index.target)),
-        signature=signature.to_json(),
-        report=report,
-    )
-    store.insert(record)
-    tell(_event(f"dataset of {len(index.split):,} rows is ready", len(index.split), len(index.split)))
-    return identifier
 
 
 def _event(what: str, done: int | None = None, total: int | None = None) -> dict[str, Any]:
