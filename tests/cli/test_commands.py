@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -266,3 +267,52 @@ def test_ctrl_c_stops_a_cycle_in_one_line(project: Path) -> None:
     assert (process.returncode, out) == (130, ""), (first, err)
     assert err.splitlines()[-1] == "stopped; `tidemill cycle` goes on from here"
     assert "Traceback" not in err
+
+
+def test_a_second_cycle_that_is_no_better_is_refused_and_fails_the_gate(
+    run: Any, project: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "iris"
+    shutil.copytree(project, folder)
+    shutil.copy(project.parent / "iris.csv", tmp_path)
+    result = run("cycle", "-C", folder, "--max-trials", "1", "--seed", "2")
+    assert result.code == 0 and "─ refused ─" in result.out and "tidemill gate" in result.out
+    assert "train: ridge" in result.err
+    gate = run("gate", "-C", folder, "--json")
+    assert (gate.code, gate.json["outcome"]) == (1, "refused")
+    text = run("gate", "-C", folder)
+    assert text.code == 1 and "✗" in text.out
+
+
+def test_a_start_without_labels_asks_for_them(run: Any, shell: Any, tmp_path: Path) -> None:
+    data = tmp_path / "new.csv"
+    data.write_text("a,b,label\n" + "".join(f"{n % 7},{n},\n" for n in range(40)), encoding="utf-8")
+    folder = tmp_path / "new"
+    assert run("init", folder, "--data", data, "--label", "yes", "--label", "no").code == 0
+    result = run("cycle", "-C", folder)
+    assert (
+        result.code == 0 and "labels needed" in result.out and "tidemill label   (40 questions waiting)" in result.out
+    )
+    assert shell("label", "-C", folder, "-n", "2", stdin="yes\n1\n").out == "2 answered, 0 skipped, 0 left\n"
+    assert run("status", "-C", folder, "--json").json["live"]["labels_since_cycle"] == 2
+    assert run("predict", "-C", folder, "a=1", "b=1", "--json").json["error"]["code"] == "not_ready"
+    assert run("gate", "-C", folder, "--json").json["error"]["code"] == "not_ready"
+
+
+def test_up_serves_until_it_is_stopped(project: Path) -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "up", "-C", str(project), "--port", "0", "--after-labels", "1000"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    assert first.startswith("serving  http://127.0.0.1:")
+
+
+def test_what_cannot_be_read_is_said_in_words(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").touch()
+    for data in ("nothing.csv", "empty.csv", "sklearn:nothing"):
+        result = run("init", tmp_path / "p", "--data", data if ":" in data else tmp_path / data, "--json")
+        assert result.code == 2 and result.json["error"]["mend"], data
+    assert not (tmp_path / "p").exists()

@@ -72,7 +72,9 @@ def _outcome(data: dict[str, Any]) -> Any:
     decision = data["decision"]
     if decision is None:
         return layout.panel(
-            "Two labels at least are needed before anything can be learned.", title="labels needed", good=False
+            "Nothing can be learned before samples with at least two different labels are known.",
+            title="labels needed",
+            good=False,
         )
     return layout.panel(decision["reason"], title=decision["outcome"], good=decision["outcome"] == "promoted")
 

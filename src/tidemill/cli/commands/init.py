@@ -24,6 +24,10 @@ def init(
     task: Annotated[
         str | None, typer.Option("--task", metavar="NAME", help="What is to be learned; inferred unless given.")
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="LABEL", help="A label that the data does not show yet; may repeat."),
+    ] = None,
 ) -> None:
     """Make a project from data.
 
@@ -32,7 +36,7 @@ def init(
     """
     from tidemill.project import start_project
 
-    started = start_project(folder, data=data, target=target, task=task)
+    started = start_project(folder, data=data, target=target, task=task, labels=label or ())
     found = {**dataclasses.asdict(started), "folder": str(started.folder), "data": data, "target": target}
     session.answer({**found, "next": [f"tidemill plan -C {folder}", f"tidemill cycle -C {folder}"]}, _view)
 
@@ -65,6 +69,7 @@ COMMAND = Command(
     in_project=False,
     examples=(
         "init digits --data sklearn:digits --target label",
+        "init mails --data mails.jsonl --target kind --label spam --label wanted",
         "init census --data adult-train.csv --data adult-test.csv --target income",
     ),
 )
