@@ -15,4 +15,5 @@ class TestTabularClassification(TaskConformance):
 
 
 def test_every_task_has_its_suite() -> None:
-    assert set(task_names()) == {suite.task_name for suite in TaskConformance.__subclasses__()}
+    suites = (TestImageClassification, TestTabularClassification)
+    assert set(task_names()) == {suite.task_name for suite in suites}

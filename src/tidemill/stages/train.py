@@ -148,7 +148,7 @@ def train(
     if folder.exists():  # what an attempt left that was killed between package and record
         shutil.rmtree(folder)
     export = made.fitted.export()
-    sample = {name: np.asarray(array[:32]) for name, array in made.features.arrays.items()}
+    sample = {name: np.array(array[:32]) for name, array in made.features.arrays.items()}
     manifest = Manifest(
         id=model_id,
         created=time.time(),
