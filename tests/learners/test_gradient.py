@@ -131,7 +131,7 @@ from test_gradient import digits, fit
 params = {"epochs": 12, "checkpoint_seconds": 0.0}
 def report(epoch, metrics):
     print(epoch, flush=True)
-fit(digits(400), params=params, seed=3, workdir=Path(sys.argv[2]), report=report)
+fit(digits(200, 260), params=params, seed=3, workdir=Path(sys.argv[2]), report=report)
 """
 
 
@@ -152,10 +152,10 @@ def test_a_training_killed_in_the_middle_resumes_to_the_same_bits(tmp_path: Path
     assert (folder / "checkpoint.safetensors").is_file()
     heard: list[int] = []
     params = {"epochs": 12, "checkpoint_seconds": 0.0}
-    resumed = fit(digits(400), params=params, seed=3, workdir=folder, report=lambda epoch, _: heard.append(epoch))
+    resumed = fit(digits(200, 260), params=params, seed=3, workdir=folder, report=lambda epoch, _: heard.append(epoch))
     assert resumed.summary["resumed"]
     assert heard == list(range(1, 13))
-    whole = fit(digits(400), params=params | {"checkpoint_seconds": 1e6}, seed=3)
+    whole = fit(digits(200, 260), params=params | {"checkpoint_seconds": 1e6}, seed=3)
     assert not whole.summary["resumed"]
     assert same(weights(resumed), weights(whole))
 

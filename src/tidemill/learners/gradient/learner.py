@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,7 +40,7 @@ class GradientLearner:
 
     def epochs(self, rows: int, params: Mapping[str, Any]) -> int:
         """What ``epochs`` says, or :func:`tidemill.learners.gradient.settings.default_epochs`."""
-        return read_settings(params).epochs or default_epochs(rows)
+        return math.ceil(read_settings(params).epochs or default_epochs(rows))
 
     def fit(self, problem: Problem, recipe: RecipeView, context: Context) -> GradientModel:
         """Train on ``problem.features[:train]``; keep the weights with the best validation score.
@@ -119,7 +120,7 @@ class _Fit:
         self.settings: Settings = read_settings(recipe.params)
         self.device = pick_device(context.device)
         rows = problem.train
-        self.epochs = self.settings.epochs or default_epochs(rows)
+        self.epochs: float = self.settings.epochs or default_epochs(rows)
         if context.max_epochs is not None:
             self.epochs = min(self.epochs, context.max_epochs)
         size = min(self.settings.batch_size or default_batch_size(rows), rows)
@@ -146,7 +147,7 @@ class _Fit:
         self.trainer = Trainer(
             network,
             self.settings,
-            steps=self.epochs * self.batches.steps,
+            steps=max(1, round(self.epochs * self.batches.steps)),
             kind=problem.kind,
             device=self.device,
             class_weight=self._class_weight(),
@@ -201,12 +202,13 @@ class _Fit:
 
     def _epochs(self, interrupt: Flag) -> None:
         steps, patience = self.batches.steps, self.settings.patience
-        every = -(-self.epochs // EVALUATIONS)
-        while self.trainer.step < self.epochs * steps:
+        total = len(self.trainer.rates)
+        every = math.ceil(self.epochs / EVALUATIONS)
+        while self.trainer.step < total:
             epoch, start = divmod(self.trainer.step, steps)
             self._steps(epoch, start, interrupt)
             done = epoch + 1
-            if done % every == 0 or done == self.epochs:
+            if done % every == 0 or self.trainer.step >= total:
                 self._evaluate(done)
             if patience is not None and done - self.best_at[2] >= patience:
                 break
@@ -216,7 +218,9 @@ class _Fit:
         clock, watch = time.perf_counter, self.guard.stepped
         begun = before = clock()
         due = self.saved + self.settings.checkpoint_seconds if self.context.workdir else math.inf
-        for loss in self.trainer.train(self.batches.epoch(epoch, start)):
+        for loss in self.trainer.train(
+            islice(self.batches.epoch(epoch, start), len(self.trainer.rates) - self.trainer.step)
+        ):
             self.losses += loss
             self.counted += 1
             if interrupt.raised:
@@ -267,7 +271,7 @@ class _Fit:
 
     def _facts(self, resumed: bool) -> dict[str, Any]:
         return {
-            "epochs": self.trainer.step // self.batches.steps,
+            "epochs": round(self.trainer.step / self.batches.steps, 3),
             "best_epoch": self.best_at[2] or None,
             "steps": self.trainer.step,
             "batch_size": self.batches.size,

@@ -17,7 +17,7 @@ class Settings:
     """What a recipe's ``params`` may say.
 
     Attributes:
-        epochs: passes over the training rows; ``None`` follows :func:`default_epochs`.
+        epochs: passes over the training rows, not necessarily whole; ``None`` follows :func:`default_epochs`.
         batch_size: rows a step; ``None`` follows :func:`default_batch_size`.
         optimizer: ``adamw`` (https://arxiv.org/abs/1711.05101) or ``sgd`` with Nesterov momentum 0.9.
         learning_rate: the peak of the one-cycle schedule; ``None`` takes 0.02 for adamw and 0.1 for sgd, and a
@@ -36,7 +36,7 @@ class Settings:
         clip: largest norm of the gradient, or ``None``.
     """
 
-    epochs: int | None = None
+    epochs: float | None = None
     batch_size: int | None = None
     optimizer: str = "adamw"
     learning_rate: float | None = None
@@ -65,7 +65,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "precision": ("auto", "float32", "bfloat16"),
 }
 _RANGES = {
-    "epochs": (1, 1e6),
+    "epochs": (1e-3, 1e6),
     "batch_size": (1, 1e6),
     "learning_rate": (1e-8, 100),
     "weight_decay": (0, 10),

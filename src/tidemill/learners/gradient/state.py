@@ -69,30 +69,6 @@ def load_network(network: nn.Module, tensors: Mapping[str, Tensor], prefix: str)
             own.copy_(tensors[f"{prefix}/{name}"])
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
-    """Copies of the optimiser's moments under ``optimizer/PARAMETER/MOMENT``."""
-    return {
-        f"optimizer/{names[parameter]}/{moment}": value.detach().to("cpu", copy=True)
-        for parameter, moments in optimizer.state.items()
-        for moment, value in moments.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def load_optimizer(
-    optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], tensors: Mapping[str, Tensor]
-) -> None:
-    """Put what :func:`optimizer_tensors` copied back; parameters without moments are left without."""
-    parameters = {name: parameter for parameter, name in names.items()}
-    optimizer.state.clear()
-    for key, value in tensors.items():
-        if key.startswith("optimizer/"):
-            name, _, moment = key.removeprefix("optimizer/").rpartition("/")
-            parameter = parameters[name]
-            target = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
-            optimizer.state[parameter][moment] = target.copy_(value)
-
-
 def write_checkpoint(folder: Path, state: State, fingerprint: str) -> None:
     """Write ``checkpoint.safetensors`` so that a crash at any moment leaves the old one or the new one.
 

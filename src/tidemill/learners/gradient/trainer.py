@@ -15,15 +15,14 @@ from torch.nn import functional
 
 from tidemill.learners.gradient.batches import Batch, Batches
 from tidemill.learners.gradient.device import bfloat16_pays
+from tidemill.learners.gradient.optimizer import Optimizer
 from tidemill.learners.gradient.schedule import one_cycle
 from tidemill.learners.gradient.settings import Settings
 from tidemill.learners.gradient.state import (
     State,
     load_network,
-    load_optimizer,
     merge,
     network_tensors,
-    optimizer_tensors,
 )
 
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # noqa: SLF001
@@ -71,8 +70,7 @@ class Trainer:
         self.bfloat16 = settings.precision == "bfloat16" or (
             settings.precision == "auto" and bfloat16_pays(device, network)
         )
-        self.optimizer = make_optimizer(network, settings, device)
-        self.names: dict[Tensor, str] = {parameter: name for name, parameter in network.named_parameters()}
+        self.optimizer = Optimizer(self.network, settings.optimizer, settings.weight_decay)
         horizon = max(1, round(settings.average * steps))
         self.every = max(1, horizon // 8)
         self.decay = 1 - self.every / max(horizon, self.every)
@@ -85,8 +83,7 @@ class Trainer:
 
     def train(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
         """Take one step for each batch; yields its loss, float32 ``[]`` on the device, after the weights changed."""
-        network, optimizer, rates, groups = self.network, self.optimizer, self.rates, self.optimizer.param_groups
-        parameters = list(network.parameters())
+        network, optimizer, rates = self.network, self.optimizer, self.rates
         clip, every, average = self.settings.clip, self.every, bool(self.settings.average)
         network.train()
         for batch in batches:
@@ -95,13 +92,8 @@ class Trainer:
             loss = self._loss(out, batch)
             loss.backward()  # type: ignore[no-untyped-call]
             if clip is not None:
-                nn.utils.clip_grad_norm_(parameters, clip)
-            rate = rates[min(self.step, len(rates) - 1)]
-            for group in groups:
-                group["lr"] = rate
-            optimizer.step()
-            for parameter in parameters:
-                parameter.grad = None
+                nn.utils.clip_grad_norm_(network.parameters(), clip)
+            optimizer.step(rates[min(self.step, len(rates) - 1)])
             self.step += 1
             if average and self.step % every == 0:
                 self._average()
@@ -140,7 +132,7 @@ class Trainer:
 
     def state(self) -> State:
         """A copy of all that training changes; the trainer goes on untouched."""
-        tensors = network_tensors(self.network, "network") | optimizer_tensors(self.optimizer, self.names)
+        tensors = network_tensors(self.network, "network") | self.optimizer.tensors()
         if self.averaged is not self.network:
             tensors |= network_tensors(self.averaged, "average")
         tensors["random/cpu"] = torch.get_rng_state()
@@ -149,7 +141,7 @@ class Trainer:
     def load(self, state: State) -> None:
         """Go on from *state* exactly as the trainer that gave it would have."""
         load_network(self.network, state.tensors, "network")
-        load_optimizer(self.optimizer, self.names, state.tensors)
+        self.optimizer.load(state.tensors)
         if self.averaged is not self.network:
             load_network(self.averaged, state.tensors, "average")
         torch.set_rng_state(state.tensors["random/cpu"])
@@ -210,18 +202,3 @@ def score(
         batch = {name: torch.from_numpy(np.array(array[block])).to(device) for name, array in features.items()}
         parts.append(network(**batch).float().cpu().numpy())
     return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
-
-
-def make_optimizer(network: nn.Module, settings: Settings, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW or SGD in one fused kernel a step; weight decay on matrices and filters only."""
-    matrices = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    fused = device.type in ("cpu", "cuda")
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True, fused=fused)
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), fused=fused)

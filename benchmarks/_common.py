@@ -1,0 +1,106 @@
+"""What the benchmarks share: data, environments for peers, and a JSON line from another process."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+ROOT = Path(__file__).resolve().parent.parent
+HERE = ROOT / "benchmarks"
+
+Arrays = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+
+
+def data_folder(name: str) -> Path:
+    """A real data set: under ``TIDEMILL_TEST_DATA``, or ``shared/data`` beside the checkout."""
+    folder = Path(os.environ.get("TIDEMILL_TEST_DATA", ROOT.parent / "shared" / "data")) / name
+    if not folder.is_dir():
+        sys.exit(
+            f"There is no data at {folder}. docs/benchmark-data.md says how to get it; then set TIDEMILL_TEST_DATA."
+        )
+    return folder
+
+
+def mnist() -> tuple[Arrays, Arrays]:
+    """Training and test images uint8 ``[n, 28, 28, 1]`` with their labels."""
+    folder = data_folder("mnist")
+
+    def read(stem: str) -> Arrays:
+        with gzip.open(folder / f"{stem}-images-idx3-ubyte.gz") as file:
+            images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28, 1)
+        with gzip.open(folder / f"{stem}-labels-idx1-ubyte.gz") as file:
+            return images, np.frombuffer(file.read(), np.uint8, offset=8).astype(np.int64)
+
+    return read("train"), read("t10k")
+
+
+def cifar() -> tuple[Arrays, Arrays]:
+    """4,000 training and 1,000 test images uint8 ``[n, 32, 32, 3]`` with their labels."""
+    from PIL import Image
+
+    archive = zipfile.ZipFile(next(data_folder("cifar10-5k").glob("*.zip")))
+    names = sorted(name for name in archive.namelist() if name.endswith(".png"))
+    labels = sorted({name.split("/")[-2] for name in names})
+
+    def read(split: str) -> Arrays:
+        chosen = [name for name in names if name.split("/")[-3] == split]
+        images = [np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB")) for name in chosen]
+        return np.stack(images), np.array([labels.index(name.split("/")[-2]) for name in chosen], np.int64)
+
+    return read("train"), read("test")
+
+
+def environment(name: str, requirements: Sequence[str]) -> Path:
+    """The Python of an environment of its own under ``benchmarks/.venv-NAME``, made on first use."""
+    folder = HERE / f".venv-{name}"
+    python = folder / "bin" / "python"
+    marker = folder / "ready"
+    if not marker.is_file() or marker.read_text() != "\n".join(requirements):
+        print(f"making {folder} with {', '.join(requirements)}", file=sys.stderr)
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True)
+        marker.write_text("\n".join(requirements))
+    return python
+
+
+def in_process(python: Path | str, script: Path, *arguments: str, **variables: str) -> dict[str, Any]:
+    """Run a script; what the last line of its output says as JSON."""
+    done = subprocess.run(
+        [str(python), str(script), *arguments],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | variables,
+    )
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
+
+
+def machine() -> str:
+    """One line that says what the figures were measured on."""
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    flags = Path("/proc/cpuinfo").read_text()
+    extras = [name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if name in flags][:1]
+    return f"{os.cpu_count()} cores {model} ({', '.join(extras)}), load {os.getloadavg()[0]:.1f} at the start"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
+    return "\n".join(lines)
