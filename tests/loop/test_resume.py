@@ -29,7 +29,7 @@ def result(project: tidemill.Project) -> dict[str, Any]:
     return {
         "graphs": {m.recipe: (project.store.root / m.path / "model.onnx").read_bytes() for m in models},
         "scores": {m.recipe: m.metrics for m in models},
-        "params": {r.recipe["name"]: r.params for r in project.store.find(Run)},
+        "params": {r.recipe["name"]: r.params for r in project.store.find(Run, kind="train")},
         "decisions": [(d.outcome, d.reason, d.alpha) for d in decisions],
         "champion": project.champion["recipe"] if project.champion else None,
         "dataset": cycles[0].dataset_id,
