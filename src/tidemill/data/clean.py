@@ -129,6 +129,9 @@ class Cleaner:
         return gone
 
     def _numbers(self, name: str, array: pa.Array, batch: Batch) -> npt.NDArray[np.float64]:
+        plain = spelling.plain_numbers(array) if _is_strings(array.type) else None
+        if plain is not None:
+            return plain + 0.0  # -0.0 and 0.0 are one value
         if _is_text(array.type):
             strings = self._stripped(name, spelling.strings_of(array).fill_null(""), batch)
             gone = self._spelled_missing(name, strings, batch)
@@ -198,8 +201,9 @@ class Cleaner:
         self.tally.add(what, count, shown)
 
 
+def _is_strings(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
-        or pa.types.is_boolean(kind)
-    )  # fmt: skip
+    return _is_strings(kind) or bool(pa.types.is_dictionary(kind) or pa.types.is_boolean(kind))

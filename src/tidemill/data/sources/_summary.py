@@ -54,6 +54,13 @@ class ColumnCounter:
 
     def _values(self, column: pa.Array) -> None:
         typed = not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+        plain = None if typed else spelling.plain_numbers(column)
+        if plain is not None:
+            self.known += len(plain)
+            self.numbers += len(plain)
+            self.whole += int(np.sum(plain == np.floor(plain)))
+            self._distinct(column.cast(pa.large_string()))
+            return
         strings = spelling.strip(spelling.strings_of(column))
         gone = spelling.missing(strings)
         empty = int(spelling.mask(pc.equal(strings, "")).sum()) + strings.null_count
@@ -83,6 +90,9 @@ class ColumnCounter:
                 if len(self.examples) < 5 and value[:80] not in self.examples:
                     self.examples.append(value[:80])
         if self.counts is None:
+            return
+        if len(self.counts) + len(present.slice(0, 4 * DISTINCT_CAP).unique()) > 3 * DISTINCT_CAP:
+            self.counts = None
             return
         seen = pc.value_counts(present)
         if len(seen) > 2 * DISTINCT_CAP:

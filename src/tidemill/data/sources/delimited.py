@@ -22,7 +22,7 @@ from tidemill.data.sources._files import fingerprint, open_stream, split_of, spl
 from tidemill.data.sources._summary import summarise
 from tidemill.errors import SourceError, TidemillError
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 2 << 20
 MAX_RAGGED = 0.5
 """A file with a larger share of rows of another width was sniffed wrongly, or is no table."""
 
