@@ -2,7 +2,7 @@
 
 >>> import tempfile, tidemill
 >>> with tempfile.TemporaryDirectory() as folder:
-...     project = tidemill.init(folder, data="sklearn:iris", target="label")
+...     project = tidemill.init(folder, data="sklearn:iris", target="target")
 ...     decision = project.cycle(max_trials=1)["decision"]
 ...     answer = project.predict({name: 1.0 for name in ("sepal length (cm)", "sepal width (cm)",
 ...                                                      "petal length (cm)", "petal width (cm)")})[0]

@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from rich.console import Console
 
@@ -90,18 +91,46 @@ EVENTS = [
 ]
 
 
-def test_plain_progress_says_each_stage_once() -> None:
+def test_plain_progress_says_each_finished_step_once() -> None:
     text = io.StringIO()
     progress = PlainProgress(Console(file=text, width=80))
-    for event in EVENTS:
+    for event in [
+        *EVENTS,
+        {"stage": "evaluate", "what": "on validation", "recipe": "ridge"},
+        {"stage": "evaluate", "what": "answering validation", "done": 9, "total": 9},
+        {"stage": "deploy", "what": "refused: On reference it is worse."},
+    ]:
         progress(event)
     progress.close()
     progress.close()
     lines = text.getvalue().splitlines()
-    assert [line.split(" in ")[0] for line in lines] == [
-        "prepare: reading 10/20", "prepare: done", "train: cnn: epoch 1 1", "train: done", "prepare: again",
-        "prepare: done",
+    assert [line.partition(" (")[0] for line in lines] == [
+        "prepare: reading 20/20", "train: cnn", "prepare: again", "evaluate: ridge: answering validation 9/9",
+        "deploy: refused",
     ]  # fmt: skip
+    assert all(line.endswith("s)") for line in lines)
+
+
+def test_plain_progress_of_a_long_step_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("tidemill.cli.show.progress.time.monotonic", lambda: now[0])
+    text = io.StringIO()
+    progress = PlainProgress(Console(file=text, width=80))
+    for epoch in range(1, 51):
+        now[0] += 1
+        progress({"stage": "train", "what": f"epoch {epoch}", "recipe": "cnn"})
+    progress.close()
+    assert [line.partition(" ")[2] for line in text.getvalue().splitlines()] == [
+        "cnn: epoch 21, after 20.0 s", "cnn: epoch 41, after 40.0 s", "cnn: epoch 50 (49.0 s)",
+    ]  # fmt: skip
+
+
+def test_live_progress_keeps_to_one_line() -> None:
+    from rich.progress import Progress
+
+    bars = Progress(console=Console(file=io.StringIO(), force_terminal=True, width=90))
+    LiveProgress(bars)({"stage": "train", "what": "word " * 40})
+    assert len(bars.tasks[0].description) == 30 and bars.tasks[0].description.endswith("…")
 
 
 def test_live_progress_ticks_what_is_done() -> None:

@@ -22,7 +22,7 @@ class Project(OpenProject):
 
     >>> import tempfile, tidemill
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     project = tidemill.init(folder, data="sklearn:iris", target="label")
+    ...     project = tidemill.init(folder, data="sklearn:iris", target="target")
     ...     project.config.task
     'tabular-classification'
     """
@@ -211,7 +211,7 @@ def init(
     folder: str | Path,
     *,
     data: str | Path | Sequence[str | Path],
-    target: str = "label",
+    target: str | None = None,
     task: str | None = None,
     labels: Sequence[str] = (),
     **settings: Any,

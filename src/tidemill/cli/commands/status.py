@@ -42,7 +42,8 @@ def _view(data: dict[str, Any]) -> Any:
 def _champion(champion: dict[str, Any] | None) -> list[tuple[str, str]]:
     if champion is None:
         return [("champion", "none yet")]
-    since = f"{champion['action']} {units.ago(champion['since'])}"
+    action = {"promote": "promoted", "rollback": "put back"}[champion["action"]]
+    since = f"{action} {units.ago(champion['since'])}"
     rows = [("champion", f"{champion['recipe']}  {champion['model']}  {units.size(champion['size_bytes'])}, {since}")]
     for split, metrics in champion["metrics"].items():
         name = next(iter(metrics))

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tidemill.cli.session import Session
 
 Listener = Callable[[dict[str, Any]], None]
-_PAUSE = 1.0  # seconds between two plain lines of one stage
+_PAUSE = 20.0  # seconds after which a step that goes on says where it is
+_BESIDE = 60  # columns that a live bar takes before its description
 
 
 @contextlib.contextmanager
@@ -48,8 +49,10 @@ def progress(session: Session) -> Iterator[Listener]:
 
 
 def describe(event: dict[str, Any]) -> str:
-    """``cnn: epoch 3`` or ``reading train.csv``."""
+    """``cnn: epoch 3`` or ``reading train.csv``; of a decision its outcome, since the answer holds the reason."""
     what, recipe = str(event.get("what") or ""), event.get("recipe")
+    if event.get("stage") == "deploy" and what.startswith(("promoted: ", "refused: ")):
+        what = what.partition(": ")[0]
     return what if not recipe or str(recipe) in what else f"{recipe}: {what}" if what else str(recipe)
 
 
@@ -62,38 +65,39 @@ def position(event: dict[str, Any]) -> str:
 
 
 class PlainProgress:
-    """A line when a stage begins, when it ends, and now and then between."""
+    """A line when a step has ended: a stage, or its work on one recipe. Long steps say now and then where they are."""
 
     def __init__(self, out: Console) -> None:
         self._out = out
         self._lock = threading.Lock()
-        self._stage: str | None = None
+        self._step: tuple[str, str] | None = None
         self._began = self._said = 0.0
-        self._last = ""
-        self._recipe: str | None = None
+        self._text = ""
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Take one event."""
         stage, now = str(event.get("stage", "")), time.monotonic()
         with self._lock:
-            if stage != self._stage:
-                self._end(now)
-                self._stage, self._began, self._said, self._last = stage, now, now - _PAUSE, ""
-            text = f"{stage}: {describe(event)} {position(event)}".rstrip(": ")
             recipe = event.get("recipe")
-            if text != self._last and (recipe != self._recipe or now - self._said >= _PAUSE):
-                self._print(text)
-                self._said, self._last, self._recipe = now, text, recipe
+            if recipe is None and self._step is not None and self._step[0] == stage:
+                recipe = self._step[1]  # a part of what is being done, which does not know for whom
+            if (stage, recipe or "") != self._step:
+                self._end(now)
+                self._step, self._began, self._said = (stage, str(recipe or "")), now, now
+            self._text = f"{stage}: {describe({**event, 'recipe': recipe})} {position(event)}".rstrip(": ")
+            if now - self._said >= _PAUSE:
+                self._print(f"{self._text}, after {seconds(now - self._began)}")
+                self._said = now
 
     def close(self) -> None:
-        """Say how long the last stage took."""
+        """Say how the last step ended."""
         with self._lock:
             self._end(time.monotonic())
 
     def _end(self, now: float) -> None:
-        if self._stage is not None:
-            self._print(f"{self._stage}: done in {seconds(now - self._began)}")
-            self._stage = None
+        if self._step is not None:
+            self._print(f"{self._text} ({seconds(now - self._began)})")
+            self._step = None
 
     def _print(self, text: str) -> None:
         self._out.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -119,7 +123,7 @@ class LiveProgress:
                 self._tasks[stage] = self._bars.add_task("", total=None, stage=stage, position="")
             self._bars.update(
                 self._tasks[stage],
-                description=describe(event),
+                description=self._fitting(describe(event)),
                 total=event.get("total"),
                 completed=event.get("done") or 0,
                 position=position(event),
@@ -133,3 +137,8 @@ class LiveProgress:
     def _finish(self) -> None:
         if self._current is not None:
             self._bars.update(self._tasks[self._current], total=1, completed=1, position="")
+
+    def _fitting(self, text: str) -> str:
+        """Cut where the line ends: Rich would rather squeeze every column."""
+        room = max(10, self._bars.console.width - _BESIDE)
+        return text if len(text) <= room else text[: room - 1] + "…"
