@@ -95,7 +95,7 @@ def test_the_gate_replays_its_decision(trained: tidemill.Project) -> None:
 
 def test_plan_changes_nothing(empty: tidemill.Project) -> None:
     before = sorted(path for path in empty.dir.rglob("*") if path.is_file() and "store.db" not in path.name)
-    planned = empty.plan(budget="20s")
+    planned = empty.plan(budget="1h")
     assert [r["name"] for r in planned["recipes"]] == ["naive-bayes", "ridge", "lightgbm"]
     assert all(r["seconds"] > 0 for r in planned["recipes"])
     assert planned["recipes"][2]["trials"] > 1

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tidemill.config import parse_duration
-from tidemill.data.sources import Limits, open_source
+from tidemill.data.sources import merge
 from tidemill.engines.local import LocalEngine
 from tidemill.errors import TidemillError
 from tidemill.loop import OnEvent, Setting, plan, run_cycle
 from tidemill.monitor.triggers import NewLabels
 from tidemill.project import OpenProject
 from tidemill.records import JSON, Dataset, Decision, to_json
+from tidemill.stages.prepare import open_sources, signature_of
 
 _POLL_SECONDS = 1.0
 
@@ -77,15 +78,12 @@ def plan_cycle(
     project: OpenProject, *, budget: str | float | None, max_trials: int | None, max_epochs: int | None
 ) -> JSON:
     """What a cycle would do. Reads the sources once; writes nothing."""
-    defaults = project.config.cycle
-    limits = project.config.limits
-    summaries = [open_source(source, limits=Limits()).summary() for source in project.sources]
-    summary = summaries[0]
-    target = summary.column(project.config.target)
-    labels = [*(target.values if target else ()), *project.config.labels]
-    signature = project.task.signature(summary, project.config.target, labels)
-    rows = sum(s.rows or 0 for s in summaries)
-    learnt = rows - (target.missing if target else 0)
+    config, defaults = project.config, project.config.cycle
+    summaries = [source.summary() for source in open_sources(config, project.sources)]
+    signature = signature_of(project.task, config, merge(summaries))
+    rows = sum(summary.rows or 0 for summary in summaries)
+    targets = [summary.column(config.target) for summary in summaries]
+    learnt = rows - sum(target.missing for target in targets if target)
     recipes = project.recipes(signature)
     planned = plan(
         recipes,
@@ -115,7 +113,7 @@ def plan_cycle(
         # Raw arrays once, and the materialised features of each distinct pipeline once more.
         "disk_bytes": rows * row_bytes * (1 + len({str(r.features) for r in recipes})),
         "memory_bytes": 600_000_000 + min(rows * row_bytes, 300_000_000),
-        "quota_bytes": int(limits.quota_gb * 1e9),
+        "quota_bytes": int(config.limits.quota_gb * 1e9),
     }
 
 

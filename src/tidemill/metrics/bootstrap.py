@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse, stats
+from scipy import sparse, special
 
 from tidemill.metrics.units import Floats
 
@@ -79,12 +79,12 @@ def bca(
     defined = np.isfinite(drawn)
     count = np.maximum(defined.sum(axis=0), 1)
     below = ((drawn < value) & defined).sum(axis=0) + 0.5 * (np.isclose(drawn, value, rtol=1e-12) & defined).sum(axis=0)
-    bias = stats.norm.ppf(np.clip(below / count, 1 / (count + 1), 1 - 1 / (count + 1)))
+    bias = special.ndtri(np.clip(below / count, 1 / (count + 1), 1 - 1 / (count + 1)))
     acceleration = _acceleration(matrix, total, statistic)
     edges = []
-    for z in (stats.norm.ppf((1 - confidence) / 2), stats.norm.ppf((1 + confidence) / 2)):
+    for z in (special.ndtri((1 - confidence) / 2), special.ndtri((1 + confidence) / 2)):
         shifted = bias + (bias + z) / np.maximum(1 - acceleration * (bias + z), 1e-3)
-        edges.append(_quantile(drawn, stats.norm.cdf(shifted)))
+        edges.append(_quantile(drawn, special.ndtr(shifted)))
     known = np.isfinite(value)
     return Intervals(value, np.where(known, edges[0], np.nan), np.where(known, edges[1], np.nan))
 

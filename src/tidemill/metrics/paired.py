@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from tidemill.metrics.units import Floats, Units, kish
 
@@ -77,7 +77,7 @@ class Paired:
             wins, losses = math.floor(n * self.wins + 1e-9), math.ceil(n * self.losses - 1e-9)
             return exact_above(n, wins, losses, bound)
         estimate, error, freedom = _robust(self.totals, self.sizes, self.span)
-        return 1.0 if error == 0 else float(stats.t.sf((estimate - bound) / error, freedom))
+        return 1.0 if error == 0 else float(special.stdtr(freedom, (bound - estimate) / error))
 
     def below(self, bound: float) -> float:
         """p-value of "the difference is at least *bound*"; ``below(-margin)`` tests for a loss beyond the margin."""
@@ -131,7 +131,7 @@ def _interval(totals: Floats, sizes: Floats, span: float) -> tuple[float, float]
     estimate, error, freedom = _robust(totals, sizes, span)
     if len(totals) < 2:
         return -span, span
-    reach = float(stats.t.ppf(0.975, freedom)) * error
+    reach = float(special.stdtrit(freedom, 0.975)) * error
     return max(estimate - reach, -span), min(estimate + reach, span)
 
 
@@ -148,9 +148,9 @@ def sign_flip(totals: Floats, *, flips: int = _FLIPS, seed: int = 0) -> float:
     sizes = np.abs(moved)
     observed = float(moved.sum())
     if np.allclose(sizes, sizes[0], rtol=1e-9):
-        return float(stats.binom.sf(int((moved > 0).sum()) - 1, m, 0.5))
+        return float(_binomial_tail(np.array((moved > 0).sum()) - 1, m, 0.5))
     if m > _MANY:
-        return float(stats.norm.sf(observed / math.sqrt(float(np.square(moved).sum()))))
+        return float(special.ndtr(-observed / math.sqrt(float(np.square(moved).sum()))))
     slack = 1e-9 * float(sizes.sum())
     if m <= _ENUMERATE:
         patterns = np.arange(2**m)[:, None] >> np.arange(m) & 1
@@ -191,20 +191,34 @@ def exact_above(n: int, wins: int, losses: int, bound: float) -> float:
     if n == 0 or wins - losses <= n * bound:
         return 1.0
     seen = wins + losses
-    low = float(stats.beta.ppf(_GAMMA / 2, seen, n - seen + 1)) if seen else 0.0
-    high = float(stats.beta.ppf(1 - _GAMMA / 2, seen + 1, n - seen)) if seen < n else 1.0
+    low = float(special.betaincinv(seen, n - seen + 1, _GAMMA / 2)) if seen else 0.0
+    high = float(special.betaincinv(seen + 1, n - seen, 1 - _GAMMA / 2)) if seen < n else 1.0
     low = max(low, abs(bound), 1e-9)
     if high < low:  # so little disagreement cannot hide a difference of that size, but for the chance of γ
         return _GAMMA
     grid = np.geomspace(low, high, 96)
-    first, last = int(stats.binom.ppf(1e-10, n, low)), int(stats.binom.ppf(1 - 1e-10, n, high))
+    first = int(np.argmax(special.bdtr(np.arange(n + 1), n, low) >= 1e-10))
+    last = int(np.argmax(special.bdtr(np.arange(n + 1), n, high) >= 1 - 1e-10))
     disagree = np.arange(first, last + 1)
     needed = _least_wins(n, disagree, bound, float(tango(n, np.array(wins), np.array(losses), bound)))
     worst = 0.0
     for psi in grid:
-        tail = stats.binom.sf(needed - 1, disagree, (1 + bound / psi) / 2)
-        worst = max(worst, float((stats.binom.pmf(disagree, n, psi) * tail).sum()))
+        tail = _binomial_tail(needed - 1, disagree, (1 + bound / psi) / 2)
+        worst = max(worst, float((_binomial(disagree, n, psi) * tail).sum()))
     return min(worst + _GAMMA, 1.0)
+
+
+def _binomial_tail(k: npt.NDArray[Any], n: npt.NDArray[Any] | int, p: float) -> Floats:
+    """P(X > k) for a binomial X, elementwise; importing ``scipy.stats`` for it would take half a second."""
+    inside = (k >= 0) & (k < n)
+    tail = special.betainc(np.where(inside, k + 1, 1), np.where(inside, n - k, 1), p)
+    return np.asarray(np.where(inside, tail, np.where(k < 0, 1.0, 0.0)), np.float64)
+
+
+def _binomial(k: npt.NDArray[Any], n: int, p: float) -> Floats:
+    """P(X = k) for a binomial X, elementwise."""
+    ways = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    return np.asarray(np.exp(ways + special.xlogy(k, p) + special.xlog1py(n - k, -p)), np.float64)
 
 
 def _least_wins(n: int, disagree: npt.NDArray[np.int64], bound: float, z: float) -> npt.NDArray[np.int64]:

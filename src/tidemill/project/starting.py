@@ -11,7 +11,7 @@ from typing import Any
 
 from tidemill.config import CONFIG_NAME, make_config, write_config
 from tidemill.config.model import is_id
-from tidemill.data.sources import Limits, Summary, open_source
+from tidemill.data.sources import Summary, merge, open_source
 from tidemill.errors import ConflictError, SourceError
 from tidemill.project.opened import STATE
 from tidemill.store import create_store
@@ -24,6 +24,7 @@ class Started:
 
     folder: Path
     task: str
+    target: str
     reason: str
     rows: int | None
     columns: tuple[str, ...]
@@ -34,7 +35,7 @@ def start_project(
     folder: Path,
     *,
     data: str | Path | Sequence[str | Path],
-    target: str = "label",
+    target: str | None = None,
     task: str | None = None,
     labels: Sequence[str] = (),
     **settings: Any,
@@ -44,7 +45,7 @@ def start_project(
     Args:
         folder: made when missing; may hold other files, but no project.
         data: path or id of the data, or several.
-        target: the column to predict.
+        target: the column to predict; unless given, the one that is named like a target (``label``, ``target``, …).
         task: inferred from the data unless given.
         labels: labels that the data does not show yet.
         settings: further keys of ``tidemill.yaml``.
@@ -57,7 +58,8 @@ def start_project(
     if (folder / CONFIG_NAME).exists():
         raise ConflictError("there is a project already", where=str(folder), mend="Name another folder.")
     specs = [str(d) for d in ([data] if isinstance(data, str | Path) else data)]
-    summary = open_source(specs[0], limits=Limits()).summary()
+    summary = merge([open_source(spec, target=target).summary() for spec in specs])
+    target = target or summary.target or "label"
     files = [folder / file for file in settings.get("tasks", ())]
     chosen, reason = choose_task(summary, target, task, files=files)
     chosen.signature(summary, target, labels or _seen_labels(summary, target))
@@ -77,6 +79,7 @@ def start_project(
     return Started(
         folder=folder,
         task=chosen.name,
+        target=target,
         reason=reason,
         rows=summary.rows,
         columns=tuple(c.name for c in summary.columns),

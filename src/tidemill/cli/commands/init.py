@@ -20,7 +20,10 @@ def init(
         list[str],
         typer.Option("--data", metavar="PATH|ID", help="A file, a folder or an id such as sklearn:digits; may repeat."),
     ],
-    target: Annotated[str, typer.Option("--target", metavar="COLUMN", help="The column to predict.")] = "label",
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="COLUMN", help="The column to predict; unless given, the one named like one."),
+    ] = None,
     task: Annotated[
         str | None, typer.Option("--task", metavar="NAME", help="What is to be learned; inferred unless given.")
     ] = None,
@@ -37,7 +40,7 @@ def init(
     from tidemill.project import start_project
 
     started = start_project(folder, data=data, target=target, task=task, labels=label or ())
-    found = {**dataclasses.asdict(started), "folder": str(started.folder), "data": data, "target": target}
+    found = {**dataclasses.asdict(started), "folder": str(started.folder), "data": data}
     session.answer({**found, "next": [f"tidemill plan -C {folder}", f"tidemill cycle -C {folder}"]}, _view)
 
 
