@@ -236,6 +236,14 @@ def test_a_start_without_any_label_then_annotations(shop: Workshop, tmp_path: Pa
     assert shop.report(labelled)["unlabelled samples were labelled by annotators"][0] == 1
 
 
+def test_annotators_name_the_classes_when_nobody_else_did(shop: Workshop, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "a,answer", [f"{i}," for i in range(40)])
+    data = shop.make(path, "answer", labels=["no", "yes"])
+    said = {data.sample_id(i): "ebb" if i % 2 else "flow" for i in range(20)}
+    named = shop.make(path, "answer", settled=Settled(annotations=said))
+    assert named.signature.labels == ("ebb", "flow") and (named.target >= 0).sum() == 20
+
+
 def test_annotators_override_the_source(shop: Workshop) -> None:
     data = shop.make("sklearn:digits")
     row = int(data.rows("train")[5])
@@ -246,7 +254,8 @@ def test_annotators_override_the_source(shop: Workshop) -> None:
     assert data.signature.labels[changed.target[row]] == wrong[data.sample_id(row)]
     report = shop.report(changed)
     assert report["labels of the source were overridden by annotators"][0] >= 1
-    assert report["annotations that fit no class or sample were left out"][0] == 1
+    assert report["annotations that fit no class or sample were left out"][0] == 2
+    assert changed.signature == data.signature
     assert report["inputs on which people disagree wait to be settled"] == (1, ["pred_1"])
 
 

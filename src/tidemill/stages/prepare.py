@@ -202,7 +202,7 @@ def signature_of(task: Task, config: Config, summary: Summary, labels: Sequence[
         task: infers the types.
         config: target, inputs, ignored columns, more labels.
         summary: of all sources.
-        labels: further labels, from annotators.
+        labels: what annotators said, for a start without any known classes.
 
     Raises:
         SourceError: the target or a chosen column is not there, or there is nothing to learn from.
@@ -223,8 +223,10 @@ def signature_of(task: Task, config: Config, summary: Summary, labels: Sequence[
     columns = tuple(c for c in summary.columns if c.name in chosen or c.name == config.target)
     if len(columns) < 2:
         raise SourceError("there is no column to learn from.", where="inputs", mend="Name at least one input column.")
-    known = sorted({*target.values, *config.labels, *labels})
-    return task.signature(replace(summary, columns=columns), config.target, known)
+    known = {*target.values, *config.labels}
+    if len(known) < 2:  # else a slip of an annotator would make a class
+        known.update(labels)
+    return task.signature(replace(summary, columns=columns), config.target, sorted(known))
 
 
 def _no_column(name: str, names: Sequence[str], key: str) -> SourceError:
