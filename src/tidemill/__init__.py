@@ -1,11 +1,11 @@
 """Tidemill: a closed-loop machine-learning system.
 
 >>> import tempfile, tidemill
+>>> flower = {"sepal length (cm)": 5.1, "sepal width (cm)": 3.5, "petal length (cm)": 1.4, "petal width (cm)": 0.2}
 >>> with tempfile.TemporaryDirectory() as folder:
-...     project = tidemill.init(folder, data="sklearn:iris", target="target")
+...     project = tidemill.init(folder, data="sklearn:iris")
 ...     decision = project.cycle(max_trials=1)["decision"]
-...     answer = project.predict({name: 1.0 for name in ("sepal length (cm)", "sepal width (cm)",
-...                                                      "petal length (cm)", "petal width (cm)")})[0]
+...     answer = project.predict(flower)[0]
 >>> decision["outcome"], answer["label"]
 ('promoted', 'setosa')
 """
