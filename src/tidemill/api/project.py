@@ -12,7 +12,7 @@ from tidemill.api.running import plan_cycle, run, watch
 from tidemill.config import find_project
 from tidemill.errors import NotFoundError
 from tidemill.loop import OnEvent, unheard
-from tidemill.project import OpenProject, housekeeping, labels, lineage, overview, start_project
+from tidemill.project import OpenProject, cleaning, housekeeping, labels, lineage, overview, start_project
 from tidemill.records import JSON, to_json
 from tidemill.runtime import Predictor
 
@@ -176,7 +176,7 @@ class Project(OpenProject):
 
     def gc(self, *, dry_run: bool = False) -> JSON:
         """Remove what nothing needs any more."""
-        return housekeeping.gc(self, dry_run=dry_run)
+        return cleaning.gc(self, dry_run=dry_run)
 
     def doctor(self) -> list[JSON]:
         """Check the installation and the project."""

@@ -14,6 +14,7 @@ from tidemill.errors import TidemillError
 from tidemill.loop import OnEvent, Setting, plan, run_cycle
 from tidemill.monitor.triggers import NewLabels
 from tidemill.project import OpenProject
+from tidemill.project.cleaning import require_room
 from tidemill.records import JSON, Dataset, Decision, to_json
 from tidemill.stages.prepare import open_sources, signature_of
 
@@ -42,7 +43,12 @@ def run(
     on_event: OnEvent,
     trigger: str,
 ) -> JSON:
-    """Run a cycle and tell its outcome."""
+    """Run a cycle and tell its outcome.
+
+    Raises:
+        StoreError: the project is over its disk quota.
+    """
+    require_room(project)
     cycle = run_cycle(
         setting_of(project),
         budget=None if budget is None else parse_duration(budget, where="--budget"),

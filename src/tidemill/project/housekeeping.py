@@ -1,4 +1,4 @@
-"""Keeping a project in order: clean-up, export of packages, promotion by hand, and a check-up."""
+"""Keeping a project in order: export of packages, promotion by hand, and a check-up."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import platform
 import shutil
 import sqlite3
 import sys
-import time
 from pathlib import Path
 
 from tidemill.data.sources import open_source
-from tidemill.errors import BusyError, ConflictError, NotReadyError, TidemillError
+from tidemill.errors import ConflictError, NotReadyError, TidemillError
 from tidemill.packages import read_manifest, verify
 from tidemill.project.opened import OpenProject
-from tidemill.records import JSON, Dataset, Deployment, Model, Prediction, new_id
+from tidemill.records import JSON, Deployment, new_id
 from tidemill.runtime import load
+from tidemill.store import damaged
 
 
 def promote(project: OpenProject, identifier: str, *, reason: str, author: str | None = None) -> Deployment:
@@ -81,48 +81,6 @@ def export(project: OpenProject, identifier: str | None, folder: Path) -> JSON:
     return {"model": model.id, "folder": str(folder), "files": sorted(p.name for p in folder.iterdir())}
 
 
-def gc(project: OpenProject, *, dry_run: bool = False) -> JSON:
-    """Remove what nothing needs any more: old models, feature caches, imports of former sources, old predictions.
-
-    Champions of the past two deployments, the newest ``keep.models`` models and the newest dataset version always stay.
-    """
-    store, keep = project.store, project.config.keep
-    try:
-        with store.lock("cycle"):
-            datasets = store.find(Dataset, newest_first=True)
-            current = datasets[0] if datasets else None
-            deployed = [d.model_id for d in store.find(Deployment, newest_first=True)]
-            kept = {*dict.fromkeys(deployed), *(m.id for m in store.find(Model, newest_first=True, limit=keep.models))}
-            doomed = [m for m in store.find(Model) if m.id not in kept]
-            folders = [store.root / m.path for m in doomed if (store.root / m.path).exists()]
-            folders += [
-                path
-                for path in _children(store.root / "features")
-                if current is None or not path.name.startswith(current.id)
-            ]
-            folders += _children(store.root / "work")
-            before = time.time() - keep.predictions_days * 86_400
-            old = store.ids(Prediction, created_before=before)
-            freed = sum(_size(folder) for folder in folders)
-            if not dry_run:
-                for folder in folders:
-                    shutil.rmtree(folder)
-                store.delete(Prediction, old)
-    except BusyError as error:
-        raise BusyError("a cycle is running", where=error.where, mend="Clean up when it is done.") from error
-    quota = int(project.config.limits.quota_gb * 1e9)
-    used = sum(store.usage().values())
-    return {
-        "removed": [str(folder.relative_to(store.root)) for folder in folders],
-        "predictions": len(old),
-        "bytes": freed,
-        "used_bytes": used,
-        "quota_bytes": quota,
-        "over_quota": used > quota,
-        "dry_run": dry_run,
-    }
-
-
 def doctor(project: OpenProject | None) -> list[JSON]:
     """Check the installation, and the project when there is one: ``[{"check", "ok", "detail", "mend"}]``."""
     checks = [
@@ -153,6 +111,15 @@ def doctor(project: OpenProject | None) -> list[JSON]:
             checks.append(_check(f"source {source}", False, error.what, error.mend or ""))
         else:
             checks.append(_check(f"source {source}", True, "; ".join(opened.notes) or "can be read", ""))
+    altered = damaged(project.store)
+    checks.append(
+        _check(
+            "journal",
+            not altered,
+            ", ".join(path.name for path in altered) or "whole",
+            "What could be read of these segments is in the tables; look at the disk, then remove them.",
+        )
+    )
     deployment = project.store.champion()
     if deployment is None:
         checks.append(_check("champion", True, "none yet", ""))
@@ -175,11 +142,3 @@ def _torch() -> str:
 
 def _check(name: str, ok: bool, detail: str, mend: str) -> JSON:
     return {"check": name, "ok": ok, "detail": detail, "mend": None if ok else mend}
-
-
-def _children(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
