@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # for bare loops too, what tidemill sets before it imports torch
+
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "benchmarks"
 

@@ -26,7 +26,6 @@ class Group:
     decay: float
     first: list[Tensor] = field(default_factory=list)
     second: list[Tensor] = field(default_factory=list)
-    steps: list[Tensor] = field(default_factory=list)
 
 
 class Optimizer:
@@ -49,28 +48,29 @@ class Optimizer:
             group = Group([name for name, _ in chosen], [p for _, p in chosen], decay if matrices else 0.0)
             group.first = [torch.zeros_like(p) for p in group.parameters]
             group.second = [torch.zeros_like(p) for p in group.parameters] if kind == "adamw" else []
-            group.steps = [torch.zeros((), device=p.device) for p in group.parameters] if kind == "adamw" else []
             self.groups.append(group)
+        device = self.groups[0].parameters[0].device if self.groups else None
+        self.count = torch.zeros((), device=device)  # float32, as the fused kernel reads it
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """Change every parameter that has a gradient, and drop the gradients."""
+        self.count += 1
         for group in self.groups:
-            parameters, first, second, steps = group.parameters, group.first, group.second, group.steps
+            parameters, first, second = group.parameters, group.first, group.second
             gradients = [p.grad for p in parameters if p.grad is not None]
             if len(gradients) < len(parameters):
                 have = [i for i, p in enumerate(parameters) if p.grad is not None]
                 parameters, first = [parameters[i] for i in have], [first[i] for i in have]
-                second, steps = [second[i] for i in have if second], [steps[i] for i in have if steps]
+                second = [second[i] for i in have if second]
             if self.kind == "adamw":
-                torch._foreach_add_(steps, 1)
                 torch._fused_adamw_(
                     parameters,
                     gradients,
                     first,
                     second,
                     [],
-                    steps,
+                    [self.count] * len(parameters),
                     lr=rate,
                     beta1=BETAS[0],
                     beta2=BETAS[1],
@@ -105,8 +105,8 @@ class Optimizer:
             own.copy_(tensors[name])
 
     def _named(self) -> dict[str, Tensor]:
-        named: dict[str, Tensor] = {}
+        named = {"optimizer/step": self.count}
         for group in self.groups:
-            for moment, values in (("first", group.first), ("second", group.second), ("step", group.steps)):
+            for moment, values in (("first", group.first), ("second", group.second)):
                 named |= {f"optimizer/{name}/{moment}": v for name, v in zip(group.names, values, strict=False)}
         return named
