@@ -13,7 +13,7 @@ import pytest
 
 from tidemill.data.arrays import Ragged
 from tidemill.errors import InputError, PackageError
-from tidemill.runtime import load, predictor
+from tidemill.runtime import load
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "packages" / "schema-1"
 RECORD = {"age": 30, "city": "Delft", "since": "2020-05-17"}
@@ -48,7 +48,7 @@ def test_one_row_and_a_batch_get_the_same_scores(table, monkeypatch: pytest.Monk
         ]
     )
     np.testing.assert_allclose(together[::37], alone, atol=1e-6)
-    monkeypatch.setattr(predictor, "_AT_ONCE", 10_000)
+    monkeypatch.setattr(table, "_at_once", 10_000)
     np.testing.assert_allclose(table.scores(columns), together, atol=1e-6)
 
 

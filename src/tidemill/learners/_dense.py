@@ -12,6 +12,16 @@ from tidemill.features._base import FeatureInfo, Features
 from tidemill.features.pixel_vector import block, shrink
 
 CHUNK = 4096
+_CHUNK_VALUES = 1 << 21  # 16 MB of float64, of which a pass holds a few
+
+
+def chunk_rows(width: int) -> int:
+    """How many rows of *width* values are read at once: :data:`CHUNK`, or fewer of wide ones.
+
+    >>> chunk_rows(64), chunk_rows(3072)
+    (4096, 682)
+    """
+    return max(64, min(CHUNK, _CHUNK_VALUES // max(width, 1)))
 
 
 def dense_width(info: Mapping[str, FeatureInfo], max_side: int | None) -> int:

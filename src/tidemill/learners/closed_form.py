@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo, Features
 from tidemill.learners._base import Context, Export, Problem, RecipeView, Scores
-from tidemill.learners._dense import chunks, count, dense, dense_width, refuse_missing
+from tidemill.learners._dense import chunk_rows, chunks, count, dense, dense_width, refuse_missing
 from tidemill.learners._graph import Graph, dense_row
 from tidemill.learners._params import checked, positive
 from tidemill.learners._scoring import best_scale, validation
@@ -66,7 +66,8 @@ class Additive:
 
     def scores(self, features: Features) -> Scores:
         """Raw scores, float32 ``[n, k]``."""
-        parts = [self._chunk(features, rows) for rows in chunks(0, count(features))]
+        size = chunk_rows(self.linear.shape[0])
+        parts = [self._chunk(features, rows) for rows in chunks(0, count(features), size)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.constant)), np.float32)
 
     def _chunk(self, features: Features, rows: slice) -> Scores:
@@ -223,13 +224,17 @@ def _ridge(problem: Problem, params: dict[str, Any]) -> Additive:
         design *= root
         gram += design.T @ design
         cross += design.T @ (y * root)
-    gram -= np.outer(sum_x, sum_x) / n
+    for i, total in enumerate(sum_x):  # an outer product at once would be as large as the matrix
+        gram[i] -= sum_x * (total / n)
     cross -= np.outer(sum_x, sum_y) / n
     unit = max(float(np.trace(gram)) / max(width, 1), 1e-12)
 
     def build(alpha: float) -> Additive:
-        penalised = gram + alpha * np.eye(width)
-        coef = cho_solve(cho_factor(penalised, overwrite_a=True, check_finite=False), cross, check_finite=False)
+        penalised = gram.copy()
+        penalised.flat[:: width + 1] += alpha
+        # symmetric, and its transpose is the order that LAPACK works on in place
+        factor = cho_factor(penalised.T, overwrite_a=True, check_finite=False)
+        coef = cho_solve(factor, cross, check_finite=False)
         # the centre of the dense part is taken off in scores(); that of the codes goes into the constant
         constant = sum_y / n - (sum_x / n) @ coef - shift[d:] @ coef[d:]
         table = coef[d:] if len(cards) else None
@@ -291,7 +296,8 @@ def _part(features: Features, rows: slice) -> dict[str, npt.NDArray[Any]]:
 
 
 def _training_rows(problem: Problem, max_side: int | None) -> Iterator[tuple[slice, F64]]:
-    for rows in chunks(0, problem.train):
+    size = chunk_rows(dense_width(problem.info, max_side) + int(_cardinalities(problem.info).sum()))
+    for rows in chunks(0, problem.train, size):
         values = dense(problem.features, rows, max_side)
         refuse_missing(values, "closed_form")
         yield rows, values.astype(np.float64)

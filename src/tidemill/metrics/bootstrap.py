@@ -17,6 +17,7 @@ Statistic = Callable[[Floats], Floats]
 
 REPLICATES = 2000
 _BLOCK = 100
+_DRAWN = 2_000_000  # draws held at once: a few arrays of 16 MB
 _WORK = 4e8  # multiply-adds that all replicates may cost together: about a second
 
 
@@ -43,8 +44,9 @@ def replicate_sums(sums: Any, replicates: int = REPLICATES, *, seed: int = 0) ->
     units = sums.shape[1]
     rng = np.random.default_rng(seed)
     totals = np.empty((replicates, sums.shape[0]))
-    for start in range(0, replicates, _BLOCK):
-        count = min(_BLOCK, replicates - start)
+    block = max(1, min(_BLOCK, _DRAWN // max(units, 1)))
+    for start in range(0, replicates, block):
+        count = min(block, replicates - start)
         drawn = rng.integers(0, units, (count, units), np.int32).astype(np.int64)
         drawn += np.arange(count)[:, None] * units
         weights = np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)

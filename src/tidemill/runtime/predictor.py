@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ from tidemill.packages.manifest import MODEL_FILES, Manifest, parsed
 from tidemill.packages.read import read_manifest, verify
 from tidemill.runtime.answers import Answers
 
-_AT_ONCE = 1024  # rows a call of the model, so that a large batch does not take memory by its size
+_MOST_ROWS, _MOST_BYTES = 1024, 1 << 19  # of one call of the model: a large batch must not take memory by its size
 
 
 class Backend(Protocol):
@@ -44,6 +45,8 @@ class Predictor:
         self.signature = signature
         self._transform = pipeline.transform
         self._info = pipeline.info()
+        row = sum(np.dtype(item.dtype).itemsize * math.prod(item.shape) for item in self._info.values())
+        self._at_once = max(64, min(_MOST_ROWS, _MOST_BYTES // max(row, 1)))
         self._backend = backend
         self._score = backend.scores
         self._answers = answers
@@ -59,12 +62,12 @@ class Predictor:
     def scores(self, columns: Columns) -> npt.NDArray[np.float32]:
         """Raw scores, float32 ``[n, k]``."""
         n = length(columns)
-        if n <= _AT_ONCE:
+        if n <= self._at_once:
             return self._score(self._transform(columns))
         out = np.empty((n, self._answers.width), np.float32)
-        for start in range(0, n, _AT_ONCE):
-            part = take(columns, np.arange(start, min(start + _AT_ONCE, n)))
-            out[start : start + _AT_ONCE] = self._score(self._transform(part))
+        for start in range(0, n, self._at_once):
+            part = take(columns, np.arange(start, min(start + self._at_once, n)))
+            out[start : start + self._at_once] = self._score(self._transform(part))
         return out
 
     def probabilities(self, columns: Columns) -> npt.NDArray[np.float32]:

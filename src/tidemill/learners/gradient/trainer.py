@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -24,6 +25,9 @@ from tidemill.learners.gradient.state import (
     merge,
     network_tensors,
 )
+
+SCORED_BYTES = 1 << 19
+"""Input scored at once; a wide convolution's activations take a hundred times as much."""
 
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # noqa: SLF001
 
@@ -178,11 +182,9 @@ class Trainer:
         return self.state()
 
     @torch.no_grad()
-    def scores(
-        self, features: Mapping[str, npt.NDArray[Any]], rows: slice, size: int = 1024
-    ) -> npt.NDArray[np.float32]:
+    def scores(self, features: Mapping[str, npt.NDArray[Any]], rows: slice) -> npt.NDArray[np.float32]:
         """Raw scores of the averaged network in float32, ``[n, classes]``."""
-        return score(self.averaged, features, rows, self.device, size)
+        return score(self.averaged, features, rows, self.device)
 
 
 @torch.no_grad()
@@ -191,10 +193,11 @@ def score(
     features: Mapping[str, npt.NDArray[Any]],
     rows: slice,
     device: torch.device,
-    size: int = 1024,
 ) -> npt.NDArray[np.float32]:
     """A network's outputs for some rows, float32 ``[n, classes]``, batch by batch."""
     network.eval()
+    row_bytes = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in features.values())
+    size = max(64, min(1024, SCORED_BYTES // max(row_bytes, 1)))
     start, stop, _ = rows.indices(len(next(iter(features.values()))))
     parts = []
     for first in range(start, stop, size):
