@@ -82,7 +82,7 @@ class Dialogue:
             label: Any = _number(typed) if self.numbers else keys.get(typed, typed)
             self.save(subject, label)
         except InputError as error:  # a slip of the finger is asked again
-            self.out.print(f"{error.what} {error.mend or ''}", style="yellow", markup=False)
+            self.out.print(f"{error.what.rstrip('.')}. {error.mend or ''}", style="yellow", markup=False)
             return False
         self.answered[subject] = label
         self.out.print(f"  {label}", style="green", markup=False)
