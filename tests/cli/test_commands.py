@@ -166,6 +166,9 @@ def test_promote_by_hand_and_roll_back(run: Any, project: Path) -> None:
     done = run("promote", "-C", project, other, "--reason", "to see it", "--json").json
     assert (done["model_id"], done["reason"], done["action"]) == (other, "to see it", "promote")
     assert run("rollback", "-C", project, "--json").json["model_id"] == champion
+    told = run("promote", "-C", project, other, "--reason", "again").out
+    assert told.split()[:2] == ["champion", other] and "tidemill rollback" in told
+    assert run("rollback", "-C", project).out.split()[:2] == ["champion", champion]
 
 
 def test_serve_feedback_and_label(run: Any, shell: Any, project: Path, tmp_path: Path) -> None:

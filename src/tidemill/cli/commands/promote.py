@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,17 @@ def promote(
 
     Goes past the gate; the history keeps who and why.
     """
-    session.answer(session.project.promote(model, reason=reason, author=default_author()), layout.pairs)
+    session.answer(session.project.promote(model, reason=reason, author=default_author()), view)
+
+
+def view(deployment: dict[str, Any]) -> Any:
+    """Who serves from now on, and what to do if that was a mistake."""
+    rows = [("champion", deployment["model_id"]), ("reason", deployment["reason"]), ("by", deployment["author"])]
+    other = "tidemill rollback" if deployment["action"] == "promote" else "tidemill promote MODEL --reason …"
+    return layout.stack(
+        layout.pairs([(name, value) for name, value in rows if value]),
+        layout.following(["tidemill status", f"{other}   undoes it"]),
+    )
 
 
 COMMAND = Command(run=promote, panel="Use", examples=('promote model_01k… --reason "checked by hand"',))

@@ -8,8 +8,8 @@ import typer
 
 from tidemill.cli.command import Command
 from tidemill.cli.commands.feedback import default_author
+from tidemill.cli.commands.promote import view
 from tidemill.cli.session import Session
-from tidemill.cli.show import layout
 
 
 def rollback(
@@ -20,7 +20,7 @@ def rollback(
 
     A running service swaps without a restart. A second rollback goes back one further.
     """
-    session.answer(session.project.rollback(reason=reason, author=default_author()), layout.pairs)
+    session.answer(session.project.rollback(reason=reason, author=default_author()), view)
 
 
 COMMAND = Command(run=rollback, panel="Use", examples=("rollback", 'rollback --reason "worse on mobile"'))
