@@ -26,7 +26,11 @@ START = 145
 """Labelled images at the start; after validation is set aside, about 100 of them train."""
 JUDGE = 350
 """Images kept as the reference test set."""
+AUDIT = 0.5
+"""More than a project with much traffic would draw: what is left of these few images has to suffice to judge."""
 BATCH = 50
+FLIPPED = 500
+"""So many labels are flipped; nobody speaks of most of the other answers, so that `tidemill label` has questions."""
 CONFIRM, CORRECT = 0.35, 0.9
 """How often a user confirms a right answer, and corrects a wrong one."""
 
@@ -60,7 +64,8 @@ def run(folder: Path, on_event: OnEvent = unheard) -> JSON:
         data=folder / "digits.npz",
         target="label",
         splits={"validation": 0.3},
-        audit={"rate": 0.3},
+        audit={"rate": AUDIT},
+        gate={"tests": 3},  # the demo judges three times
         cycle={"max_trials": 1},
     )
     rows = [_cycle(project, on_event)]
@@ -69,11 +74,11 @@ def run(folder: Path, on_event: OnEvent = unheard) -> JSON:
         _give_feedback(client, answered, rng, on_event)
         rows.append(_cycle(project, on_event))
         _wait_for(client, project)
-        flipped = [a for a in answered if not a.audit]
+        flipped = [a for a in answered if not a.audit][:FLIPPED]
         _state(client, flipped, lambda a: str((int(a.truth) + 1) % 10), on_event, "a user flips labels")
         rows.append(_cycle(project, on_event))
         _state(client, flipped, lambda a: a.truth, on_event, "the user takes it back")
-    return {"cycles": rows, "folder": str(folder), "next": _next(folder)}
+    return {"cycles": rows, "folder": str(folder), "next": _next(folder, project.champion_deployment().model_id)}
 
 
 def _prepare_data(folder: Path, rng: np.random.Generator) -> tuple[np.ndarray[Any, Any], list[str]]:
@@ -208,12 +213,12 @@ def _say(on_event: OnEvent, what: str, done: int, total: int) -> None:
     on_event({"stage": "feedback", "what": what, "done": done, "total": total})
 
 
-def _next(folder: Path) -> list[str]:
+def _next(folder: Path, champion: str) -> list[str]:
     at = f"tidemill -C {folder}"
     return [
         f"{at} status",
         f"{at} report --html report.html",
-        f"{at} trace MODEL",
+        f"{at} trace {champion}",
         f"{at} label",
         f"{at} serve",
     ]
