@@ -191,6 +191,8 @@ class _Fit:
         with deferred_interrupt() as interrupt:
             try:
                 self._epochs(interrupt)
+                if interrupt.raised:  # during the last validation
+                    raise KeyboardInterrupt
             except KeyboardInterrupt:
                 self._save()
                 raise
