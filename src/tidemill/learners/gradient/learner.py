@@ -191,8 +191,6 @@ class _Fit:
         with deferred_interrupt() as interrupt:
             try:
                 self._epochs(interrupt)
-                if interrupt.raised:  # during the last validation
-                    raise KeyboardInterrupt
             except KeyboardInterrupt:
                 self._save()
                 raise
@@ -214,6 +212,8 @@ class _Fit:
                 self._evaluate(done)
             if patience is not None and done - self.best_at[2] >= patience:
                 break
+        if interrupt.raised:  # during the last validation
+            raise KeyboardInterrupt
 
     def _steps(self, epoch: int, start: int, interrupt: Flag) -> None:
         """Train from step *start* of the epoch to its end."""
