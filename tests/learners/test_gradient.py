@@ -128,7 +128,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_gradient import digits, fit
-params = {"epochs": 12, "checkpoint_seconds": 0.0}
+params = {"epochs": 16, "batch_size": 16, "checkpoint_seconds": 0.0}
 def report(epoch, metrics):
     print(epoch, flush=True)
 fit(digits(200, 260), params=params, seed=3, workdir=Path(sys.argv[2]), report=report)
@@ -146,15 +146,15 @@ def test_a_training_killed_in_the_middle_resumes_to_the_same_bits(tmp_path: Path
         for line in child.stdout:
             if int(line) == 3:
                 break
-        time.sleep(0.05)
+        time.sleep(0.01)
         os.kill(child.pid, signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
     assert (folder / "checkpoint.safetensors").is_file()
     heard: list[int] = []
-    params = {"epochs": 12, "checkpoint_seconds": 0.0}
+    params = {"epochs": 16, "batch_size": 16, "checkpoint_seconds": 0.0}
     resumed = fit(digits(200, 260), params=params, seed=3, workdir=folder, report=lambda epoch, _: heard.append(epoch))
     assert resumed.summary["resumed"]
-    assert heard == list(range(1, 13))
+    assert heard == list(range(1, 17))
     whole = fit(digits(200, 260), params=params | {"checkpoint_seconds": 1e6}, seed=3)
     assert not whole.summary["resumed"]
     assert same(weights(resumed), weights(whole))
