@@ -48,6 +48,25 @@ def bfloat16_pays(device: torch.device, network: nn.Module) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # noqa: SLF001
 
 
+VALUES_FOR_TWO = 40_000
+
+
+def useful_threads(threads: int, values: int) -> int:
+    """One thread for steps so small that more do not pay, else as many as there may be.
+
+    A rule and no timing, so that the same fit takes as many threads again. Beside other work a second thread made steps
+    on fewer than 40,000 input values two to five times as slow, and steps on 100,000 a quarter faster.
+
+    Args:
+        threads: how many the fit may use.
+        values: rows of a batch times values of a row.
+
+    >>> useful_threads(2, 32 * 8 * 8), useful_threads(2, 128 * 28 * 28)
+    (1, 2)
+    """
+    return threads if values >= VALUES_FOR_TWO else 1
+
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # malloc.h
 
 

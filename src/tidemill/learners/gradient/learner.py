@@ -20,7 +20,7 @@ from tidemill.features._base import FeatureInfo, Features
 from tidemill.learners._base import Context, Export, Problem, RecipeView, Scores
 from tidemill.learners.gradient.augment import make_augment
 from tidemill.learners.gradient.batches import Batches
-from tidemill.learners.gradient.device import kept_memory, pick_device
+from tidemill.learners.gradient.device import kept_memory, pick_device, useful_threads
 from tidemill.learners.gradient.guard import ThreadGuard
 from tidemill.learners.gradient.interrupt import Flag, deferred_interrupt
 from tidemill.learners.gradient.settings import Settings, default_batch_size, default_epochs, read_settings
@@ -153,6 +153,8 @@ class _Fit:
             class_weight=self._class_weight(),
             scale=scale,
         )
+        row_values = sum(int(np.prod(array.shape[1:])) for array in problem.features.values())
+        self.threads = useful_threads(max(1, context.threads), size * row_values)
         self.fingerprint = self._fingerprint(recipe)
         self.curve: list[tuple[int, dict[str, float]]] = []
         self.best: dict[str, torch.Tensor] | None = None
@@ -160,7 +162,7 @@ class _Fit:
         self.seconds = 0.0
         self.saved = time.perf_counter()
         # a bound on epochs promises the same bits again, so there the thread count stays as it is
-        self.guard = ThreadGuard(context.threads if context.max_epochs is None and self.device.type == "cpu" else 1)
+        self.guard = ThreadGuard(self.threads if context.max_epochs is None and self.device.type == "cpu" else 1)
         self.losses = torch.zeros((), device=self.device)
         self.counted = 0
 
@@ -182,6 +184,7 @@ class _Fit:
 
     def run(self) -> GradientModel:
         """Train to the end, or from the checkpoint to the end."""
+        torch.set_num_threads(self.threads)
         workdir = self.context.workdir
         resumed = read_checkpoint(workdir, self.fingerprint) if workdir else None
         if resumed:
@@ -280,7 +283,7 @@ class _Fit:
             "parameters": sum(p.numel() for p in self.trainer.network.parameters()),
             "device": str(self.device),
             "precision": "bfloat16" if self.trainer.bfloat16 else "float32",
-            "threads": self.context.threads,
+            "threads": self.threads,
             "steps_with_one_thread": self.guard.reduced,
             "seconds": self.seconds,
             "resumed": resumed,

@@ -111,22 +111,29 @@ def read_settings(params: Mapping[str, Any]) -> Settings:
 
 
 def default_batch_size(rows: int) -> int:
-    """A power of two from 16 to 128, about a thirtieth of the rows: small sets still get many steps an epoch.
+    """A power of two from 32 to 128, about a thirtieth of the rows: small sets still get many steps an epoch.
 
     >>> [default_batch_size(n) for n in (100, 1_000, 4_000, 60_000)]
-    [16, 32, 128, 128]
+    [32, 32, 128, 128]
     """
-    return max(16, min(128, 1 << max(rows // 30, 1).bit_length() - 1))
+    return max(32, min(128, 1 << max(rows // 30, 1).bit_length() - 1))
+
+
+ENOUGH_STEPS = 800
+"""What sets of three thousand rows and fewer are trained for: more steps gained less than seeds differ by."""
 
 
 def default_epochs(rows: int) -> float:
-    """Passes over the data: 2.25 for 60,000 rows, more for fewer by the power 3/4, at least 2.
+    """Passes over the data: 2.25 for 60,000 rows, more for fewer by the power 3/4, at least 2, or until 800 steps.
 
-    A set a hundred times smaller is seen thirty times as often, so its training takes about a third of the time and not
-    a hundredth of it, which would leave it untrained.
+    A set ten times smaller is seen five times as often, so its training takes about half of the time and not a tenth of
+    it, which would leave it untrained. Where that ends is told under "Small sets" in docs/benchmarks.md.
 
     >>> [round(default_epochs(n), 2) for n in (100, 1_000, 4_000, 60_000, 1_000_000)]
-    [273, 49, 18, 2.25, 2.0]
+    [267, 26, 18, 2.25, 2.0]
     """
     epochs = 2.25 * math.pow(60_000 / max(rows, 100), 0.75)
-    return math.ceil(epochs) if epochs > 3 else max(2.0, epochs)
+    if epochs <= 3:
+        return max(2.0, epochs)
+    steps = max(1, rows // default_batch_size(rows))
+    return min(math.ceil(epochs), max(4, math.ceil(ENOUGH_STEPS / steps)))
