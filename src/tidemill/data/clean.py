@@ -18,6 +18,8 @@ from tidemill.data.sources._base import Batch, RawColumn
 
 Mask = npt.NDArray[np.bool_]
 EXAMPLES = 5
+_EXACT = 2.0**53
+"""From here on, whole numbers that differ by one may be the same floating-point number."""
 
 
 @dataclass(slots=True)
@@ -130,13 +132,15 @@ class Cleaner:
 
     def _numbers(self, name: str, array: pa.Array, batch: Batch) -> npt.NDArray[np.float64]:
         plain = spelling.plain_numbers(array) if _is_strings(array.type) else None
-        if plain is not None:
+        if plain is not None and np.abs(plain).max(initial=0.0) < _EXACT:
             return plain + 0.0  # -0.0 and 0.0 are one value
         if _is_text(array.type):
             strings = self._stripped(name, spelling.strings_of(array).fill_null(""), batch)
             gone = self._spelled_missing(name, strings, batch)
             numbers = spelling.to_numbers(strings).copy()
             infinite = spelling.infinite(strings) | np.isinf(numbers)
+            rounded = np.isfinite(numbers) & (np.abs(numbers) >= _EXACT)
+            self._count("numbers of more digits than can be told apart were rounded", rounded, batch, name, strings)
             wrong = ~gone & np.isnan(numbers) & ~infinite
             self._count("text where a number belongs was taken for missing", wrong, batch, name, strings)
         else:
@@ -185,7 +189,12 @@ class Cleaner:
                 else:
                     self.tally.add("labels of no known class were taken for unlabelled", int(counts[i]), [repr(value)])
             codes[i] = code
-        result: npt.NDArray[np.int32] = codes[words.indices.to_numpy()]
+        rows = words.indices.to_numpy()
+        empty = np.array([value == "" for value in values], bool)
+        self._count("samples without a label were kept, to be asked about", empty[rows], batch)
+        what = "labels spelled like a missing value were taken for none; a class of that name belongs under `labels`"
+        self._count(what, (gone & ~empty & (codes < 0))[rows], batch, self.signature.target, original)
+        result: npt.NDArray[np.int32] = codes[rows]
         return result
 
     def _count(self, what: str, which: Mask, batch: Batch, name: str = "", values: pa.Array | None = None) -> None:

@@ -244,6 +244,8 @@ class TiedRows:
             self.code[heads] = home
             self.weight[heads] = counts
             self.tally.add("rows of a table equal in content but not in label were kept", len(rows), example)
+            what = "equal rows were merged into one of their weight"
+            self.tally.add(what, int((counts - 1).sum()), [self.origin(int(rows[0]))])
         elif (counts == counts.max()).sum() == 1:
             self.code[heads[counts.argmax()]] = home
             self.tally.add("duplicates with several labels were settled by majority", len(rows), example)

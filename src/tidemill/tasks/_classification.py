@@ -36,14 +36,15 @@ def checked_labels(labels: Sequence[str], target: str) -> tuple[str, ...]:
     known = sorted(set(labels))
     if len(known) == 1:
         raise SourceError(
-            f"every sample has the same label, {known[0]!r}",
+            f"every labelled sample has the same label, {known[0]!r}",
             where=target,
-            mend="Add samples of another class, or name the missing classes under `labels` in tidemill.yaml.",
+            mend="Add samples of another class, or name the missing classes: `--label` of `tidemill init`, `labels` in "
+            "tidemill.yaml. There a class may also be called `none` or `-`, which else mean that there is no label.",
         )
     if not known:
         raise SourceError(
             "no sample has a label, so the classes are not known",
             where=target,
-            mend="Name the classes under `labels` in tidemill.yaml; `tidemill label` then asks for labels.",
+            mend="Name the classes (`tidemill init --label`, or `labels` in tidemill.yaml); `tidemill label` asks.",
         )
     return tuple(known)

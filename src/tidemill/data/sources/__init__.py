@@ -53,6 +53,8 @@ def open_source(spec: str | Path, *, limits: Limits | None = None, target: str |
 
         return SklearnSource(str(spec).removeprefix("sklearn:"), bounds)
     path = Path(spec)
+    if not path.exists():
+        _refuse_address(str(spec))
     if path.is_dir():
         return _open_folder(path, bounds, target)
     require(path)
@@ -83,6 +85,19 @@ def _open(kind: str, files: list[Path], limits: Limits, target: str | None, name
     from tidemill.data.sources.images import ImageZip
 
     return ImageZip(files[0], limits)
+
+
+def _refuse_address(spec: str) -> None:
+    """What names no file, but looks like an address or an id: nothing is fetched from anywhere."""
+    scheme, found, _ = spec.partition(":")
+    if not found or not scheme.isalnum() or len(scheme) == 1:
+        return
+    if scheme.startswith("http") or scheme in ("ftp", "s3", "gs"):
+        raise SourceError(
+            "Tidemill fetches nothing over the network.", where=spec, mend="Download it, and give the file's path."
+        )
+    mend = "Give a path, or sklearn:digits, sklearn:iris, sklearn:wine, sklearn:breast_cancer or sklearn:diabetes."
+    raise SourceError(f"{spec!r} is neither a file nor an id that Tidemill knows.", mend=mend)
 
 
 def _kind(path: Path, limits: Limits) -> str:
@@ -116,7 +131,7 @@ def _open_folder(folder: Path, limits: Limits, target: str | None) -> Source:
     idx = [p for p in files if "idx" in p.name.casefold() or p.name.endswith("-ubyte")]
     if idx:
         return _note_ignored(_open("idx", idx, limits, target, folder.name), files, idx)
-    if not tables and any(is_image(p.as_posix()) for p in folder.rglob("*")):
+    if not tables and any(is_image(p.relative_to(folder).as_posix()) for p in folder.rglob("*")):
         return ImageFolder(folder, limits)
     if not tables:
         raise SourceError(

@@ -17,6 +17,7 @@ from tidemill.errors import SourceError
 
 SAMPLE_BYTES = 1 << 20
 _BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_CONTROLS = bytes(c for c in range(32) if c not in b"\t\n\f\r\x1b")
 _DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 _IDENTIFIER = re.compile(r"^[^\W\d][\w .\-/()%#:?]{0,40}$")
 
@@ -79,18 +80,21 @@ def sniff_encoding(sample: bytes, where: str) -> str:
     for mark, name in _BOMS:
         if sample.startswith(mark):
             return name
-    if sample.count(0) > len(sample) // 100:
-        mend = "Give a CSV, TSV, JSONL, Parquet, IDX or npz file, or a folder or zip of images."
+    controls = len(sample) - len(sample.translate(None, _CONTROLS))
+    if controls > len(sample) // 100:
+        mend = "Give a CSV or TSV in UTF-8, a JSONL, Parquet, IDX or npz file, or a folder or zip of images."
         raise SourceError("the file is binary and of no known format.", where=where, mend=mend)
     high = len(sample) - len(sample.decode("ascii", "ignore"))
     if high == 0:
         return "utf-8"
     wrong = sample.decode("utf-8", "replace").count("\ufffd") - sample.count("\ufffd".encode())
-    if wrong <= 1 + high // 50:  # a few wrong bytes, or a character cut at the sample's end
+    right = sum(c > "\x7f" for c in sample.decode("utf-8", "ignore"))
+    if right and wrong <= max(1 + high // 50, right // 2):  # a few wrong bytes, or a character cut at the sample's end
         return "utf-8"
     chinese = sample.decode("gb18030", "ignore")
     common = sum("\u4e00" <= c <= "\u9fff" for c in chinese)
-    if common * 2 > high * 0.7 and chinese.encode("gb18030")[:64] == sample[:64]:
+    # Both bytes of a common Chinese character are high; a lone accent with the next letter would pass for a rare one.
+    if high * 0.7 < common * 2 < high * 1.3 and chinese.encode("gb18030")[:64] == sample[:64]:
         return "gb18030"
     try:
         sample.decode("cp1252")

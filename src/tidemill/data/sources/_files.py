@@ -53,8 +53,10 @@ def require(path: Path) -> None:
         SourceError: with how to mend it.
     """
     if not path.exists():
-        mend = "Check the path under `data` in tidemill.yaml."
+        mend = "Check the path that was given, or stands under `data` in tidemill.yaml."
         raise SourceError("there is no such file.", where=str(path), mend=mend)
+    if not path.is_file():  # reading a pipe would wait for ever
+        raise SourceError("this is no regular file.", where=str(path), mend="Save it as a file first.")
     try:
         with path.open("rb") as file:
             start = file.read(1)

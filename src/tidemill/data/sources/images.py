@@ -77,7 +77,9 @@ class ImageSource(Source):
         super().__init__(name, limits)
         if not entries:
             raise SourceError(
-                "there are no images in it.", where=name, mend="Give images in folders named after their classes."
+                "there are no images in it.",
+                where=name,
+                mend="Give images in folders named after their classes; unpack what holds a table.",
             )
         self.entries = entries
         self._shape: tuple[int, ...] | None = None
@@ -107,7 +109,9 @@ class ImageSource(Source):
             except InputError as error:
                 fault = f"{entry.path}: {error}"
         if not sizes:
-            raise SourceError(f"none of the images looked at can be read; {fault}", where=self.name)
+            raise SourceError(
+                f"none of the images looked at can be read; {fault}", where=self.name, mend="Give images that open."
+            )
         channels = 3 if any(s[2] == 3 for s in sizes) else 1
         height, width = (int(np.median(np.repeat([s[i] for s in sizes], list(sizes.values())))) for i in (0, 1))
         mixed = len({s[:2] for s in sizes}) > 1
