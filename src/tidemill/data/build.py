@@ -22,6 +22,7 @@ from tidemill.data.keys import Keys, mix
 from tidemill.data.parts import Part
 from tidemill.data.schema import Signature
 from tidemill.data.splits import DROPPED, Assigned, Assignments, Rows, SplitPolicy
+from tidemill.data.storage import allocate
 from tidemill.data.table import FEW_LABELS, Facts, Mask, Table, is_labelled
 from tidemill.data.tied import LiveLabel, TiedRows
 from tidemill.errors import SourceError
@@ -139,7 +140,10 @@ class _Arrays:
 
     def __init__(self, folder: Path, n: int, target: type[np.generic]) -> None:
         def array(name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-            return np.memmap(folder / f"{name}.tmp", dtype, "w+", shape=(n,))
+            path = folder / f"{name}.tmp"
+            mapped: npt.NDArray[Any] = np.memmap(path, dtype, "w+", shape=(n,))
+            allocate(path)
+            return mapped
 
         self.samples = array("samples", np.uint64)
         self.content = array("content", np.uint64)

@@ -196,6 +196,22 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def allocate(path: Path) -> None:
+    """Take the disk space of a file that is going to be written through a map.
+
+    A page of a map that finds no room on a full disk ends the process by SIGBUS, without a word.
+
+    Raises:
+        StoreError: the disk is full.
+    """
+    try:
+        with path.open("r+b") as file:
+            if size := os.fstat(file.fileno()).st_size:
+                os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def _unwritable(path: Path, error: OSError) -> StoreError:
     message = f"the data cannot be written ({error.strerror or error})."
     return StoreError(message, where=str(path), mend="Free disk space or mend the permissions, then start again.")

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from tidemill.data.arrays import Column, Columns, Rows, length
 from tidemill.data.schema import Signature
+from tidemill.data.storage import allocate
 from tidemill.errors import StoreError
 from tidemill.features._base import FeatureInfo
 from tidemill.features.pipeline import Pipeline
@@ -177,7 +178,9 @@ def _write_arrays(folder: Path, pipeline: Pipeline, chunks: Any, n: int) -> list
         for name, part in features.items():
             if name not in out:
                 shape = (n, *part.shape[1:])
-                out[name] = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=part.dtype, shape=shape)
+                path = folder / f"{name}.npy"
+                out[name] = np.lib.format.open_memmap(path, mode="w+", dtype=part.dtype, shape=shape)
+                allocate(path)
             out[name][start : start + count] = part
         start += count
     return sorted(out)
