@@ -39,6 +39,7 @@ def judge(
     champion_costs: Costs | None = None,
     challenger_costs: Costs | None = None,
     margin_used: float = 0.0,
+    incomparable: str | None = None,
 ) -> Verdict:
     """Compare a challenger with the champion.
 
@@ -52,6 +53,7 @@ def judge(
         challenger_costs: the challenger's.
         margin_used: quality given away by non-inferior promotions since the last superiority winner
             (``verdict.margin_used``). Read only where the sets carry no ``anchor`` scores.
+        incomparable: why the champion could not be scored on these sets; nothing is promoted over it then.
 
     Returns:
         The verdict; ``verdict.spends`` is the α that this look at the test sets cost.
@@ -67,4 +69,4 @@ def judge(
         challenger_costs=challenger_costs,
         margin_used=margin_used,
     )
-    return decide(evidence)
+    return decide(evidence if incomparable is None else {**evidence, "incomparable": incomparable})

@@ -67,6 +67,9 @@ def replay(evidence: JSON) -> Verdict:
 def decide(measured: JSON) -> Verdict:
     """The rule itself; reads only what :func:`tidemill.gate.measure.measure` wrote."""
     claim = measured["claim"]
+    if (why := measured.get("incomparable")) is not None:
+        text = f"the champion cannot be compared: {why}; put the challenger into force by hand with `tidemill promote`"
+        return _verdict(measured, [_Check("comparable", False, text)], spends=0.0, superior=False)
     if claim is None:
         empty = (
             "there are no labelled test rows, so nothing can be claimed; label some, or give the source a test split"

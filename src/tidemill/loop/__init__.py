@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import time
 
-from tidemill.errors import TidemillError
+from tidemill.errors import StoreError
 from tidemill.loop._base import OnEvent, Setting, unheard
 from tidemill.loop.planning import Plan, estimate, plan
 from tidemill.loop.revolution import Revolution
-from tidemill.records import Cycle, new_id
+from tidemill.records import JSON, Cycle, new_id
 
 __all__ = ["OnEvent", "Plan", "Setting", "estimate", "plan", "run_cycle", "unheard"]
 
@@ -41,15 +43,16 @@ def run_cycle(
     """
     store, defaults = setting.store, setting.config.cycle
     with store.lock("cycle"):
-        cycle = next(iter(store.find(Cycle, status=["running", "stopped"], newest_first=True, limit=1)), None)
+        cycle = _begun(setting, on_event)
         if cycle is None:
-            limits = {
+            limits: JSON = {
                 "budget": budget if budget is not None else defaults.budget_seconds,
                 "max_trials": max_trials if max_trials is not None else defaults.max_trials,
                 "max_epochs": max_epochs if max_epochs is not None else defaults.max_epochs,
             }
             if (max_trials or max_epochs) and budget is None:
                 limits["budget"] = None  # fixed limits were asked for, so no clock may interfere
+            limits["settings"] = _settings(setting)
             cycle = Cycle(
                 id=new_id(Cycle.prefix),
                 status="running",
@@ -67,11 +70,32 @@ def run_cycle(
         except KeyboardInterrupt:
             store.update(dataclasses.replace(cycle, status="stopped"))
             raise
-        except TidemillError as error:
-            store.update(dataclasses.replace(cycle, status="failed", error=str(error), finished=time.time()))
+        except Exception as error:
+            with contextlib.suppress(StoreError):  # on a full disk; then the next call goes on from here
+                store.update(dataclasses.replace(cycle, status="failed", error=str(error), finished=time.time()))
             raise
         store.update(done)
         return done
+
+
+def _begun(setting: Setting, on_event: OnEvent) -> Cycle | None:
+    """The cycle to go on with; one that was begun under other settings is closed instead."""
+    store = setting.store
+    cycle = next(iter(store.find(Cycle, status=["running", "stopped"], newest_first=True, limit=1)), None)
+    if cycle is None or cycle.plan.get("settings") in (None, _settings(setting)):
+        return cycle
+    why = "tidemill.yaml was changed since"
+    on_event({"stage": "prepare", "what": f"{cycle.id} was {_how_it_ended(cycle)}, and {why}: beginning anew"})
+    store.update(dataclasses.replace(cycle, status="failed", error=why, finished=time.time()))
+    return None
+
+
+def _settings(setting: Setting) -> str:
+    """A hash of what in ``tidemill.yaml`` says what a cycle does."""
+    text = setting.config.model_dump_json(
+        include={"task", "data", "target", "labels", "inputs", "ignore", "tasks", "splits", "recipes", "gate"}
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _how_it_ended(cycle: Cycle) -> str:

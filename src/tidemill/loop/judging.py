@@ -13,6 +13,7 @@ from tidemill.data.dataset import DatasetArrays
 from tidemill.data.settled import Settled
 from tidemill.gate import Costs, Judged, Policy, judge
 from tidemill.loop._base import OnEvent, Setting
+from tidemill.loop.fitting import unfit
 from tidemill.metrics import prior_probabilities, row_scores, slice_masks
 from tidemill.metrics.units import Floats
 from tidemill.records import Cycle, Decision, Generation, Model, new_id
@@ -72,7 +73,8 @@ class Bench:
         self.on_event({"stage": "evaluate", "what": "opening the test sets for the challenger"})
         challenger = self._contender(challenger_id)
         in_force = self.store.champion()
-        champion = self._contender(in_force.model_id) if in_force else None
+        why = self._unfit(in_force.model_id) if in_force else None
+        champion = self._contender(in_force.model_id) if in_force and why is None else None
         anchor, margin_used = self._anchor(champion)
         generation = current_generation(self.store, self.setting.config)
         baseline = self._contender(baseline_id) if baseline_id else None
@@ -85,6 +87,7 @@ class Bench:
             champion_costs=_costs(champion),
             challenger_costs=_costs(challenger),
             margin_used=margin_used,
+            incomparable=why,
         )
         decision = Decision(
             id=new_id(Decision.prefix),
@@ -127,6 +130,9 @@ class Bench:
         )
         return Contender(model=model, reference=reference, recent=recent)
 
+    def _unfit(self, model_id: str) -> str | None:
+        return unfit(self.store.root / self.store.get(Model, model_id).path, self.dataset.signature)
+
     def _anchor(self, champion: Contender | None) -> tuple[Contender | None, float]:
         """The model that margins are measured from, and the margin already used where it has been cleaned up.
 
@@ -136,7 +142,7 @@ class Bench:
         won = next((d for d in promoted if d.evidence["becomes_anchor"]), None)
         if won is None or champion is None or won.challenger_id == champion.model.id:
             return None, 0.0
-        if (self.store.root / "models" / won.challenger_id).is_dir():
+        if self._unfit(won.challenger_id) is None:
             return self._contender(won.challenger_id), 0.0
         return None, float(promoted[0].evidence["margin_used_after"])
 

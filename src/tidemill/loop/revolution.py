@@ -18,6 +18,7 @@ from tidemill.data.settled import Settled
 from tidemill.errors import TrainingError
 from tidemill.loop._base import OnEvent, Setting
 from tidemill.loop.attempt import Attempt
+from tidemill.loop.fitting import unfit
 from tidemill.loop.judging import Bench
 from tidemill.loop.planning import plan
 from tidemill.loop.steps import Steps
@@ -54,7 +55,8 @@ class Revolution:
             return self._finished(dataset, {"needs_labels": True, "questions": asked, "candidates": []})
         recipes = self.setting.recipes(dataset.signature)
         work = steps.once("plan", lambda _: self._plan(dataset, recipes))
-        candidates = [Attempt(self.setting, steps, dataset, recipe, work[recipe.name]).run() for recipe in recipes]
+        planned = [recipe for recipe in recipes if recipe.name in work]  # a resumed cycle follows its plan
+        candidates = [Attempt(self.setting, steps, dataset, recipe, work[recipe.name]).run() for recipe in planned]
         chosen = steps.timed("evaluate", partial(self._select, dataset, candidates))
         decision = steps.once("deploy", lambda _: self._judge(dataset, settled, candidates, chosen), stage="deploy")
         asked = steps.timed("annotate", partial(self._annotate, dataset, settled))
@@ -136,7 +138,10 @@ class Revolution:
     def _annotate(self, dataset: DatasetArrays, settled: Settled) -> JSON:
         self.steps.say("annotate", "choosing the most useful questions")
         in_force = self.store.champion()
-        predictor = self._open(self.store.get(Model, in_force.model_id)) if in_force else None
+        model = self.store.get(Model, in_force.model_id) if in_force else None
+        if model is not None and unfit(self.store.root / model.path, dataset.signature) is not None:
+            model = None
+        predictor = None if model is None else self._open(model)
         return dict(annotate(self.store, dataset, predictor, settled, seed=self.cycle.seed))
 
     def _open(self, model: Model) -> Predictor:
