@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tidemill.config import CONFIG_NAME, Config, load_config, read_environment
 from tidemill.data.schema import Signature
-from tidemill.errors import NotReadyError
+from tidemill.errors import ConflictError, NotReadyError
 from tidemill.project.recipes import chosen_recipes, load_recipes
-from tidemill.records import Dataset, Deployment, Model, Recipe
+from tidemill.records import Cycle, Dataset, Deployment, Model, Recipe
 from tidemill.runtime import Predictor, load
-from tidemill.store import Store, open_store
+from tidemill.store import Store, create_store, open_store
 from tidemill.tasks import Task, get_task
 
 STATE = ".tidemill"
@@ -32,6 +32,9 @@ class OpenProject:
     def __init__(self, folder: Path) -> None:
         self.dir = folder.resolve()
         self.config: Config = load_config(self.dir / CONFIG_NAME)
+        if self.config.store is None and not (self.dir / STATE).exists():
+            # A fresh checkout: tidemill.yaml is kept under version control, and its state is not.
+            make_state(self.dir, None).close()
         self.store: Store = open_store(self.dir / STATE, self.config.store)
 
     def __repr__(self) -> str:
@@ -53,16 +56,26 @@ class OpenProject:
         return read_environment().threads or len(os.sched_getaffinity(0))
 
     @property
+    def dataset(self) -> Dataset | None:
+        """The dataset version of the last cycle, or the newest before one is done.
+
+        They differ when a source is put back as it was: then the cycle finds the older version again.
+        """
+        cycle = next(iter(self.store.find(Cycle, status="done", newest_first=True, limit=1)), None)
+        if cycle is not None and cycle.dataset_id is not None:
+            return self.store.get(Dataset, cycle.dataset_id)
+        return next(iter(self.store.find(Dataset, newest_first=True, limit=1)), None)
+
+    @property
     def signature(self) -> Signature:
-        """The inputs and output as the newest dataset version has them.
+        """The inputs and output as the last cycle's dataset version has them.
 
         Raises:
             NotReadyError: nothing has been prepared yet.
         """
-        newest = self.store.find(Dataset, newest_first=True, limit=1)
-        if not newest:
+        if self.dataset is None:
             raise NotReadyError("no data has been prepared yet", mend="Run `tidemill cycle` first.")
-        return Signature.from_json(newest[0].signature)
+        return Signature.from_json(self.dataset.signature)
 
     def recipes(self, signature: Signature) -> tuple[Recipe, ...]:
         """What a cycle tries: the task's recipes and the project's own, as the configuration chooses."""
@@ -102,3 +115,27 @@ class OpenProject:
         if deployment is None:
             raise NotReadyError("no model has been promoted yet", mend="Run `tidemill cycle` first.")
         return deployment
+
+
+def make_state(folder: Path, url: str | None) -> Store:
+    """The project's ``.tidemill``: made, or taken over from an ``init`` that was interrupted.
+
+    Raises:
+        ConflictError: it holds the state of a project whose ``tidemill.yaml`` is gone.
+        OSError: the folder cannot be written.
+    """
+    state = folder / STATE
+    state.mkdir(parents=True, exist_ok=True)
+    (state / ".gitignore").write_text("*\n", encoding="utf-8")
+    try:
+        return create_store(state, url)
+    except ConflictError:
+        begun = open_store(state, url)
+        if begun.count(Cycle):
+            begun.close()
+            raise ConflictError(
+                f"{STATE} holds what a project learned, but its {CONFIG_NAME} is gone",
+                where=str(folder),
+                mend=f"Put {CONFIG_NAME} back, or remove {STATE} to begin anew.",
+            ) from None
+        return begun

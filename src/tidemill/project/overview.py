@@ -30,7 +30,7 @@ def status(project: OpenProject) -> JSON:
     fold_journal(store)
     deployment = store.champion()
     cycles = store.find(Cycle, newest_first=True, limit=1)
-    datasets = store.find(Dataset, newest_first=True, limit=1)
+    dataset = project.dataset
     waiting = {p: store.count(QueueItem, done=False, purpose=p) for p in ("audit", "settle", "useful")}
     live = {
         "predictions": store.count(Prediction),
@@ -44,7 +44,7 @@ def status(project: OpenProject) -> JSON:
         "task": project.config.task,
         "target": project.config.target,
         "champion": _champion(project, deployment) if deployment else None,
-        "dataset": {"id": datasets[0].id, "counts": datasets[0].counts} if datasets else None,
+        "dataset": {"id": dataset.id, "counts": dataset.counts} if dataset else None,
         "live": live,
         "cycle": _short(cycles[0]) if cycles else None,
         "store_bytes": sum(store.usage().values()),

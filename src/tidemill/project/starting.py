@@ -12,9 +12,8 @@ from typing import Any
 from tidemill.config import CONFIG_NAME, make_config, write_config
 from tidemill.config.model import is_id
 from tidemill.data.sources import Summary, merge, open_source
-from tidemill.errors import ConflictError, SourceError
-from tidemill.project.opened import STATE
-from tidemill.store import create_store
+from tidemill.errors import ConflictError, SourceError, StoreError
+from tidemill.project.opened import make_state
 from tidemill.tasks import Task, get_task, task_names
 
 
@@ -62,7 +61,7 @@ def start_project(
     target = target or summary.target or "label"
     files = [folder / file for file in settings.get("tasks", ())]
     chosen, reason = choose_task(summary, target, task, files=files)
-    chosen.signature(summary, target, labels or _seen_labels(summary, target))
+    chosen.signature(summary, target, [*labels, *_seen_labels(summary, target)])
     relative = [s if is_id(s) else os.path.relpath(Path(s).resolve(), folder) for s in specs]
     config = make_config(
         task=chosen.name,
@@ -71,11 +70,15 @@ def start_project(
         labels=list(labels),
         **settings,
     )
-    state = folder / STATE
-    state.mkdir(parents=True, exist_ok=True)
-    create_store(state, config.store)
-    (state / ".gitignore").write_text("*\n", encoding="utf-8")
-    write_config(folder / CONFIG_NAME, config)  # last: with it, the folder is a project
+    try:
+        make_state(folder, config.store).close()
+        write_config(folder / CONFIG_NAME, config)  # last: with it, the folder is a project
+    except OSError as error:
+        raise StoreError(
+            f"the project cannot be written ({error.strerror})",
+            where=str(error.filename or folder),
+            mend="Name a folder that you may write to, on a disk with space.",
+        ) from error
     return Started(
         folder=folder,
         task=chosen.name,
@@ -98,7 +101,7 @@ def choose_task(
     names = [c.name for c in summary.columns]
     if summary.column(target) is None:
         near = difflib.get_close_matches(target, names, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"The columns are {', '.join(names[:20])}."
+        hint = f"Did you mean {near[0]!r}?" if near else f"The columns are {', '.join(map(repr, names[:20]))}."
         raise SourceError(f"there is no column {target!r}", where="--target", mend=hint)
     if name is not None:
         return get_task(name, files), "it was asked for"
@@ -108,6 +111,7 @@ def choose_task(
     if not claims:
         raise SourceError(
             f"no task fits the target {target!r} and the columns {', '.join(names[:20])}",
+            where="; ".join(n for n in summary.notes if "left out" in n) or None,
             mend=f"Name one with --task ({', '.join(task_names(files))}), or another target with --target.",
         )
     best, task = max(claims, key=lambda pair: pair[0].confidence)
