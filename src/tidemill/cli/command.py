@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tidemill.cli.failures import EXIT_CRASH, EXIT_STOPPED, say_crash, say_error, say_stopped
 from tidemill.cli.session import Session
+
+if TYPE_CHECKING:
+    from tidemill.errors import TidemillError
 
 AS_JSON = typer.Option("--json", metavar="", help="Print one JSON document on stdout and nothing else there.")
 WHERE = typer.Option(
@@ -87,7 +91,7 @@ def register(app: typer.Typer, command: Command) -> None:
 
 def execute(session: Session, command: Command, values: dict[str, Any]) -> int:
     """Run the command; errors are said in words. Returns the exit code."""
-    from tidemill.errors import TidemillError
+    from tidemill.errors import StoreError, TidemillError
 
     with session.quiet_stdout():
         try:
@@ -100,7 +104,24 @@ def execute(session: Session, command: Command, values: dict[str, Any]) -> int:
             return command.stopped_code
         except (BrokenPipeError, typer.Exit):
             raise
+        except OSError as error:
+            say_error(session, _explained(error))
+            return StoreError.exit_code
         except Exception as error:
             say_crash(session, error)
             return EXIT_CRASH
     return session.exit_code
+
+
+def _explained(error: OSError) -> TidemillError:
+    """What the system refused: a full disk, a folder that may not be written, a file that is none."""
+    from tidemill.errors import StoreError
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        mend = "Free some space (`tidemill gc` removes what nothing needs) and try again."
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        mend = "Check that you may read and write there."
+    else:
+        mend = "Check the path."
+    what = f"the system refused: {error.strerror or error}"
+    return StoreError(what, where=None if error.filename is None else str(error.filename), mend=mend)

@@ -60,6 +60,10 @@ def from_lines(
         where = f"{name}, line {number}"
         try:
             data = json.loads(line)
+        except UnicodeDecodeError:
+            raise InputError("is not UTF-8 text", where=where, mend="Save the file as UTF-8.") from None
+        except RecursionError:
+            raise InputError("is nested too deeply", where=where, mend="Write one JSON object a line.") from None
         except ValueError as error:
             raise InputError(f"is not JSON: {error}", where=where, mend="Write one JSON object a line.") from None
         if not isinstance(data, dict):

@@ -32,7 +32,7 @@ from tidemill.cli.commands import (
     trace,
     up,
 )
-from tidemill.cli.failures import EXIT_USAGE, say_usage
+from tidemill.cli.failures import EXIT_STOPPED, EXIT_USAGE, say_stopped, say_usage
 from tidemill.cli.session import Session
 
 COMMANDS: tuple[Command, ...] = (
@@ -94,8 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `tidemill runs | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except KeyboardInterrupt:
-        code = 130
+    except KeyboardInterrupt:  # before or after what the command itself does
+        say_stopped(Session(json="--json" in arguments), "stopped", failed=True)
+        code = EXIT_STOPPED
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -24,7 +24,18 @@ _STR, _NULL, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("str", "null", "
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, except that ``1e-3`` is a number."""
+    """YAML 1.1 as PyYAML reads it, except that ``1e-3`` is a number, and that there are no aliases.
+
+    An alias of aliases of aliases is a page of text that takes minutes and all memory to read.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """One node of the file."""
+        if self.check_event(yaml.AliasEvent):
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            problem = f"write out what the alias *{event.anchor} stands for"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        return super().compose_node(parent, index)
 
 
 _Loader.add_implicit_resolver(
@@ -148,7 +159,7 @@ class _Walk:
         self.lines: dict[words.Path, int] = {(): 1}
 
     def visit(self, node: yaml.Node, path: words.Path) -> None:
-        if len(path) > 8:  # an alias may contain itself; no key lies that deep
+        if len(path) > 8:  # no key lies that deep
             return
         if isinstance(node, yaml.MappingNode):
             self._keys(node, path)

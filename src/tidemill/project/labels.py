@@ -103,14 +103,18 @@ def read_jsonl(path: Path) -> Iterator[JSON]:
     """
     if not path.is_file():
         raise NotFoundError(f"there is no file {path}", mend="Check the path.")
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
-                item = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"not JSON: {error.msg}", where=f"{path}:{number}", mend="Mend this line.") from None
+                item = json.loads(line.decode("utf-8-sig"))
+            except UnicodeDecodeError:
+                raise InputError("not UTF-8 text", where=f"{path}:{number}", mend="Save the file as UTF-8.") from None
+            except RecursionError:
+                raise InputError("nested too deeply", where=f"{path}:{number}", mend="Mend this line.") from None
+            except ValueError as error:
+                raise InputError(f"not JSON: {error}", where=f"{path}:{number}", mend="Mend this line.") from None
             if not isinstance(item, dict):
                 raise InputError("not a JSON object", where=f"{path}:{number}", mend="Write one object a line.")
             yield item

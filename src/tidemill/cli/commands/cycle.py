@@ -19,7 +19,7 @@ def cycle(
     max_trials: Trials = None,
     max_epochs: Epochs = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, metavar="N", help="The seed of all that is random.")
+        int | None, typer.Option("--seed", min=0, max=2**32 - 1, metavar="N", help="The seed of all that is random.")
     ] = None,
 ) -> None:
     """Run one revolution of the loop.

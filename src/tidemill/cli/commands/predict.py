@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from tidemill.cli.command import Command
 from tidemill.cli.session import Session
 from tidemill.cli.show import units
 from tidemill.errors import InputError
+
+if TYPE_CHECKING:
+    from tidemill.api import Project
 
 BATCH = 500  # rows that are answered at once
 
@@ -51,13 +54,27 @@ def predict(
         raise InputError("no row is given", mend="Give NAME=VALUE, --file, or JSON lines on stdin.")
     answers: list[dict[str, Any]] = []
     while batch := list(itertools.islice(rows, BATCH)):
-        for row, answer in zip(batch, project.predict([dict(row) for row in batch], model=model), strict=True):
+        for row, answer in zip(batch, _answers(project, batch, model), strict=True):
             if session.json:
                 answers.append(answer if row.origin is None else {**answer, "origin": row.origin})
             else:
                 session.stdout.write("\t".join(filter(None, [_line(answer), row.origin])) + "\n")
     if session.json:
         session.answer({"model": project.model(model).id, "predictions": answers}, lambda _: None)
+
+
+def _answers(project: Project, rows: list[inputs.Row], model: str | None) -> list[dict[str, Any]]:
+    """The answers; a row that does not fit is named by where it stood in the file."""
+    try:
+        return project.predict([dict(row) for row in rows], model=model)
+    except InputError:
+        for row in rows:
+            try:
+                project.predict([dict(row)], model=model)
+            except InputError as error:
+                where = ", ".join(part for part in (row.origin, error.where) if part is not None)
+                raise type(error)(error.what, where=where or None, mend=error.mend) from None
+        raise
 
 
 def _line(answer: dict[str, Any]) -> str:
