@@ -20,7 +20,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo
 from tidemill.learners._base import Context, Problem, Pruned, RecipeView
-from tidemill.learners.gradient import GradientLearner, GradientModel, merge
+from tidemill.learners.gradient import GradientLearner, GradientModel, merge, state
 from tidemill.networks import build_network
 
 
@@ -172,6 +172,37 @@ def test_ctrl_c_ends_between_two_steps_and_leaves_a_checkpoint_that_resumes(tmp_
     resumed = fit(problem, params={"epochs": 20}, workdir=tmp_path)
     assert resumed.summary["resumed"]
     assert same(weights(resumed), weights(fit(problem, params={"epochs": 20})))
+
+
+def test_wherever_the_checkpoint_was_written_the_rest_is_the_same(tmp_path: Path) -> None:
+    problem = digits(150, 200)  # 4 steps an epoch: before, at and after the end of one
+    params = {"epochs": 4, "batch_size": 32, "checkpoint_seconds": 0.0}
+    curve: list[int] = []
+    whole = weights(fit(problem, params=params, report=lambda epoch, _: curve.append(epoch)))
+    written = state.write_checkpoint
+    for stop in range(1, 14):
+        count = 0
+
+        def stop_after(*arguments: Any) -> None:
+            nonlocal count
+            written(*arguments)
+            count += 1
+            if count == stop:  # noqa: B023 - called within this turn of the loop
+                raise Killed
+
+        folder = tmp_path / str(stop)
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+            patch.setattr("tidemill.learners.gradient.learner.write_checkpoint", stop_after)
+            fit(problem, params=params, workdir=folder)
+        heard: list[int] = []
+        again = fit(problem, params=params, workdir=folder, report=lambda epoch, _: heard.append(epoch))  # noqa: B023
+        assert again.summary["resumed"]
+        assert same(weights(again), whole)
+        assert heard == curve == [1, 2, 3, 4]
+
+
+class Killed(BaseException):
+    """Stands for the end of a process."""
 
 
 def test_a_checkpoint_of_another_training_is_not_resumed(tmp_path: Path) -> None:

@@ -204,34 +204,39 @@ class _Fit:
         return GradientModel(network, self.spec, self.problem.info, self.device, self._facts(resumed is not None))
 
     def _epochs(self, interrupt: Flag) -> None:
-        steps, patience = self.batches.steps, self.settings.patience
         total = len(self.trainer.rates)
         every = math.ceil(self.epochs / EVALUATIONS)
-        while self.trainer.step < total:
-            epoch, start = divmod(self.trainer.step, steps)
+        while self.trainer.step < total and not self._out_of_patience():
+            epoch, start = divmod(self.trainer.step, self.batches.steps)
             self._steps(epoch, start, interrupt)
-            done = epoch + 1
-            if done % every == 0 or self.trainer.step >= total:
-                self._evaluate(done)
-            if patience is not None and done - self.best_at[2] >= patience:
-                break
-        if interrupt.raised:  # during the last validation
-            raise KeyboardInterrupt
+            if (epoch + 1) % every == 0 or self.trainer.step >= total:
+                self._evaluate(epoch + 1)
+            if interrupt.raised:
+                raise KeyboardInterrupt
+
+    def _out_of_patience(self) -> bool:
+        done, within = divmod(self.trainer.step, self.batches.steps)
+        patience = self.settings.patience
+        return patience is not None and within == 0 and done - self.best_at[2] >= patience
 
     def _steps(self, epoch: int, start: int, interrupt: Flag) -> None:
-        """Train from step *start* of the epoch to its end."""
+        """Train from step *start* of the epoch to its end.
+
+        Between its last step and its evaluation nothing is saved: a resumed run would leave the evaluation out.
+        """
+        end = min((epoch + 1) * self.batches.steps, len(self.trainer.rates))
         clock, watch = time.perf_counter, self.guard.stepped
         begun = before = clock()
         due = self.saved + self.settings.checkpoint_seconds if self.context.workdir else math.inf
-        for loss in self.trainer.train(
-            islice(self.batches.epoch(epoch, start), len(self.trainer.rates) - self.trainer.step)
-        ):
+        for loss in self.trainer.train(islice(self.batches.epoch(epoch, start), end - self.trainer.step)):
             self.losses += loss
             self.counted += 1
-            if interrupt.raised:
-                raise KeyboardInterrupt
             now = clock()
             watch(now - before)
+            if self.trainer.step == end:
+                break
+            if interrupt.raised:
+                raise KeyboardInterrupt
             if now >= due:
                 self.seconds += now - begun
                 self._check()
