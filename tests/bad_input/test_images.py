@@ -1,0 +1,116 @@
+"""Images and archives that are damaged, too large, or made to do harm."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from newcomer import actions, cycle, start, tidemill
+from PIL import Image
+
+CLASSES = ("bright", "dark")
+
+
+def png(seed: int, *, bright: bool) -> bytes:
+    """A small grey picture."""
+    pixels = np.random.default_rng(seed).integers(0, 60, (8, 8), np.uint8) + (150 if bright else 0)
+    file = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def enormous(width: int = 10_000, height: int = 10_000) -> bytes:
+    """A file of a hundred bytes that says it is a picture of 100 megapixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+def pictures(n: int = 40) -> dict[str, bytes]:
+    """Names and files in two class folders."""
+    return {f"{CLASSES[i % 2]}/{i}.png": png(i, bright=i % 2 == 0) for i in range(n)}
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def pack(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+WRONG = {
+    "bright/truncated.png": png(90, bright=True)[:-40],
+    "bright/enormous.png": enormous(),
+    "dark/empty.png": b"",
+    "dark/letter.png": b"Dear Sir or Madam",
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_bad_images_among_many_are_left_out_counted_and_named(packed: bool, tmp_path: Path) -> None:
+    """In a folder and in a zip; the folder lies beside the project, and a hidden folder above both."""
+    hidden = tmp_path / ".hidden"
+    hidden.mkdir()
+    files = pictures() | WRONG
+    data = pack(hidden / "pictures.zip", files) if packed else write(hidden / "pictures", files)
+    project = start(hidden / "project", data)
+    done = cycle(project)
+    assert done.code == 0, done.out
+    count, examples = actions(project)["the image could not be read and was left out"]
+    assert count == len(WRONG)
+    for name, why in zip(WRONG, ("truncated", "pixels", "no image", "no image"), strict=True):
+        assert any(name in example and why in example for example in examples), examples
+    assert sum(done.document["dataset"]["counts"].values()) == 40
+
+
+REFUSED: dict[str, tuple[dict[str, bytes] | bytes, tuple[str, ...]]] = {
+    "all-bad": ({f"{c}/{i}.png": b"\x89PNG" for c in CLASSES for i in range(4)}, ("none of the images",)),
+    "all-enormous": ({f"{c}/1.png": enormous(100_000, 100_000) for c in CLASSES}, ("too many pixels", "50 megapixels")),
+    "bomb": ({"bright/1.png": bytes(50_000_000), "dark/2.png": b"x"}, ("50,000,000 bytes", "limits.archive_ratio")),
+    "escaping": ({"../../bright/1.png": b"x", "dark/2.png": b"x"}, ("leads out of the zip", "../../bright/1.png")),
+    "absolute": ({"/etc/bright/1.png": b"x"}, ("leads out of the zip",)),
+    "backslashes": ({"..\\..\\bright\\1.png": b"x"}, ("leads out of the zip",)),
+    "nothing": ({}, ("no images in it",)),
+    "a-table": ({"tides.csv": b"size,label\n1,ebb\n"}, ("no images in it", "unpack")),
+    "broken": (b"PK\x03\x04 and no more", ("cannot be opened", "again")),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_archive_that_cannot_be_used_is_refused_and_nothing_is_unpacked(name: str, tmp_path: Path) -> None:
+    content, said = REFUSED[name]
+    path = tmp_path / "deep" / "er" / f"{name}.zip"
+    path.parent.mkdir(parents=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        pack(path, content)
+    message = tidemill("init", tmp_path / "deep" / "er" / "project", "--data", path).refusal()
+    assert all(words in message for words in said), message
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [path.name]
+
+
+def test_the_lowest_limit_is_the_projects_own(tmp_path: Path) -> None:
+    data = write(tmp_path / "pictures", pictures())
+    project = start(tmp_path / "project", data)
+    config = project / "tidemill.yaml"
+    config.write_text(config.read_text("utf-8").replace("\nlimits:", "\nlimits:\n  image_megapixels: 0.00001"), "utf-8")
+    message = cycle(project).refusal()
+    assert "too many pixels" in message or "pixels" in message
