@@ -4,7 +4,7 @@ from tidemill.store.feedback import FeedbackOutcome
 from tidemill.store.ingest import damaged, fold
 from tidemill.store.journal import Journal
 from tidemill.store.opening import create_store, open_store
-from tidemill.store.secrets import audit_draw, audit_split, check_prediction_id, new_prediction_id
+from tidemill.store.secrets import audit_draw, audit_split, check_prediction_id, make_secret, new_prediction_id
 from tidemill.store.store import Store
 from tidemill.store.writers import FeedbackWriter, JournalWriter
 
@@ -20,6 +20,7 @@ __all__ = [
     "create_store",
     "damaged",
     "fold",
+    "make_secret",
     "new_prediction_id",
     "open_store",
 ]

@@ -19,12 +19,17 @@ _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # as in the ids of tidemill.recor
 _CHECK = 6  # letters of 5 bits: a guessed id passes once in 2**30
 
 
-def make_secret(root: Path) -> None:
-    """Write ``root/secret``: 32 random bytes as hex, readable by its owner only. An existing one is kept."""
+def make_secret(root: Path, secret: bytes | None = None) -> None:
+    """Write ``root/secret``: 32 bytes as hex, readable by its owner only. An existing one is kept.
+
+    Args:
+        root: the project's ``.tidemill`` folder.
+        secret: random unless given; a given one makes the audit's draws repeatable, for demonstrations and tests.
+    """
     draft = root / f".secret-{os.getpid()}"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.write(descriptor, os.urandom(32).hex().encode())
+        os.write(descriptor, (secret or os.urandom(32)).hex().encode())
         os.fsync(descriptor)
         with contextlib.suppress(FileExistsError):  # linked when whole, so never seen half-written
             os.link(draft, root / "secret")
