@@ -31,7 +31,9 @@ class LocalEngine:
 
     def submit(self, target: str, arguments: dict[str, Any]) -> LocalJob:
         """Start ``module:function`` with keyword *arguments* (JSON)."""
-        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+        # Threads that wait give up their core soon: what serves needs it (see "Busy neighbours" in docs/benchmarks.md).
+        patient = {"GOMP_SPINCOUNT": "2000"}
+        environment = patient | os.environ | dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         command = [sys.executable, "-m", "tidemill.engines.worker", target, json.dumps(arguments), str(self.nice)]
         stderr = self.log.open("ab") if self.log else None
         try:

@@ -32,7 +32,8 @@ class TabularClassification(ClassificationTask):
             return None
         if column.type == "number" and (not column.integers or column.distinct > MANY_LABELS):
             return None
-        reason = f"{target!r} takes {column.distinct} values, and the {len(columns)} other columns are a table"
+        kinds = len(column.values) or column.distinct  # variants of one label count once
+        reason = f"{target!r} takes {kinds} values, and the {len(columns)} other columns are a table"
         return Claim(confidence=0.8, reason=reason)
 
     def signature(self, source: Summary, target: str, labels: Sequence[str] = ()) -> Signature:
