@@ -22,6 +22,12 @@ def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def kept(_trained: Path) -> Path:
+    """A project with a champion that tests share, for refusals, which change nothing; its data: ``../tides.csv``."""
+    return _trained / "project"
+
+
 @pytest.fixture
 def trained(_trained: Path, tmp_path: Path) -> Path:
     """A project of its own with a champion; its data is ``../tides.csv``."""

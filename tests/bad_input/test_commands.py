@@ -102,19 +102,19 @@ ROWS: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_rows_that_cannot_be_answered_are_named_by_where_they_stand(name: str, trained: Path, tmp_path: Path) -> None:
+def test_rows_that_cannot_be_answered_are_named_by_where_they_stand(name: str, kept: Path, tmp_path: Path) -> None:
     suffix, content, said = ROWS[name]
     file = tmp_path / f"{name}.{suffix}"
     file.write_bytes(content)
-    message = tidemill("predict", "--file", file, "-C", trained).refusal()
+    message = tidemill("predict", "--file", file, "-C", kept).refusal()
     assert all(words in message for words in (*said, file.name)), message
 
 
-def test_a_bad_row_far_down_is_named_by_its_number_in_the_file(trained: Path, tmp_path: Path) -> None:
+def test_a_bad_row_far_down_is_named_by_its_number_in_the_file(kept: Path, tmp_path: Path) -> None:
     """Rows are answered by the hundred, and the number used to be that within the hundred."""
     file = tmp_path / "long.csv"
     file.write_text("size,tide\n" + "1,neap\n" * 700 + "inf,neap\n", "utf-8")
-    assert "row 701" in tidemill("predict", "--file", file, "-C", trained).refusal()
+    assert "row 701" in tidemill("predict", "--file", file, "-C", kept).refusal()
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_a_bad_row_far_down_is_named_by_its_number_in_the_file(trained: Path, tm
         (("size=1", "tide=neap", "--model", "model_none"), "no model"),
     ],
 )
-def test_one_row_that_cannot_be_answered(arguments: tuple[str, ...], said: str, trained: Path) -> None:
-    assert said in tidemill("predict", *arguments, "-C", trained).refusal()
+def test_one_row_that_cannot_be_answered(arguments: tuple[str, ...], said: str, kept: Path) -> None:
+    assert said in tidemill("predict", *arguments, "-C", kept).refusal()
 
 
 FILES: dict[str, tuple[bytes | None, str]] = {
@@ -145,22 +145,22 @@ FILES: dict[str, tuple[bytes | None, str]] = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_feedback_files_that_cannot_be_taken(name: str, trained: Path, tmp_path: Path) -> None:
+def test_feedback_files_that_cannot_be_taken(name: str, kept: Path, tmp_path: Path) -> None:
     content, said = FILES[name]
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    before = state(trained)
-    message = tidemill("feedback", "import", tmp_path / name, "-C", trained).refusal()
+    before = state(kept)
+    message = tidemill("feedback", "import", tmp_path / name, "-C", kept).refusal()
     assert said in message
     assert name in message
-    assert state(trained) == before
+    assert state(kept) == before
 
 
-def test_places_that_cannot_be_written_to(trained: Path, tmp_path: Path) -> None:
-    assert "Is a directory" in tidemill("feedback", "export", tmp_path, "-C", trained).refusal()
-    assert "No such file" in tidemill("feedback", "export", tmp_path / "no" / "f.jsonl", "-C", trained).refusal()
-    model = OpenProject(trained).champion_deployment().model_id
-    assert "not empty" in tidemill("export", model, trained, "-C", trained).refusal()
+def test_places_that_cannot_be_written_to(kept: Path, tmp_path: Path) -> None:
+    assert "Is a directory" in tidemill("feedback", "export", tmp_path, "-C", kept).refusal()
+    assert "No such file" in tidemill("feedback", "export", tmp_path / "no" / "f.jsonl", "-C", kept).refusal()
+    model = OpenProject(kept).champion_deployment().model_id
+    assert "not empty" in tidemill("export", model, kept, "-C", kept).refusal()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_places_that_cannot_be_written_to(trained: Path, tmp_path: Path) -> None
         (("feedback", "add", "pred_x", "ebb"), "no prediction"),
     ],
 )
-def test_arguments_that_make_no_sense(arguments: tuple[str, ...], said: str, trained: Path) -> None:
-    before = state(trained)
-    assert said in tidemill(*arguments, "-C", trained).refusal()
-    assert state(trained) == before
+def test_arguments_that_make_no_sense(arguments: tuple[str, ...], said: str, kept: Path) -> None:
+    before = state(kept)
+    assert said in tidemill(*arguments, "-C", kept).refusal()
+    assert state(kept) == before

@@ -36,11 +36,11 @@ serve:
 
 
 @pytest.mark.parametrize("command", ["cycle", "status", "plan", "predict size=1 tide=neap", "doctor", "gc", "label"])
-def test_all_faults_are_told_at_once_and_nothing_is_touched(command: str, trained: Path) -> None:
-    before = state(trained)
-    right = (trained / "tidemill.yaml").read_text("utf-8")
-    (trained / "tidemill.yaml").write_text(FAULTY, "utf-8")
-    lines = tidemill(*command.split(), "-C", trained).refusal().splitlines()
+def test_all_faults_are_told_at_once_and_nothing_is_touched(command: str, kept: Path) -> None:
+    before = state(kept)
+    right = (kept / "tidemill.yaml").read_text("utf-8")
+    (kept / "tidemill.yaml").write_text(FAULTY, "utf-8")
+    lines = tidemill(*command.split(), "-C", kept).refusal().splitlines()
     for line, words in zip(
         lines,
         ("yaml:1: task is missing", "yaml:2: unknown key tsak; did you mean task?",
@@ -49,8 +49,8 @@ def test_all_faults_are_told_at_once_and_nothing_is_touched(command: str, traine
         strict=True,
     ):  # fmt: skip
         assert words in line
-    (trained / "tidemill.yaml").write_text(right, "utf-8")
-    assert state(trained) == before
+    (kept / "tidemill.yaml").write_text(right, "utf-8")
+    assert state(kept) == before
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,15 @@ def test_all_faults_are_told_at_once_and_nothing_is_touched(command: str, traine
         (b"[" * 5000, "nested too deeply"),
     ],
 )
-def test_a_file_that_is_no_configuration(content: bytes, said: str, trained: Path) -> None:
-    (trained / "tidemill.yaml").write_bytes(content)
-    assert said in tidemill("cycle", "-C", trained).refusal()
+def test_a_file_that_is_no_configuration(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "tidemill.yaml").write_bytes(content)
+    assert said in tidemill("cycle", "-C", tmp_path).refusal()
+    assert [p.name for p in tmp_path.iterdir()] == ["tidemill.yaml"]
 
 
-def test_editors_find_the_schema_beside_the_file(trained: Path) -> None:
-    first = (trained / "tidemill.yaml").read_text("utf-8").splitlines()[0]
-    path = trained / first.partition("$schema=")[2]
+def test_editors_find_the_schema_beside_the_file(kept: Path) -> None:
+    first = (kept / "tidemill.yaml").read_text("utf-8").splitlines()[0]
+    path = kept / first.partition("$schema=")[2]
     schema = json.loads(path.read_text("utf-8"))
     assert schema["additionalProperties"] is False
     assert "alpha" in schema["$defs"]["Gate"]["properties"]

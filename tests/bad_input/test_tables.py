@@ -44,17 +44,25 @@ def test_a_table_that_cannot_be_used_is_refused_before_anything_is_made(name: st
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_when_it_comes_later_the_champion_stays(name: str, trained: Path) -> None:
+def test_when_it_comes_later_the_champion_stays(name: str, kept: Path) -> None:
     content, said = REFUSED[name]
-    data, before = trained.parent / "tides.csv", state(trained)
+    data, before = kept.parent / "tides.csv", state(kept)
+    right = data.read_bytes()
     data.unlink()
     if content is not None:
         data.write_bytes(content.encode() if isinstance(content, str) else content)
-    message = cycle(trained).refusal()
+    message = cycle(kept).refusal()
+    data.write_bytes(right)
     if name not in ("only-target", "mostly-ragged"):
         assert said[0] in message, message
-    assert state(trained) == before
-    assert tidemill("predict", "size=4", "tide=neap", "-C", trained).document["predictions"][0]["label"] == "flood"
+    assert state(kept) == before
+
+
+def test_what_is_refused_leaves_the_model_answering(kept: Path) -> None:
+    (kept.parent / "tides.csv").rename(kept.parent / "elsewhere.csv")
+    assert "no such file" in cycle(kept).refusal()
+    assert tidemill("predict", "size=4", "tide=neap", "-C", kept).document["predictions"][0]["label"] == "flood"
+    (kept.parent / "elsewhere.csv").rename(kept.parent / "tides.csv")
 
 
 REPAIRED: dict[str, tuple[bytes | str, dict[str, int]]] = {
