@@ -167,8 +167,8 @@ class Project(OpenProject):
         return to_json(housekeeping.rollback(self, reason=reason, author=author))
 
     def trace(self, identifier: str) -> JSON:
-        """The whole line that an id stands in."""
-        return lineage.trace(self.store, identifier)
+        """The whole line that an id stands in; ``champion`` is the model in force."""
+        return lineage.trace(self.store, self.model().id if identifier == "champion" else identifier)
 
     def export(self, model: str | None, folder: str | Path) -> JSON:
         """Copy a model's package to a folder (the champion's when *model* is ``None``)."""

@@ -198,7 +198,7 @@ def _slices(measured: JSON, slices: list[JSON]) -> list[_Check]:
     more = f", and {len(harmed) - 1} more are harmed" if len(harmed) > 1 else ""
     parts = "1 slice" if judged == 1 else f"{judged} slices"
     text = (
-        f"it harms the slice {worst['slice']} of {worst['set']} ({worst['rows']} rows): "
+        f"it harms the slice {worst['slice']} of {worst['set']} ({worst['rows']:,} rows): "
         f"{_quality(metric, worst['challenger'])} against the champion's {_quality(metric, worst['champion'])}, "
         f"{_gap(metric, worst)}, a loss beyond {_amount(metric, policy['slice_margin'])} with "
         f"{_p(worst['p_adjusted'])} after adjustment for {parts}{more}"
@@ -275,6 +275,6 @@ def _compared(measured: JSON, whom: str, name: str, *, where: str | None = None)
     against = facts[whom]
     kind = {"accuracy": " accuracy", "balanced_accuracy": " balanced accuracy"}.get(metric, "")
     return (
-        f"on {split} ({facts['rows']} rows) the challenger has {_quality(metric, against['challenger'])}{kind} and "
+        f"on {split} ({facts['rows']:,} rows) the challenger has {_quality(metric, against['challenger'])}{kind} and "
         f"{name} {_quality(metric, against['other'])}, {_gap(metric, against)}"
     )

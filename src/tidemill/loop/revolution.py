@@ -104,6 +104,9 @@ class Revolution:
             predictor = self._open(model)
             scores = [self._scores(dataset, predictor, split, model) for split in splits]
             candidate["validation"] = float(np.concatenate(scores).mean()) if scores else 0.0
+            # What models are chosen by is also what lists of models show.
+            metrics = {**model.metrics, "validation": {self.setting.task.metric: candidate["validation"]}}
+            self.store.update(dataclasses.replace(model, metrics=metrics))
             ranking.append((candidate["validation"], -model.size_bytes, model.id))
         if not ranking:
             failed = "; ".join(f"{c['recipe']}: {c.get('failed')}" for c in candidates)

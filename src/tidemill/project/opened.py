@@ -83,13 +83,15 @@ class OpenProject:
         return chosen_recipes([*self.task.recipes(signature), *load_recipes(files, self.task)], self.config)
 
     def model(self, identifier: str | None = None) -> Model:
-        """The model of that id, or the champion's.
+        """The model of that id; without one, or for ``champion``, the one in force.
 
         Raises:
             NotFoundError: no such model.
             NotReadyError: no id was given, and nothing has been promoted yet.
         """
-        return self.store.get(Model, identifier or self.champion_deployment().model_id)
+        if identifier in (None, "champion"):
+            identifier = self.champion_deployment().model_id
+        return self.store.get(Model, str(identifier))
 
     def open_model(self, model: Model, *, threads: int | None = None) -> Predictor:
         """A model, loaded and ready to answer."""

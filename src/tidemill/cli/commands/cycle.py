@@ -72,7 +72,8 @@ def _outcome(data: dict[str, Any]) -> Any:
     decision = data["decision"]
     if decision is None:
         return layout.panel(
-            "Nothing can be learned before samples with at least two different labels are known.",
+            "Nothing can be learned before training samples with at least two different labels are known. "
+            "Answers about validation and test samples count for judging, not for learning.",
             title="labels needed",
             good=False,
         )
