@@ -166,6 +166,32 @@ def test_labels_stay_words_whatever_they_look_like(kind: str, tmp_path: Path) ->
     assert answer["label"] == words[1]
 
 
+def test_a_quantity_is_no_class(tmp_path: Path) -> None:
+    data = tmp_path / "tides.csv"
+    data.write_text(HEADER + rows(80, lambda i: f"{i * 1.5}"), "utf-8")
+    message = tidemill("init", tmp_path / "project", "--data", data, "--target", "label").refusal()
+    assert "80 different numbers" in message
+    assert "low and high" in message
+
+
+def test_dates_at_the_end_of_time_are_dates(tmp_path: Path) -> None:
+    """``9999-12-31`` is how many tables write "for ever"; it used to be too many microseconds."""
+    data = tmp_path / "dates.csv"
+    days = ("2020-01-01", "9999-12-31", "0001-01-01", "2020-02-30")
+    data.write_text("size,day,label\n" + "".join(f"{i},{days[i % 4]},{'ab'[i % 2]}\n" for i in range(60)), "utf-8")
+    project = start(tmp_path / "project", data)
+    assert cycle(project).code == 0
+    assert actions(project)["text where a date belongs was taken for missing"][0] == 15
+
+
+def test_rows_without_any_input_at_all(tmp_path: Path) -> None:
+    data = tmp_path / "tides.csv"
+    data.write_text(HEADER + ",,ebb\n,,flood\n" * 9, "utf-8")
+    message = cycle(start(tmp_path / "project", data)).refusal()
+    assert "no row is left" in message
+    assert "rows without any input were dropped: 18" in message
+
+
 def test_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:
     data = tmp_path / "twice.csv"
     data.write_text("size,size,Size,label\n" + "".join(f"{i},{i % 7},{i % 3},{'ab'[i % 2]}\n" for i in range(40)))

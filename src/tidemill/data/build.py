@@ -117,7 +117,8 @@ def build_index(
         for chunk in table.chunks():
             _untied(table, chunk[alone[chunk]], facts, arrays, previous, policy)
     if not any((arrays.split[c] != DROPPED).any() for c in table.chunks()):
-        raise SourceError("no row is left after cleaning.", mend="Look at the counts of the report; give more data.")
+        done = "; ".join(f"{what}: {count}" for what, count in tally.counts.items())
+        raise SourceError("no row is left after cleaning.", where=done or None, mend="Mend these rows, or give others.")
 
     def assigned() -> Iterator[tuple[Keys, splits.Codes]]:
         for chunk in table.chunks():

@@ -156,7 +156,7 @@ class Cleaner:
         if pa.types.is_date(array.type) or pa.types.is_timestamp(array.type):
             zone = array.type.tz if pa.types.is_timestamp(array.type) else None
             micros = array.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
-            seconds = np.asarray(micros.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64) / 1e6
+            seconds = np.asarray(micros.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64) / 1e6
         else:
             strings = self._stripped(name, spelling.strings_of(array).fill_null(""), batch)
             gone = self._spelled_missing(name, strings, batch)

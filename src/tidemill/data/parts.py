@@ -227,7 +227,9 @@ def _time(raw: RawColumn | None, n: int) -> Column:
         return np.full(n, np.nan)
     array = pa.array(raw)
     if pa.types.is_temporal(array.type):
-        return np.asarray(array.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).cast(pa.float64())) / 1e6
+        return (
+            np.asarray(array.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).cast(pa.float64(), safe=False)) / 1e6
+        )
     strings = spelling.strip(spelling.strings_of(array).fill_null(""))
     seconds = spelling.to_seconds(strings)
     return np.where(np.isnan(seconds), spelling.to_numbers(strings), seconds)

@@ -135,7 +135,7 @@ def _parsed(strings: pa.Array, zone: str | None) -> Floats:
     except pa.ArrowInvalid:  # a 30th of February among many: find the bad ones one by one
         moments = pa.array([_moment(text, kind) for text in short.to_pylist()], kind)
     micros = moments.cast(pa.int64())
-    return np.asarray(micros.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64) / 1e6
+    return np.asarray(micros.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64) / 1e6
 
 
 def _moment(text: str, kind: Any) -> Any:

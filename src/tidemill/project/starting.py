@@ -12,6 +12,7 @@ from typing import Any
 from tidemill.config import CONFIG_NAME, make_config, write_config
 from tidemill.config.model import is_id
 from tidemill.data.sources import Summary, merge, open_source
+from tidemill.data.sources._base import DISTINCT_CAP
 from tidemill.errors import ConflictError, SourceError, StoreError
 from tidemill.project.opened import make_state
 from tidemill.tasks import Task, get_task, task_names
@@ -99,7 +100,8 @@ def choose_task(
         SourceError: the target is not there, or no task fits.
     """
     names = [c.name for c in summary.columns]
-    if summary.column(target) is None:
+    column = summary.column(target)
+    if column is None:
         near = difflib.get_close_matches(target, names, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"The columns are {', '.join(map(repr, names[:20]))}."
         raise SourceError(f"there is no column {target!r}", where="--target", mend=hint)
@@ -109,6 +111,12 @@ def choose_task(
         (claim, task) for name in task_names(files) if (claim := (task := get_task(name, files)).claim(summary, target))
     ]
     if not claims:
+        if column.type == "number" and len(names) > 1:
+            many = column.distinct if column.distinct <= DISTINCT_CAP else f"more than {DISTINCT_CAP}"
+            raise SourceError(
+                f"the target {target!r} is a quantity ({many} different numbers), and no task here predicts quantities",
+                mend="Name a column of classes with --target, or turn the numbers into classes, such as low and high.",
+            )
         raise SourceError(
             f"no task fits the target {target!r} and the columns {', '.join(names[:20])}",
             where="; ".join(n for n in summary.notes if "left out" in n) or None,
