@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from tidemill.data.arrays import Column, Ragged
 from tidemill.errors import StoreError
+from tidemill.store.seam import sync_folder
 
 MANIFEST = "manifest.json"
 _HEADER = 192
@@ -187,7 +188,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         if not is_complete(target):
             shutil.rmtree(target, ignore_errors=True)
             folder.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     except OSError as error:
         if error.errno not in _DISK:  # something else than our writing failed in the block
             raise
@@ -221,7 +222,7 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     """Complete a folder: its manifest, forced to disk."""
     with _opened(folder / MANIFEST) as file:
         json.dump(content, file, ensure_ascii=False, indent=1)
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
 @contextmanager
@@ -248,11 +249,3 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         message = "the folder is incomplete or damaged."
         raise StoreError(message, where=str(folder), mend="Remove it; the next cycle makes it again.") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -20,6 +20,7 @@ from tidemill.packages.card import model_card
 from tidemill.packages.manifest import Manifest, parsed
 from tidemill.packages.proof import TOLERANCE, difference
 from tidemill.packages.read import read_manifest
+from tidemill.store.seam import sync_folder
 
 
 class Exported(Protocol):
@@ -148,16 +149,8 @@ def _place(folder: Path, contents: Mapping[str, bytes]) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    _sync(building)
+    sync_folder(building)
     if folder.exists():
         shutil.rmtree(folder)
     building.rename(folder)
-    _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder.parent)

@@ -12,7 +12,7 @@ from tidemill.data.sources import Summary
 from tidemill.errors import SourceError
 from tidemill.records import Recipe
 from tidemill.tasks._base import Claim
-from tidemill.tasks._classification import ClassificationTask, checked_labels
+from tidemill.tasks._classification import ClassificationTask, checked_labels, closed_form_baselines
 
 PIXELS = ({"step": "pixels"},)
 
@@ -44,22 +44,7 @@ class ImageClassification(ClassificationTask):
     def recipes(self, signature: Signature) -> list[Recipe]:
         """Two closed-form baselines, the textbook network, and a faster, better one."""
         return [
-            Recipe(
-                name="naive-bayes",
-                task=self.name,
-                learner="closed_form",
-                features=PIXELS,
-                params={"method": "naive-bayes"},
-                baseline=True,
-            ),
-            Recipe(
-                name="ridge",
-                task=self.name,
-                learner="closed_form",
-                features=PIXELS,
-                params={"method": "ridge"},
-                baseline=True,
-            ),
+            *closed_form_baselines(self.name, PIXELS, PIXELS),
             Recipe(
                 name="cnn-small",
                 task=self.name,

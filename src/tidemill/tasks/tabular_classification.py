@@ -12,7 +12,7 @@ from tidemill.data.sources import ColumnSummary, Summary
 from tidemill.errors import SourceError
 from tidemill.records import JSON, Recipe
 from tidemill.tasks._base import Claim
-from tidemill.tasks._classification import ClassificationTask, checked_labels
+from tidemill.tasks._classification import ClassificationTask, checked_labels, closed_form_baselines
 
 MANY_LABELS = 50
 """A target of numbers with more distinct values than this is taken for a quantity, not for classes."""
@@ -57,22 +57,7 @@ class TabularClassification(ClassificationTask):
         codes: list[JSON] = [{"step": "categories"}] if categories else []
         onehot: list[JSON] = [{"step": "onehot"}] if categories else []
         return [
-            Recipe(
-                name="naive-bayes",
-                task=self.name,
-                learner="closed_form",
-                features=(*dense, *dates, *codes),
-                params={"method": "naive-bayes"},
-                baseline=True,
-            ),
-            Recipe(
-                name="ridge",
-                task=self.name,
-                learner="closed_form",
-                features=(*dense, *dates, *onehot),
-                params={"method": "ridge"},
-                baseline=True,
-            ),
+            *closed_form_baselines(self.name, [*dense, *dates, *codes], [*dense, *dates, *onehot]),
             Recipe(
                 name="lightgbm",
                 task=self.name,
