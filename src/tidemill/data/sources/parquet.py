@@ -17,6 +17,8 @@ from tidemill.data.sources._files import fingerprint, require, split_of, split_o
 from tidemill.data.sources._summary import summarise
 from tidemill.errors import InputError, SourceError
 
+_READ_BYTES = 1 << 16  # of each column at once: row groups may be as large as the file
+
 
 class ParquetSource(Source):
     """One table in one or several files; ``train`` and ``test`` in their names give the split.
@@ -42,7 +44,8 @@ class ParquetSource(Source):
     def _open(self, path: Path) -> pq.ParquetFile:
         require(path)
         try:
-            return pq.ParquetFile(path)
+            # Read ahead, all buffers of the file would be kept until its last row.
+            return pq.ParquetFile(path, pre_buffer=False, buffer_size=_READ_BYTES)
         except (pa.ArrowException, OSError) as error:
             message = f"this is no complete Parquet file ({error})."
             raise SourceError(message, where=str(path), mend="Write or copy it again.") from error
