@@ -18,7 +18,7 @@ from tidemill.project.cleaning import require_room
 from tidemill.records import JSON, Dataset, Decision, to_json
 from tidemill.stages.prepare import open_sources, signature_of
 
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 0.25
 
 
 def setting_of(project: OpenProject) -> Setting:
