@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from newcomer import HEADER, cycle, rows, state, tidemill
+from newcomer import HEADER, cycle, rows, start, state, tidemill
 
 from tidemill.project import OpenProject
+from tidemill.records import Annotation
 
 
 @pytest.mark.parametrize("command", ["cycle", "status", "predict size=1", "gate", "label", "serve", "feedback add a b"])
@@ -154,6 +155,55 @@ def test_feedback_files_that_cannot_be_taken(name: str, kept: Path, tmp_path: Pa
     assert said in message
     assert name in message
     assert state(kept) == before
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A project that asks for labels, and what it asks about."""
+    folder = tmp_path_factory.mktemp("asking")
+    text = HEADER + rows(90, lambda i: "" if i % 3 == 0 else ("ebb", "flood")[i % 2])
+    (folder / "tides.csv").write_text(text, "utf-8")
+    project = start(folder / "project", folder / "tides.csv")
+    assert cycle(project).code == 0
+    return project, [q["subject"] for q in tidemill("label", "--list", "-C", project).document]
+
+
+ANSWERS: dict[str, tuple[str, str]] = {
+    "an unknown label": ('{"subject": "GOOD", "label": "slack"}', "there is no label 'slack'"),
+    "no label": ('{"subject": "GOOD", "lable": "ebb"}', "there is no 'label'"),
+    "a null": ('{"subject": "GOOD", "label": null}', "no label None"),
+    "an unknown sample": ('{"subject": "smp_0000000000000000", "label": "ebb"}', "nobody asked about"),
+    "a number for an id": ('{"subject": 7, "label": "ebb"}', "'subject' is no text"),
+    "an object for a note": ('{"subject": "GOOD", "label": "ebb", "note": {}}', "'note' is no text"),
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_one_faulty_answer_keeps_the_whole_file_out(what: str, asking: tuple[Path, list[str]], tmp_path: Path) -> None:
+    project, subjects = asking
+    line, said = ANSWERS[what]
+    file = tmp_path / "answers.jsonl"
+    good = f'{{"subject": "{subjects[0]}", "label": "ebb"}}'
+    file.write_text(f"{good}\n{line.replace('GOOD', subjects[1])}\n", "utf-8")
+    message = tidemill("label", "--from", file, "--author", "ada", "-C", project).refusal()
+    assert said in message
+    assert f"{file.name}:2" in message
+    assert [q["subject"] for q in tidemill("label", "--list", "-C", project).document] == subjects
+
+
+def test_the_same_file_of_answers_twice_and_an_answer_corrected(trained: Path, tmp_path: Path) -> None:
+    text = HEADER + rows(90, lambda i: "" if i % 3 == 0 else ("ebb", "flood")[i % 2])
+    (trained.parent / "tides.csv").write_text(text, "utf-8")
+    assert cycle(trained).code == 0
+    subject = tidemill("label", "--list", "-C", trained).document[0]["subject"]
+    file = tmp_path / "answers.jsonl"
+    file.write_text("".join(f'{{"subject": "{subject}", "label": "{tide}"}}\n' for tide in ("ebb", "flood")), "utf-8")
+    for _ in range(2):
+        assert tidemill("label", "--from", file, "--author", "ada", "-C", trained).code == 0
+    store = OpenProject(trained).store
+    [standing] = store.find(Annotation, subject=subject, superseded_by=None)
+    store.close()
+    assert standing.label == "flood"
 
 
 def test_places_that_cannot_be_written_to(kept: Path, tmp_path: Path) -> None:

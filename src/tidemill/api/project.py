@@ -153,9 +153,10 @@ class Project(OpenProject):
         """Answers from a JSONL file of ``{"subject", "label", "author", "note"}``; *author* where a line names none."""
         items = list(labels.read_jsonl(Path(path)))
         labels.check_answers(self, items, where=str(path))
-        for item in items:
-            by = str(item.get("author") or author)
-            labels.answer(self, item["subject"], item["label"], author=by, note=item.get("note"))
+        with self.store.transaction():
+            for item in items:
+                by = str(item.get("author") or author)
+                labels.answer(self, item["subject"], item["label"], author=by, note=item.get("note"))
         return {"answers": len(items)}
 
     def promote(self, model: str, *, reason: str, author: str | None = None) -> JSON:

@@ -61,8 +61,7 @@ def answer(project: OpenProject, subject: str, label: Any, *, author: str, note:
     """
     value = parse_label(answer_spec(project), label)
     asked = project.store.find(QueueItem, subject=subject, done=False)
-    if not asked and not (subject.startswith(Prediction.prefix) and project.store.exists(Prediction, subject)):
-        raise NotFoundError(f"nobody asked about {subject!r}", mend="List the questions with `tidemill label --list`.")
+    _require_subject(project, subject)
     annotation = Annotation(
         id=new_id(Annotation.prefix),
         subject=subject,
@@ -80,18 +79,32 @@ def answer(project: OpenProject, subject: str, label: Any, *, author: str, note:
     return annotation
 
 
+def _require_subject(project: OpenProject, subject: str, where: str | None = None) -> None:
+    """Refuse what was never asked about and is no prediction; an answer may be given again, and replaces the older."""
+    known = project.store.find(QueueItem, subject=subject, limit=1)
+    if not known and not (subject.startswith(Prediction.prefix) and project.store.exists(Prediction, subject)):
+        mend = "List the questions with `tidemill label --list`."
+        raise NotFoundError(f"nobody asked about {subject!r}", where=where, mend=mend)
+
+
 def check_answers(project: OpenProject, items: Sequence[JSON], *, where: str) -> None:
     """Refuse a whole file of answers when one of them is faulty, so that nothing is half imported.
 
     Raises:
-        InputError: a missing field or an unknown label; names the line.
+        InputError: a missing field, one that is no text, or an unknown label; names the line.
+        NotFoundError: nobody asked about a subject.
     """
     spec = answer_spec(project)
     for number, item in enumerate(items, 1):
+        place = f"{where}:{number}"
         for field in ("subject", "label"):
             if field not in item:
-                raise InputError(f"there is no {field!r}", where=f"{where}:{number}", mend="Add it to this line.")
-        parse_label(spec, item["label"], where=f"{where}:{number}")
+                raise InputError(f"there is no {field!r}", where=place, mend="Add it to this line.")
+        for field in ("subject", "author", "note"):
+            if not isinstance(item.get(field), str | None):
+                raise InputError(f"{field!r} is no text, but {item[field]!r}", where=place, mend="Put it in quotes.")
+        parse_label(spec, item["label"], where=place)
+        _require_subject(project, item["subject"] or "", place)
 
 
 def read_jsonl(path: Path) -> Iterator[JSON]:
