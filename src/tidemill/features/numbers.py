@@ -15,7 +15,7 @@ from tidemill.data.schema import FieldType
 from tidemill.features._base import FeatureInfo, FeatureStep, as_float32
 
 _BOUND = 1e30  # beyond it, squares leave float64 and values leave float32
-_SAMPLE = 1 << 17  # values kept a column for the median
+_SAMPLE, _SAMPLED = 1 << 17, 1 << 21  # values kept for the medians: of a column, and of all columns together
 
 
 class Numbers(FeatureStep):
@@ -75,7 +75,7 @@ class Numbers(FeatureStep):
         rows = np.arange(self._skip, len(values), self._stride)
         self._skip = (self._skip - len(values)) % self._stride
         self._sample.append(values[rows])
-        if sum(map(len, self._sample)) > _SAMPLE:
+        if sum(map(len, self._sample)) > max(4096, min(_SAMPLE, _SAMPLED // len(self.columns))):
             kept = np.concatenate(self._sample)
             self._skip += self._stride * (len(kept) % 2)
             self._stride *= 2
