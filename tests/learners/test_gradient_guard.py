@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tidemill.learners.gradient import guard as module
-from tidemill.learners.gradient.guard import WINDOW, ThreadGuard
+from tidemill.learners.gradient.guard import WARM_UP, WINDOW, ThreadGuard
 
 
 @pytest.fixture
@@ -23,6 +23,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     torch.set_num_threads(threads)
 
 
+def warm() -> ThreadGuard:
+    """A guard past the first steps, which it does not judge."""
+    guard = ThreadGuard(2)
+    for _ in range(WARM_UP):
+        guard.stepped(9.0)
+    return guard
+
+
 def feed(guard: ThreadGuard, clock: list[float], seconds: float) -> None:
     for _ in range(WINDOW):
         clock[0] += seconds
@@ -30,7 +38,7 @@ def feed(guard: ThreadGuard, clock: list[float], seconds: float) -> None:
 
 
 def test_slow_steps_lead_to_one_thread_and_back_when_the_neighbour_leaves(clock: list[float]) -> None:
-    guard = ThreadGuard(2)
+    guard = warm()
     for _ in range(3):
         feed(guard, clock, 0.01)
     assert torch.get_num_threads() == 2
@@ -47,7 +55,7 @@ def test_slow_steps_lead_to_one_thread_and_back_when_the_neighbour_leaves(clock:
 
 
 def test_one_thread_is_given_up_when_it_is_no_faster(clock: list[float]) -> None:
-    guard = ThreadGuard(2)
+    guard = warm()
     feed(guard, clock, 0.01)
     feed(guard, clock, 0.05)
     assert torch.get_num_threads() == 1
@@ -62,7 +70,7 @@ def test_a_neighbour_from_the_start_is_noticed_by_preemptions(
 ) -> None:
     counts = iter(range(0, 100_000, 500))
     monkeypatch.setattr(module, "preemptions", lambda: next(counts))
-    guard = ThreadGuard(2)
+    guard = warm()
     feed(guard, clock, 0.2)
     assert torch.get_num_threads() == 1
 

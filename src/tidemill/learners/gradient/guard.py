@@ -11,6 +11,12 @@ import torch
 WINDOW = 8
 """Steps from which a median is taken."""
 
+SHORTEST = 0.5
+"""Seconds until the question is asked again for the first time."""
+
+WARM_UP = 3 * WINDOW
+"""Steps that say nothing of neighbours: threads start, memory is mapped, and two threads look slower than one."""
+
 PREEMPTIONS = 100.0
 """Involuntary context switches a second from which on a neighbour is suspected; an idle machine shows a few."""
 
@@ -20,7 +26,7 @@ class ThreadGuard:
 
     With one thread or fewer to begin with it does nothing. It suspects a neighbour when the steps take three times as
     long as the fastest so far, or when the system keeps taking the processor away; then it tries one thread for a few
-    steps, stays with what was faster, and asks again after 2, 4, 8, … seconds. A sum over two threads rounds otherwise
+    steps, stays with what was faster, and asks again after ½, 1, 2, … seconds. A sum over two threads rounds otherwise
     than a sum over one, so a fit that must repeat bit for bit goes without a guard.
     """
 
@@ -34,11 +40,16 @@ class ThreadGuard:
         self._mark = time.perf_counter()
         self._switches = preemptions()
         self._again = self._mark
-        self._pause = 2.0
+        self._pause = SHORTEST
+        self._warm = 0
 
     def stepped(self, seconds: float) -> None:
         """Take note of one step's duration."""
         if self.threads < 2:
+            return
+        self._warm += 1
+        if self._warm <= WARM_UP:
+            self._mark, self._switches = time.perf_counter(), preemptions()
             return
         self.reduced += self.current < self.threads
         self._times.append(seconds)
@@ -66,7 +77,7 @@ class ThreadGuard:
             self._use(self.threads if self.current == 1 else 1)
             self._pause = min(2 * self._pause, 60.0)
         else:
-            self._pause = 2.0
+            self._pause = SHORTEST
         self._before = None
         self._again = now + self._pause
 

@@ -124,15 +124,15 @@ ENOUGH_STEPS = 800
 
 
 def default_epochs(rows: int) -> float:
-    """Passes over the data: 2.25 for 60,000 rows, more for fewer by the power 3/4, at least 2, or until 800 steps.
+    """Passes over the data: 2 for 60,000 rows and above, more for fewer by the power 3/4, or until 800 steps.
 
     A set ten times smaller is seen five times as often, so its training takes about half of the time and not a tenth of
     it, which would leave it untrained. Where that ends is told under "Small sets" in docs/benchmarks.md.
 
     >>> [round(default_epochs(n), 2) for n in (100, 1_000, 4_000, 60_000, 1_000_000)]
-    [267, 26, 18, 2.25, 2.0]
+    [243, 26, 16, 2.0, 2.0]
     """
-    epochs = 2.25 * math.pow(60_000 / max(rows, 100), 0.75)
+    epochs = 2.0 * math.pow(60_000 / max(rows, 100), 0.75)
     if epochs <= 3:
         return max(2.0, epochs)
     steps = max(1, rows // default_batch_size(rows))
