@@ -20,7 +20,6 @@ from tidemill.packages.card import model_card
 from tidemill.packages.manifest import Manifest, parsed
 from tidemill.packages.proof import TOLERANCE, difference
 from tidemill.packages.read import read_manifest
-from tidemill.store.seam import sync_folder
 
 
 class Exported(Protocol):
@@ -149,8 +148,17 @@ def _place(folder: Path, contents: Mapping[str, bytes]) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    sync_folder(building)
+    _sync(building)
     if folder.exists():
         shutil.rmtree(folder)
     building.rename(folder)
-    sync_folder(folder.parent)
+    _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    """As the store does it; but what opens a package, wherever it is, shall not load the store."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
