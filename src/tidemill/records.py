@@ -251,6 +251,8 @@ class Prediction(Record):
 
 
 FeedbackKind = Literal["confirmation", "correction", "rating", "comment", "preference", "reward"]
+LABEL_KINDS = ("confirmation", "correction")
+"""The kinds that state a label: a newer one by the same author replaces an older one of either kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

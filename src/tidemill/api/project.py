@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from tidemill.loop import OnEvent, unheard
 from tidemill.project import OpenProject, cleaning, housekeeping, labels, lineage, overview, start_project
 from tidemill.records import JSON, to_json
 from tidemill.runtime import Predictor
+from tidemill.store import FeedbackOutcome
 
 
 class Project(OpenProject):
@@ -233,5 +233,5 @@ def open_project(folder: str | Path = ".") -> Project:
     return Project(find_project(Path(folder)))
 
 
-def _outcome(outcome: Any) -> JSON:
-    return {k: to_json(v) if dataclasses.is_dataclass(v) else v for k, v in to_json(outcome).items()}
+def _outcome(outcome: FeedbackOutcome) -> JSON:
+    return {**to_json(outcome), "feedback": to_json(outcome.feedback)}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from tidemill.data.dataset import open_assignments
-from tidemill.data.keys import key_int
+from tidemill.data.keys import key_array
 from tidemill.data.splits import UNKNOWN
 from tidemill.records import Dataset
 from tidemill.store import Store, fold
@@ -18,7 +16,7 @@ def assigned_keys(store: Store, keys: Sequence[str]) -> set[str]:
     newest = store.find(Dataset, newest_first=True, limit=1)
     if not newest or not keys:
         return set()
-    codes = open_assignments(store.root, newest[0]).lookup(np.array([key_int(key) for key in keys], np.uint64))
+    codes = open_assignments(store.root, newest[0]).lookup(key_array(keys))
     return {key for key, code in zip(keys, codes.tolist(), strict=True) if code != UNKNOWN}
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidemill.records import Annotation, Feedback, LiveKey, Prediction
+from tidemill.records import LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction
 from tidemill.store import Store
 
 LabelOf = Callable[[Feedback, Prediction], Any]
@@ -84,7 +84,7 @@ def settled_labels(store: Store, label_of: LabelOf, *, until: float | None = Non
         label_of: the task's reading of a piece of feedback, ``task.label``.
         until: ignore what was said later, so that a resumed cycle sees what it saw before.
     """
-    statements = store.find(Feedback, superseded_by=None, kind=["confirmation", "correction"])
+    statements = store.find(Feedback, superseded_by=None, kind=LABEL_KINDS)
     annotations = store.find(Annotation, superseded_by=None)
     everything: list[Feedback | Annotation] = [*statements, *annotations]
     subjects = {s.subject for s in everything if s.subject.startswith(f"{Prediction.prefix}_")}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tidemill.records import Annotation, Cycle, Feedback
+from tidemill.records import LABEL_KINDS, Annotation, Cycle, Feedback
 from tidemill.store import Store
-
-LABEL_KINDS = ["confirmation", "correction"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,13 @@ import orjson
 import sqlalchemy as sa
 
 from tidemill.errors import ConflictError
-from tidemill.records import Feedback
+from tidemill.records import LABEL_KINDS, Feedback
 from tidemill.store.database import Database
 from tidemill.store.tables import mapping_of
 
 _FEEDBACK = mapping_of(Feedback)
 _CHUNK = 500
 _TRIES = 4
-
-#: A confirmation takes back a correction, and the other way round: both state the label.
-_LABEL = {"confirmation", "correction"}
 
 _Place = tuple[str, str, str]
 
@@ -109,7 +106,7 @@ def _select(connection: sa.Connection, column: str, values: Collection[str]) -> 
 
 
 def _place(item: Feedback) -> _Place:
-    return item.subject, item.author, "label" if item.kind in _LABEL else item.kind
+    return item.subject, item.author, "label" if item.kind in LABEL_KINDS else item.kind
 
 
 def _body(item: Feedback) -> tuple[Any, ...]:

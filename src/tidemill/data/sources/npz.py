@@ -20,7 +20,6 @@ from tidemill.data.sources._summary import summarise
 from tidemill.data.sources._zip import checked_members, open_zip
 from tidemill.errors import SourceError
 
-_INPUTS = frozenset({"x", "images", "image", "data", "features", "inputs", "pixels"})
 _TARGETS = frozenset({"y", "labels", "label", "target", "targets"})
 MAX_COLUMNS = 4096
 
