@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 FieldType = Literal["image", "number", "category", "text", "date"]
+Kind = Literal["classification", "multilabel", "regression"]
+"""One of several labels, any number of them, or a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +41,16 @@ class Signature:
     Attributes:
         inputs: in the order of the source's columns.
         target: name of the output column.
-        kind: ``classification`` (one of ``labels``) or ``regression`` (a number).
-        labels: for classification, the sorted label strings; a label's index is its code.
+        kind: ``classification`` (one of ``labels``), ``multilabel`` (any number of them) or ``regression`` (a number).
+        labels: the sorted label strings; a label's index is its code. Empty for regression.
+        separator: for ``multilabel``, what parts several labels in one text of the source; ``None`` for lists.
     """
 
     inputs: tuple[Field, ...]
     target: str
-    kind: Literal["classification", "regression"]
+    kind: Kind
     labels: tuple[str, ...] = ()
+    separator: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON-compatible data."""
@@ -63,6 +67,7 @@ class Signature:
             "target": self.target,
             "kind": self.kind,
             "labels": list(self.labels),
+            "separator": self.separator,
         }
 
     @classmethod
@@ -77,4 +82,10 @@ class Signature:
             )
             for f in data["inputs"]
         )
-        return cls(inputs=inputs, target=data["target"], kind=data["kind"], labels=tuple(data["labels"]))
+        return cls(
+            inputs=inputs,
+            target=data["target"],
+            kind=data["kind"],
+            labels=tuple(data["labels"]),
+            separator=data.get("separator"),  # packages of the first schema have none
+        )

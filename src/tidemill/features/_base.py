@@ -3,13 +3,15 @@
 A recipe's features are a list of step specs, ``{"step": "numbers", "columns": ["age", "hours"]}``. Each step reads
 raw columns and writes named arrays. Recipes and learners agree on these names:
 
-=========  ==========================  =====================================================================
-output     dtype and shape             meaning
-=========  ==========================  =====================================================================
-``image``  uint8 ``[n, h, w, c]``      pixels; ``meta["mean"]``, ``meta["std"]`` per channel on the 0-255 scale
-``x``      float32 ``[n, d]``          dense numbers, standardised unless the spec says otherwise
-``codes``  int64 ``[n, k]``            category codes, 0 for missing or unseen; ``meta["cardinalities"]`` ``[k]``
-=========  ==========================  =====================================================================
+==========  ==========================  =====================================================================
+output      dtype and shape             meaning
+==========  ==========================  =====================================================================
+``image``   uint8 ``[n, h, w, c]``      pixels; ``meta["mean"]``, ``meta["std"]`` per channel on the 0-255 scale
+``x``       float32 ``[n, d]``          dense numbers, standardised unless the spec says otherwise
+``codes``   int64 ``[n, k]``            category codes, 0 for missing or unseen; ``meta["cardinalities"]`` ``[k]``
+``tokens``  int32 ``[n, length]``       token ids, 0 for padding; ``meta["vocabulary"]``
+``ngrams``  :class:`Sparse` ``[n, d]``  weights of the n-grams that occur
+==========  ==========================  =====================================================================
 
 Several steps may write ``x`` or ``codes``: they are concatenated in the order of the recipe.
 """
@@ -23,16 +25,75 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from tidemill.data.arrays import Columns
 from tidemill.data.schema import FieldType
 
-Features = Mapping[str, npt.NDArray[Any]]
+
+class Sparse:
+    """Rows of which few columns are not zero, as compressed sparse rows.
+
+    Args:
+        indices: int32 ``[nnz]``, the column of each value.
+        values: float32 ``[nnz]``.
+        offsets: int64 ``[n + 1]``; row *i* is ``indices[offsets[i]:offsets[i + 1]]``.
+        width: number of columns.
+
+    >>> rows = Sparse(np.array([4, 0], np.int32), np.ones(2, np.float32), np.array([0, 1, 1, 2]), 5)
+    >>> len(rows), rows.rows().tolist(), rows[1:].to_scipy().toarray().tolist()
+    (3, [0, 2], [[0.0, 0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0]])
+    """
+
+    __slots__ = ("indices", "offsets", "values", "width")
+
+    def __init__(
+        self,
+        indices: npt.NDArray[np.int32],
+        values: npt.NDArray[np.float32],
+        offsets: npt.NDArray[np.int64],
+        width: int,
+    ) -> None:
+        self.indices = indices
+        self.values = values
+        self.offsets = offsets
+        self.width = width
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> Sparse:
+        """The given rows; a slice of consecutive ones shares memory."""
+        if isinstance(rows, slice) and rows.step in (None, 1):
+            start, stop, _ = rows.indices(len(self))
+            offsets = self.offsets[start : max(start, stop) + 1]
+            first, last = int(offsets[0]), int(offsets[-1])
+            return Sparse(self.indices[first:last], self.values[first:last], offsets - first, self.width)
+        picked = np.arange(len(self))[rows]
+        counts = (self.offsets[1:] - self.offsets[:-1])[picked]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[picked] - offsets[:-1], counts)
+        return Sparse(self.indices[places], self.values[places], offsets, self.width)
+
+    def rows(self) -> npt.NDArray[np.int64]:
+        """The row of each value, int64 ``[nnz]``."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def to_scipy(self) -> sparse.csr_array:
+        """The same memory as a SciPy array ``[n, width]``."""
+        return sparse.csr_array((self.values, self.indices, self.offsets), shape=(len(self), self.width))
+
+
+Feature = npt.NDArray[Any] | Sparse
+Features = Mapping[str, Feature]
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureInfo:
-    """What a learner must know of one output: its shape without the batch axis, and what it means."""
+    """What a learner must know of one output: its shape without the batch axis, and what it means.
+
+    The dtype of a :class:`Sparse` output is ``sparse``, its shape ``(width,)``.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -61,7 +122,7 @@ class FeatureStep(ABC):
         """Turn what was observed into state."""
 
     @abstractmethod
-    def transform(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
+    def transform(self, columns: Columns) -> dict[str, Feature]:
         """The step's outputs for any rows, fitted or new."""
 
     @abstractmethod

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.data.schema import Kind
 from tidemill.features._base import FeatureInfo, Features
 
 Scores = npt.NDArray[np.float32]
@@ -24,16 +25,17 @@ class Problem:
     """The features and targets of one dataset version: training rows first, then validation rows.
 
     Attributes:
-        kind: ``classification`` or ``regression``.
+        kind: ``classification``, ``multilabel`` or ``regression``.
         features: arrays with ``n`` rows each, usually memory-mapped read-only; never copied whole.
         info: what each feature array is.
-        target: int64 codes ``[n]`` for classification, float32 ``[n]`` for regression.
+        target: int64 codes ``[n]`` for classification, uint8 ``[n, classes]`` of 0 and 1 for multilabel, float32 ``[n]``
+            for regression.
         weight: float32 ``[n]`` sample weights, or ``None`` when all are one.
-        train: how many of the rows train; rows ``[train:]`` validate.
-        classes: number of classes; 1 for regression.
+        train: how many of the rows train; rows ``[train:]`` validate. In the refit of a chosen recipe all of them train.
+        classes: number of labels; 1 for regression.
     """
 
-    kind: Literal["classification", "regression"]
+    kind: Kind
     features: Features
     info: Mapping[str, FeatureInfo]
     target: npt.NDArray[Any]
@@ -74,8 +76,8 @@ class Export:
 
     Attributes:
         onnx: a graph whose inputs bear the names and dtypes of the features, and whose output ``scores`` is float32
-            ``[n, classes]``: unnormalised log-probabilities, or for regression ``[n, 1]`` values. ``None`` when the
-            model does not convert.
+            ``[n, classes]``: unnormalised log-probabilities, for multilabel one logit a label, for regression ``[n, 1]``
+            values or ``[n, 3]``: value, and the two ends of its 90 % interval. ``None`` when the model does not convert.
         tensors: the weights by name for ``model.safetensors``, or ``None``.
         network: what rebuilds the network around the tensors, ``{"name": …, …arguments}``.
         note: why ``onnx`` is ``None``, in plain words.
@@ -92,7 +94,11 @@ class Fitted(Protocol):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """JSON facts for the run record: epochs, steps, parameters, device, seconds of training alone."""
+        """JSON facts for the run record: epochs, steps, parameters, device, seconds of training alone.
+
+        ``chosen`` holds the parameters that fix what validation rows chose (rounds, penalty, epochs), so that a refit
+        with them, which has no validation rows, chooses the same.
+        """
 
     def scores(self, features: Features) -> Scores:
         """Raw scores, float32 ``[n, classes]``, as :attr:`Export.onnx` would give them."""
@@ -107,12 +113,14 @@ class Learner(Protocol):
     name: ClassVar[str]
     streams: ClassVar[bool]
     """True when anonymous memory stays flat however many rows there are."""
+    quick: ClassVar[bool]
+    """True when a fit takes moments, so that a few more may be made for out-of-fold scores."""
 
     def epochs(self, rows: int, params: Mapping[str, Any]) -> int:
         """Passes over *rows* training rows that a fit makes at most, unless :attr:`Context.max_epochs` bounds it."""
 
     def fit(self, problem: Problem, recipe: RecipeView, context: Context) -> Fitted:
-        """Train on the first ``problem.train`` rows, select on the others.
+        """Train on the first ``problem.train`` rows, select on the others where there are any.
 
         Raises:
             TrainingError: it diverged, or a parameter does not fit the data.
