@@ -12,7 +12,7 @@ import typer
 
 from tidemill.cli.command import Command
 from tidemill.cli.commands import feedback
-from tidemill.cli.main import COMMANDS, build
+from tidemill.cli.program import COMMANDS, build
 from tidemill.config import VARIABLES, Config
 from tidemill.config.faults import keys_of, range_of, section_of
 from tidemill.config.writing import heading, scalar

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tidemill.cli import failures
 from tidemill.cli.command import Command, register
-from tidemill.cli.main import COMMANDS, build
+from tidemill.cli.program import COMMANDS, build
 from tidemill.cli.session import Session
 from tidemill.errors import InputError
 
@@ -170,6 +170,23 @@ def test_ctrl_c_says_how_to_go_on(capfd: pytest.CaptureFixture[str]) -> None:
     assert '"code": "stopped"' in capfd.readouterr().out
     cycle = next(c for c in COMMANDS if c.name == "cycle")
     assert cycle.stopped == "stopped; `tidemill cycle` goes on from here"
+
+
+def test_ctrl_c_while_the_program_is_still_being_imported_is_one_line_too() -> None:
+    """It used to be Python's traceback for the first tenth of a second."""
+    code = """
+import sys
+class Pressed:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Pressed())
+from tidemill.cli.main import main
+main(sys.argv[1:])
+"""
+    for arguments, said in (["status"], ("", "stopped\n")), (["status", "--json"], ('"code": "stopped"', "")):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 130 and said[0] in done.stdout and done.stderr == said[1]
 
 
 def test_no_color_means_no_escape_codes(shell: Any, tmp_path: Path) -> None:

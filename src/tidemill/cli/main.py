@@ -1,110 +1,29 @@
-"""``tidemill``: the program."""
+"""``tidemill``: where the program begins.
+
+Nothing is imported here before :func:`main` runs, so that Ctrl-C in the tenth of a second in which the commands are
+being imported ends in one line, as it does later.
+"""
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated
 
-import typer
-
-from tidemill.cli.command import Command, JsonOption, ProjectOption, register
-from tidemill.cli.commands import (
-    cycle,
-    demo,
-    doctor,
-    export,
-    feedback,
-    gate,
-    gc,
-    init,
-    label,
-    models,
-    plan,
-    predict,
-    promote,
-    report,
-    rollback,
-    runs,
-    serve,
-    status,
-    trace,
-    up,
-)
-from tidemill.cli.failures import EXIT_STOPPED, EXIT_USAGE, say_stopped, say_usage
-from tidemill.cli.session import Session
-
-COMMANDS: tuple[Command, ...] = (
-    demo.COMMAND, init.COMMAND, doctor.COMMAND,
-    plan.COMMAND, cycle.COMMAND, label.COMMAND, gate.COMMAND,
-    predict.COMMAND, serve.COMMAND, up.COMMAND, promote.COMMAND, rollback.COMMAND, export.COMMAND,
-    status.COMMAND, runs.COMMAND, models.COMMAND, report.COMMAND, trace.COMMAND, gc.COMMAND,
-)  # fmt: skip
-"""Every command but ``feedback``, which is a group, in the order of ``tidemill --help``."""
-
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer carries its own copy of click since 0.26
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version
-
-        typer.echo(f"tidemill {version('tidemill')}")
-        raise typer.Exit
-
-
-def build() -> typer.Typer:
-    """The application with all its commands."""
-    app = typer.Typer(
-        name="tidemill",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
-        context_settings={"help_option_names": ["-h", "--help"]},
-        help="A closed-loop machine-learning system: from data to a served model, and from its use to a better one.",
-    )
-
-    @app.callback()
-    def root(
-        project: ProjectOption = None,
-        json: JsonOption = False,
-        version: Annotated[
-            bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Show the version.")
-        ] = False,
-    ) -> None:
-        del project, json, version  # commands read them from the root of their context
-
-    for command in COMMANDS:
-        register(app, command)
-    app.add_typer(feedback.build(), name="feedback", rich_help_panel=feedback.PANEL)
-    return app
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code.
-
-    0: done; 1: the gate refused, or a crash; 2: an error that its message says how to mend; 130: stopped by Ctrl-C.
-    """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    """Run the command line and leave with its exit code; see :func:`tidemill.cli.program.run`."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = build()(arguments, prog_name="tidemill", standalone_mode=False)
-    except _UsageError as error:
-        code = _usage(error, json="--json" in arguments)
-    except BrokenPipeError:  # `tidemill runs | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        from tidemill.cli.program import run
+
+        code = run(given)
     except KeyboardInterrupt:  # before or after what the command itself does
-        say_stopped(Session(json="--json" in arguments), "stopped", failed=True)
+        from tidemill.cli.failures import EXIT_STOPPED, say_stopped
+        from tidemill.cli.session import Session
+
+        say_stopped(Session(json="--json" in given), "stopped", failed=True)
         code = EXIT_STOPPED
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _usage(error: Exception, *, json: bool) -> int:
-    context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":  # the help was printed
-        return 0
-    path = context.command_path if context is not None else "tidemill"
-    what = error.format_message() if hasattr(error, "format_message") else str(error)
-    say_usage(Session(json=json), what, where=path, mend=f"See `{path} --help`.")
-    return EXIT_USAGE
+    sys.exit(code)
