@@ -137,6 +137,36 @@ class Gate(Section):
     )
 
 
+def _named_costs(value: Any) -> Any:
+    """Labels may be numbers, in the file as in the data."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        str(true): {str(answered): cost for answered, cost in row.items()} if isinstance(row, Mapping) else row
+        for true, row in value.items()
+    }
+
+
+Cost = Annotated[Float, Field(ge=0)]
+
+
+class DecisionRule(Section):
+    """Decision: what wrong answers cost, and when a model should rather give none."""
+
+    costs: Annotated[dict[Text, dict[Text, Cost]], BeforeValidator(_named_costs)] = Field(
+        default={}, description="TRUE LABEL: {ANSWERED LABEL: cost}; what is not named costs 1, a right answer 0"
+    )
+    abstain_cost: Cost | None = Field(
+        default=None, description="cost of giving no answer; the model abstains where every answer would cost more"
+    )
+    min_precision: Annotated[Float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="share of given answers that must be right; the model abstains where it is less sure"
+    )
+    level: Annotated[Float, Field(gt=0, lt=1)] = Field(
+        default=0.9, description="share of true values that the interval of a predicted number is to cover"
+    )
+
+
 class CycleDefaults(Section):
     """Cycle: how much work one revolution may be, unless the command says otherwise."""
 
@@ -226,6 +256,7 @@ class Config(Section):
     labels: tuple[Text, ...] = Field(default=(), description="labels that the data does not show yet")
     inputs: tuple[Text, ...] | None = Field(default=None, description="the columns to learn from; null: all others")
     ignore: tuple[Text, ...] = Field(default=(), description="columns to leave out")
+    weight: Text | None = Field(default=None, description="the column that says how much each sample counts")
     tasks: tuple[Text, ...] = Field(default=(), description="Python files with your own tasks, beside this file")
     store: Annotated[Text, AfterValidator(_url)] | None = Field(
         default=None, description="database URL; null: a SQLite file in .tidemill"
@@ -233,6 +264,7 @@ class Config(Section):
     splits: Splits = Splits()
     audit: Audit = Audit()
     gate: Gate = Gate()
+    decision: DecisionRule = DecisionRule()
     cycle: CycleDefaults = CycleDefaults()
     recipes: Recipes = Recipes()
     serve: Serve = Serve()

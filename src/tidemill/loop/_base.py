@@ -8,9 +8,9 @@ from typing import Any
 
 from tidemill.config import Config
 from tidemill.data.schema import Signature
-from tidemill.records import Recipe
+from tidemill.records import JSON, Recipe
 from tidemill.store import Store
-from tidemill.tasks import Task
+from tidemill.tasks import Task, answer_spec, metric_of, selection_of
 
 OnEvent = Callable[[dict[str, Any]], None]
 """Told what happens: ``{"stage", "what", "done", "total", "recipe"}``, the last three where they make sense."""
@@ -32,6 +32,29 @@ class Setting:
     sources: tuple[str, ...]
     recipes: Callable[[Signature], tuple[Recipe, ...]]
     threads: int
+
+    @property
+    def metric(self) -> str:
+        """The per-row score that the gate judges."""
+        return metric_of(self.task, self.config.decision)
+
+    @property
+    def selection(self) -> str:
+        """The per-row score that tuning maximises and recipes are chosen by."""
+        return selection_of(self.task, self.config.decision)
+
+    def answer(self, signature: Signature) -> JSON:
+        """The answer spec that models start from.
+
+        Raises:
+            ConfigError: ``decision`` in ``tidemill.yaml`` does not fit the task or its labels.
+        """
+        return answer_spec(self.task, signature, self.config.decision)
+
+    def costs(self, signature: Signature) -> list[list[float]] | None:
+        """What each answer costs where each label is true; ``None`` when nothing has a price."""
+        costs: list[list[float]] | None = self.answer(signature).get("costs")
+        return costs
 
 
 def unheard(_event: dict[str, Any]) -> None:

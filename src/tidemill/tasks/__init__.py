@@ -20,8 +20,22 @@ from types import ModuleType
 from tidemill.errors import ConfigError, NotFoundError
 from tidemill.tasks._base import Claim, Task
 from tidemill.tasks._classification import ClassificationTask
+from tidemill.tasks._multilabel import MultilabelTask
+from tidemill.tasks._rule import answer_spec, cost_matrix, metric_of, selection_of
 
-__all__ = ["Claim", "ClassificationTask", "Task", "get_task", "load_file", "task_names"]
+__all__ = [
+    "Claim",
+    "ClassificationTask",
+    "MultilabelTask",
+    "Task",
+    "answer_spec",
+    "cost_matrix",
+    "get_task",
+    "load_file",
+    "metric_of",
+    "selection_of",
+    "task_names",
+]
 
 
 def _found(files: Sequence[Path]) -> dict[str, Callable[[], ModuleType]]:

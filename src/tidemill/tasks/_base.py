@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tidemill.data.schema import Signature
+from tidemill.data.schema import Kind, Signature
 from tidemill.data.sources import Summary
 from tidemill.records import Feedback, Prediction, Recipe
 
@@ -26,13 +26,22 @@ class Task(ABC):
     Attributes:
         name: as Hugging Face names pipelines.
         summary: one line for ``tidemill init`` and the docs.
-        metric: the per-row score (larger is better) that tuning maximises and the gate judges; see
-            :func:`tidemill.metrics.row_scores`.
+        kind: of its signatures.
+        metric: the per-row score (larger is better) that the gate judges; see :func:`tidemill.metrics.row_scores`.
+        selection: the per-row score that tuning maximises and recipes are chosen by on validation rows; the metric,
+            unless a smoother one tells more from as many rows.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    kind: ClassVar[Kind]
     metric: ClassVar[str]
+    selection: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not cls.selection and hasattr(cls, "metric"):
+            cls.selection = cls.metric
 
     @abstractmethod
     def claim(self, source: Summary, target: str) -> Claim | None:

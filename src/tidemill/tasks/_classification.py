@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from tidemill.data.schema import Signature
+from tidemill.data.schema import Kind, Signature
 from tidemill.errors import SourceError
-from tidemill.records import JSON, Feedback, Prediction, Recipe
+from tidemill.records import Feedback, Prediction
 from tidemill.tasks._base import Task
 
 
 class ClassificationTask(Task):
     """One label an answer; a confirmation repeats it, a correction replaces it."""
 
+    kind: ClassVar[Kind] = "classification"
     metric: ClassVar[str] = "accuracy"
 
     def answer(self, signature: Signature) -> dict[str, Any]:
@@ -23,23 +24,9 @@ class ClassificationTask(Task):
     def label(self, feedback: Feedback, prediction: Prediction) -> str | None:
         """The label of a confirmation (the answer's own) or a correction; ratings and comments state none."""
         if feedback.kind == "confirmation":
-            return str(prediction.answer["label"])
+            label = prediction.answer["label"]
+            return None if label is None else str(label)  # an answer that abstained says nothing to confirm
         return str(feedback.value) if feedback.kind == "correction" else None
-
-
-def closed_form_baselines(task: str, naive_bayes: Sequence[JSON], ridge: Sequence[JSON]) -> list[Recipe]:
-    """Naive Bayes and ridge least squares, each on its own features: seconds, whatever the data."""
-    return [
-        Recipe(
-            name=method,
-            task=task,
-            learner="closed_form",
-            features=tuple(features),
-            params={"method": method},
-            baseline=True,
-        )
-        for method, features in (("naive-bayes", naive_bayes), ("ridge", ridge))
-    ]
 
 
 def checked_labels(labels: Sequence[str], target: str) -> tuple[str, ...]:

@@ -7,70 +7,43 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tidemill.data.schema import Field, FieldType, Signature
-from tidemill.data.sources import ColumnSummary, Summary
-from tidemill.errors import SourceError
-from tidemill.records import JSON, Recipe
+from tidemill.data.schema import Signature
+from tidemill.data.sources import Summary
+from tidemill.records import Recipe
 from tidemill.tasks._base import Claim
-from tidemill.tasks._classification import ClassificationTask, checked_labels, closed_form_baselines
-
-MANY_LABELS = 50
-"""A target of numbers with more distinct values than this is taken for a quantity, not for classes."""
+from tidemill.tasks._classification import ClassificationTask, checked_labels
+from tidemill.tasks._multilabel import several
+from tidemill.tasks._recipes import closed_form_baselines
+from tidemill.tasks._tables import quantity, table, table_features, table_fields, table_learners
 
 
 class TabularClassification(ClassificationTask):
-    """Numbers, categories and dates, with missing values as they come."""
+    """Numbers, categories, dates and texts, with missing values as they come."""
 
     name: ClassVar[str] = "tabular-classification"
     summary: ClassVar[str] = "one of several labels for a row of a table"
+    selection: ClassVar[str] = "log_loss"
 
     def claim(self, source: Summary, target: str) -> Claim | None:
         """Fits a table whose target repeats few values."""
-        columns = [c for c in source.columns if c.name != target]
-        column = next((c for c in source.columns if c.name == target), None)
-        if column is None or not columns or any(c.type == "image" for c in columns):
-            return None
-        if column.type == "number" and (not column.integers or column.distinct > MANY_LABELS):
+        column = source.column(target)
+        if column is None or quantity(column) or several(source, target) or not table(source, target):
             return None
         kinds = len(column.values) or column.distinct  # variants of one label count once
-        reason = f"{target!r} takes {kinds} values, and the {len(columns)} other columns are a table"
+        reason = f"{target!r} takes {kinds} values, and the {len(source.columns) - 1} other columns are a table"
         return Claim(confidence=0.8, reason=reason)
 
     def signature(self, source: Summary, target: str, labels: Sequence[str] = ()) -> Signature:
-        """Every column but the target; short texts count as categories."""
-        inputs = tuple(
-            Field(name=c.name, type=_field_type(c), optional=c.missing > 0) for c in source.columns if c.name != target
-        )
-        if not inputs:
-            raise SourceError(
-                f"there is no column besides the target {target!r}", mend="Give a table with at least one input column."
-            )
-        return Signature(inputs=inputs, target=target, kind="classification", labels=checked_labels(labels, target))
+        """Every column but the target."""
+        fields = table_fields(source, target)
+        return Signature(inputs=fields, target=target, kind="classification", labels=checked_labels(labels, target))
 
     def recipes(self, signature: Signature) -> list[Recipe]:
-        """Two closed-form baselines and boosted trees."""
-        types = {f.type for f in signature.inputs}
-        dense: list[JSON] = [{"step": "numbers"}] if "number" in types else []
-        raw: list[JSON] = [{"step": "numbers", "raw": True}] if "number" in types else []
-        dates: list[JSON] = [{"step": "dates"}] if "date" in types else []
-        categories = bool(types & {"category", "text"})
-        codes: list[JSON] = [{"step": "categories"}] if categories else []
-        onehot: list[JSON] = [{"step": "onehot"}] if categories else []
+        """Two closed-form baselines, boosted trees, and a network."""
+        features = table_features(signature)
         return [
-            *closed_form_baselines(self.name, [*dense, *dates, *codes], [*dense, *dates, *onehot]),
-            Recipe(
-                name="lightgbm",
-                task=self.name,
-                learner="trees",
-                features=(*raw, *dates, *codes),
-                space={
-                    "learning_rate": {"type": "float", "low": 0.01, "high": 0.3, "log": True},
-                    "num_leaves": {"type": "int", "low": 7, "high": 255, "log": True},
-                    "min_child_samples": {"type": "int", "low": 5, "high": 100, "log": True},
-                    "colsample_bytree": {"type": "float", "low": 0.4, "high": 1.0},
-                    "reg_lambda": {"type": "float", "low": 1e-3, "high": 10.0, "log": True},
-                },
-            ),
+            *closed_form_baselines(self.name, features.coded, features.onehot),
+            *table_learners(self.name, features),
         ]
 
     def sample_data(self, seed: int, rows: int = 400) -> list[Mapping[str, Any]]:
@@ -88,7 +61,3 @@ class TabularClassification(ClassificationTask):
             }
             for row in range(rows)
         ]
-
-
-def _field_type(column: ColumnSummary) -> FieldType:
-    return "category" if column.type == "text" else column.type

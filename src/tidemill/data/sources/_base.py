@@ -86,6 +86,9 @@ class ColumnSummary:
         values: the distinct values as sorted text when there are at most 1000, variants of one label (case, padding,
             final full stop) merged into the spelling seen most; empty for images and for more values.
         counts: how often each of ``values`` was seen.
+        lists: its values are lists of texts, any number of labels each.
+        separator: what parts several labels in one text; ``None`` unless the texts look like that.
+        members: the distinct single labels, sorted, of a column with ``lists`` or ``separator``.
     """
 
     name: str
@@ -97,6 +100,9 @@ class ColumnSummary:
     integers: bool = False
     values: tuple[str, ...] = ()
     counts: tuple[int, ...] = ()
+    lists: bool = False
+    separator: str | None = None
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,87 @@
+"""What a project's ``decision`` makes of its task: the metric that judges, and the answer spec that models carry."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from tidemill.config import DecisionRule
+from tidemill.data.schema import Signature
+from tidemill.errors import ConfigError
+from tidemill.tasks._base import Task
+
+
+def metric_of(task: Task, rule: DecisionRule) -> str:
+    """What the gate judges: the task's metric, or the utility where wrong answers or silence have a price."""
+    return "utility" if rule.costs or rule.abstain_cost is not None else task.metric
+
+
+def selection_of(task: Task, rule: DecisionRule) -> str:
+    """What tuning maximises and recipes are chosen by: the task's selection, or the utility likewise."""
+    metric = metric_of(task, rule)
+    return task.selection if metric == task.metric else metric
+
+
+def answer_spec(task: Task, signature: Signature, rule: DecisionRule) -> dict[str, Any]:
+    """The task's answer spec with the project's costs, abstention and level of intervals.
+
+    Raises:
+        ConfigError: the rule names a label that there is not, or does not fit the kind of task.
+    """
+    spec = task.answer(signature)
+    if signature.kind == "regression":
+        spec["interval"] = {"level": rule.level, "offset": 0.0}
+    asked = [key for key in ("costs", "abstain_cost", "min_precision") if getattr(rule, key)]
+    if asked and signature.kind != "classification":
+        raise ConfigError(
+            f"{' and '.join(asked)} make sense where one of several labels is answered, and {task.name} "
+            f"answers {'numbers' if signature.kind == 'regression' else 'any number of labels'}",
+            where="tidemill.yaml, decision",
+            mend="Remove them.",
+        )
+    if rule.abstain_cost is not None and rule.min_precision is not None:
+        raise ConfigError(
+            "abstain_cost and min_precision are two rules for the same decision",
+            where="tidemill.yaml, decision",
+            mend="Keep one of them.",
+        )
+    if rule.costs or rule.abstain_cost is not None:
+        spec["costs"] = cost_matrix(rule, signature.labels)
+    if rule.abstain_cost is not None:
+        spec["abstain_cost"] = rule.abstain_cost
+    if rule.min_precision is not None:
+        spec["min_precision"] = rule.min_precision
+    return spec
+
+
+def cost_matrix(rule: DecisionRule, labels: Sequence[str]) -> list[list[float]]:
+    """What each answer (column) costs where each label (row) is true; right answers cost nothing.
+
+    Raises:
+        ConfigError: a label in the costs is not one of *labels*, a right answer has a cost, or all costs are 0.
+
+    >>> cost_matrix(DecisionRule(costs={"spam": {"ham": 0.2}}), ("ham", "spam"))
+    [[0.0, 1.0], [0.2, 0.0]]
+    """
+    place = {label: code for code, label in enumerate(labels)}
+    matrix = [[float(row != column) for column in range(len(labels))] for row in range(len(labels))]
+    for true, answers in rule.costs.items():
+        for label in (true, *answers):
+            if label not in place:
+                near = difflib.get_close_matches(label, labels, 1)
+                mend = f"Did you mean {near[0]!r}?" if near else f"The labels are {', '.join(labels[:20])}."
+                raise ConfigError(
+                    f"there is no label {label!r}", where=f"tidemill.yaml, decision.costs.{true}", mend=mend
+                )
+        for answered, cost in answers.items():
+            if answered == true and cost:
+                raise ConfigError(
+                    f"the right answer {true!r} has a cost",
+                    where=f"tidemill.yaml, decision.costs.{true}",
+                    mend="Give only the costs of other answers.",
+                )
+            matrix[place[true]][place[answered]] = cost
+    if not any(any(row) for row in matrix):
+        raise ConfigError("every answer costs 0", where="tidemill.yaml, decision.costs", mend="Let one cost more.")
+    return matrix
