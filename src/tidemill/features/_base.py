@@ -99,6 +99,13 @@ class FeatureInfo:
     shape: tuple[int, ...]
     meta: dict[str, Any] = field(default_factory=dict)
 
+    def blank(self, rows: int) -> Feature:
+        """*rows* rows of zeros."""
+        if self.dtype == "sparse":
+            nothing = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(rows + 1, np.int64)
+            return Sparse(*nothing, self.shape[0])
+        return np.zeros((rows, *self.shape), self.dtype)
+
 
 class FeatureStep(ABC):
     """One step; subclasses stand one a file in :mod:`tidemill.features` and are found by ``name``.
@@ -122,7 +129,7 @@ class FeatureStep(ABC):
         """Turn what was observed into state."""
 
     @abstractmethod
-    def transform(self, columns: Columns) -> dict[str, Feature]:
+    def transform(self, columns: Columns) -> Features:
         """The step's outputs for any rows, fitted or new."""
 
     @abstractmethod

@@ -1,8 +1,9 @@
 """Features on disk: fitted once for a dataset version and a recipe's spec, then memory-mapped by every run.
 
-The folder is ``ROOT/DATASET/HASH`` and holds one ``.npy`` a feature array, ``rows.npy``, ``pipeline.json`` and, written
-last, ``complete.json``. It is built beside its place and renamed into it, so a process that is killed leaves nothing
-that could be mistaken for a finished cache, and two processes that build the same one do not disturb each other.
+The folder is ``ROOT/DATASET/HASH`` and holds one ``.npy`` a feature array (three for a sparse one), ``rows.npy``,
+``pipeline.json`` and, written last, ``complete.json``. It is built beside its place and renamed into it, so a process
+that is killed leaves nothing that could be mistaken for a finished cache, and two processes that build the same one do
+not disturb each other.
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ import numpy.typing as npt
 
 from tidemill.data.arrays import Column, Columns, Rows, length
 from tidemill.data.schema import Signature
-from tidemill.data.storage import allocate
+from tidemill.data.storage import ArrayWriter, allocate, open_array
 from tidemill.errors import StoreError
-from tidemill.features._base import FeatureInfo
+from tidemill.features._base import Feature, FeatureInfo, Sparse
 from tidemill.features.pipeline import Pipeline
 
 _FORMAT = 1  # part of the hash: raise it when a step's output changes
 _CHUNK_BYTES = 16 << 20
+_SPARSE = ("indices", "values", "offsets")
+_PER_BYTE_OF_TEXT = 8  # n-grams of a text take many times its own bytes
+_LOOKED_AT = 256  # rows that tell how large a row is
+_TARGETS = {"classification": np.int64, "multilabel": np.uint8, "regression": np.float32}
 
 
 class Samples(Protocol):
@@ -54,14 +59,14 @@ class FeatureSet:
     Attributes:
         pipeline: the fitted steps.
         arrays: feature arrays, ``n`` rows each, memory-mapped read-only.
-        train: how many of the rows train.
-        target: int64 codes or float32 values ``[n]``.
+        train: how many of the rows train; all of them in a refit.
+        target: int64 codes or float32 values ``[n]``, for multilabel uint8 ``[n, labels]`` of 0 and 1.
         weight: float32 ``[n]``, or ``None`` when all are one.
         rows: int64 ``[n]``, the dataset's row behind each row.
     """
 
     pipeline: Pipeline
-    arrays: dict[str, npt.NDArray[Any]]
+    arrays: dict[str, Feature]
     train: int
     target: npt.NDArray[Any]
     weight: npt.NDArray[np.float32] | None
@@ -73,7 +78,7 @@ class FeatureSet:
         return self.pipeline.info()
 
 
-def feature_set(dataset: Samples, specs: Sequence[Mapping[str, Any]], root: Path) -> FeatureSet:
+def feature_set(dataset: Samples, specs: Sequence[Mapping[str, Any]], root: Path, *, refit: bool = False) -> FeatureSet:
     """The features of a dataset version by a recipe's *specs*, from the cache or built into it.
 
     Building streams: two passes in chunks of about 16 MB, and the arrays are mapped files, so anonymous memory stays
@@ -83,6 +88,7 @@ def feature_set(dataset: Samples, specs: Sequence[Mapping[str, Any]], root: Path
         dataset: an opened dataset version.
         specs: the recipe's feature steps.
         root: the folder of all caches.
+        refit: the validation rows train too: steps are fitted on both, and no row validates.
 
     Raises:
         ConfigError: the specs do not fit the signature.
@@ -91,11 +97,12 @@ def feature_set(dataset: Samples, specs: Sequence[Mapping[str, Any]], root: Path
     """
     train, validation = dataset.rows("train"), dataset.rows("validation")
     rows = np.concatenate([train, validation]).astype(np.int64)
-    place = root / dataset.id / spec_hash(specs)
+    fitted = len(rows) if refit else len(train)
+    place = root / dataset.id / (spec_hash(specs) + ("-refit" if refit else ""))
     found = _open(place, rows)
     if found is None:
         try:
-            _build(place, dataset, specs, rows, len(train))
+            _build(place, dataset, specs, rows, fitted)
         except OSError as error:
             raise StoreError(
                 f"the features could not be written: {error.strerror or error}",
@@ -106,10 +113,9 @@ def feature_set(dataset: Samples, specs: Sequence[Mapping[str, Any]], root: Path
         if found is None:
             raise StoreError("the features were written but cannot be read back", where=str(place), mend="Try again.")
     pipeline, arrays = found
-    target = dataset.target[rows]
-    target = target.astype(np.int64 if dataset.signature.kind == "classification" else np.float32)
+    target = dataset.target[rows].astype(_TARGETS[dataset.signature.kind])
     weight = np.asarray(dataset.weight[rows], np.float32)
-    return FeatureSet(pipeline, arrays, len(train), target, None if (weight == 1).all() else weight, rows)
+    return FeatureSet(pipeline, arrays, fitted, target, None if (weight == 1).all() else weight, rows)
 
 
 def spec_hash(specs: Sequence[Mapping[str, Any]]) -> str:
@@ -122,7 +128,7 @@ def spec_hash(specs: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _open(place: Path, rows: Rows) -> tuple[Pipeline, dict[str, npt.NDArray[Any]]] | None:
+def _open(place: Path, rows: Rows) -> tuple[Pipeline, dict[str, Feature]] | None:
     """What a finished cache holds; ``None`` when there is none, it is damaged, or its rows are others."""
     try:
         marker = json.loads((place / "complete.json").read_bytes())
@@ -130,9 +136,14 @@ def _open(place: Path, rows: Rows) -> tuple[Pipeline, dict[str, npt.NDArray[Any]
             return None
         if not np.array_equal(np.load(place / "rows.npy", mmap_mode="r"), rows):
             return None
-        arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in marker["arrays"]}
+        arrays: dict[str, Feature] = {}
+        for name in marker["arrays"]:
+            arrays[name] = np.load(place / f"{name}.npy", mmap_mode="r")
+        for name, width in marker["sparse"].items():
+            indices, values, offsets = (open_array(place / f"{name}.{part}.npy") for part in _SPARSE)
+            arrays[name] = Sparse(indices, values, offsets, width)
         pipeline = Pipeline.from_json(json.loads((place / "pipeline.json").read_bytes()))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, StoreError):
         return None
     return pipeline, arrays
 
@@ -146,7 +157,7 @@ def _build(place: Path, dataset: Samples, specs: Sequence[Mapping[str, Any]], ro
         size = _chunk_rows(dataset, rows)
         pipeline = Pipeline(specs, dataset.signature)
         pipeline.fit(dataset.chunks(rows[:train], size))
-        arrays = _write_arrays(building, pipeline, dataset.chunks(rows, size), len(rows))
+        arrays, sparse = _write_arrays(building, pipeline, dataset.chunks(rows, size), len(rows))
         np.save(building / "rows.npy", rows)
         (building / "pipeline.json").write_text(json.dumps(pipeline.to_json()))
         sizes = {}
@@ -154,7 +165,8 @@ def _build(place: Path, dataset: Samples, specs: Sequence[Mapping[str, Any]], ro
             _sync(path)
             sizes[path.name] = path.stat().st_size
         marker = building / "complete.json"
-        marker.write_text(json.dumps({"bytes": sizes, "arrays": arrays, "specs": [dict(spec) for spec in specs]}))
+        facts = {"bytes": sizes, "arrays": arrays, "sparse": sparse, "specs": [dict(spec) for spec in specs]}
+        marker.write_text(json.dumps(facts))
         _sync(marker)
         _sync(building)
         if place.exists():  # damaged, of other rows, or finished by another process meanwhile
@@ -169,27 +181,64 @@ def _build(place: Path, dataset: Samples, specs: Sequence[Mapping[str, Any]], ro
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _write_arrays(folder: Path, pipeline: Pipeline, chunks: Any, n: int) -> list[str]:
+def _write_arrays(folder: Path, pipeline: Pipeline, chunks: Any, n: int) -> tuple[list[str], dict[str, int]]:
+    """Write every feature; the names of the dense ones, and the widths of the sparse ones."""
     out: dict[str, npt.NDArray[Any]] = {}
+    sparse: dict[str, _SparseWriter] = {}
     start = 0
-    for chunk in chunks:
-        features = pipeline.transform(chunk)
-        count = length(chunk)
-        for name, part in features.items():
-            if name not in out:
-                shape = (n, *part.shape[1:])
-                path = folder / f"{name}.npy"
-                out[name] = np.lib.format.open_memmap(path, mode="w+", dtype=part.dtype, shape=shape)
-                allocate(path)
-            out[name][start : start + count] = part
-        start += count
-    return sorted(out)
+    try:
+        for chunk in chunks:
+            features = pipeline.transform(chunk)
+            count = length(chunk)
+            for name, part in features.items():
+                if isinstance(part, Sparse):
+                    if name not in sparse:
+                        sparse[name] = _SparseWriter(folder, name, part.width)
+                    sparse[name].append(part)
+                    continue
+                if name not in out:
+                    shape = (n, *part.shape[1:])
+                    path = folder / f"{name}.npy"
+                    out[name] = np.lib.format.open_memmap(path, mode="w+", dtype=part.dtype, shape=shape)
+                    allocate(path)
+                out[name][start : start + count] = part
+            start += count
+    finally:
+        for writer in sparse.values():
+            writer.close()
+    return sorted(out), {name: writer.width for name, writer in sparse.items()}
+
+
+class _SparseWriter:
+    """Appends sparse rows to three files; how many values there will be is known only at the end."""
+
+    def __init__(self, folder: Path, name: str, width: int) -> None:
+        self.width = width
+        types = (np.int32, np.float32, np.int64)
+        self._indices, self._values, self._offsets = (
+            ArrayWriter(folder / f"{name}.{part}.npy", dtype) for part, dtype in zip(_SPARSE, types, strict=True)
+        )
+        self._offsets.append(np.zeros(1, np.int64))
+
+    def append(self, part: Sparse) -> None:
+        end = self._values.rows
+        self._indices.append(part.indices)
+        self._values.append(part.values)
+        self._offsets.append(part.offsets[1:] - part.offsets[0] + end)
+
+    def close(self) -> None:
+        for writer in (self._indices, self._values, self._offsets):
+            writer.close()
 
 
 def _chunk_rows(dataset: Samples, rows: Rows) -> int:
-    """How many rows make about 16 MB, judged by the first one."""
-    first: Columns = dataset.columns(rows[:1])
-    row_bytes = sum(column.nbytes for column in first.values() if isinstance(column, np.ndarray)) * 5 + 64
+    """How many rows make about 16 MB, judged by the first ones."""
+    first: Columns = dataset.columns(rows[:_LOOKED_AT])
+    total = sum(
+        column.nbytes if isinstance(column, np.ndarray) else len(column.values) * _PER_BYTE_OF_TEXT
+        for column in first.values()
+    )
+    row_bytes = total * 5 // max(length(first), 1) + 64
     return int(np.clip(_CHUNK_BYTES // row_bytes, 16, 16_384))
 
 

@@ -10,14 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tidemill.data.arrays import Columns, length
 from tidemill.data.schema import Signature
 from tidemill.errors import ConfigError, TrainingError
-from tidemill.features._base import FeatureInfo, FeatureStep
+from tidemill.features._base import Feature, FeatureInfo, FeatureStep, Sparse
+from tidemill.features._sparse import beside
 
 _ENGINE_ROOM = {"pipeline", "cache"}
+_ALONE = {
+    "image": "Keep one, or use pixel_vector for the other.",
+    "tokens": "Keep one, and name all its columns there.",
+}
+"""Outputs that only one step may write, and what to do instead."""
 
 
 def step_names() -> list[str]:
@@ -108,15 +113,15 @@ class Pipeline:
             step.finish()
         self._info = _merge_info([step.info() for step in self._steps])
 
-    def transform(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
+    def transform(self, columns: Columns) -> dict[str, Feature]:
         """The features of any rows; a pure function of the fitted state."""
         if len(self._steps) == 1:
-            return self._steps[0].transform(columns)
-        parts: dict[str, list[npt.NDArray[Any]]] = {}
+            return dict(self._steps[0].transform(columns))
+        parts: dict[str, list[Feature]] = {}
         for step in self._steps:
             for name, array in step.transform(columns).items():
                 parts.setdefault(name, []).append(array)
-        return {name: a[0] if len(a) == 1 else np.concatenate(a, axis=1) for name, a in parts.items()}
+        return {name: _side_by_side(arrays) for name, arrays in parts.items()}
 
     def info(self) -> dict[str, FeatureInfo]:
         """What :meth:`transform` writes, by name."""
@@ -187,18 +192,21 @@ def _make(spec: Mapping[str, Any]) -> FeatureStep:
     return kind(list(spec["columns"]), **options)
 
 
+def _side_by_side(parts: Sequence[Feature]) -> Feature:
+    if len(parts) == 1:
+        return parts[0]
+    sparse = [part for part in parts if isinstance(part, Sparse)]
+    return beside(sparse) if sparse else np.concatenate([np.asarray(part) for part in parts], axis=1)
+
+
 def _merge_info(infos: Sequence[Mapping[str, FeatureInfo]]) -> dict[str, FeatureInfo]:
     merged: dict[str, FeatureInfo] = {}
     for name, new in (pair for info in infos for pair in info.items()):
         if name not in merged:
             merged[name] = new
             continue
-        if name == "image":
-            raise ConfigError(
-                "two steps write image",
-                where="the recipe's features",
-                mend="Keep one, or use pixel_vector for the other.",
-            )
+        if name in _ALONE:
+            raise ConfigError(f"two steps write {name}", where="the recipe's features", mend=_ALONE[name])
         old = merged[name]
         meta = {key: [*old.meta.get(key, []), *new.meta.get(key, [])] for key in {**old.meta, **new.meta}}
         merged[name] = FeatureInfo(old.dtype, (old.shape[0] + new.shape[0],), meta)

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
 from tidemill.errors import PackageError
-from tidemill.features._base import FeatureInfo
+from tidemill.features._base import Feature, FeatureInfo, Features, Sparse
 
-_TYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(uint8)": "uint8"}
+_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(uint8)": "uint8",
+}
+
+_PARTS: dict[str, tuple[str, Callable[[Sparse], npt.NDArray[Any]]]] = {
+    "": ("int64", lambda rows: rows.indices.astype(np.int64)),
+    "_values": ("float32", lambda rows: np.ascontiguousarray(rows.values)),
+    "_rows": ("int64", Sparse.rows),
+    "_offsets": ("int64", lambda rows: np.ascontiguousarray(rows.offsets[:-1])),
+}
+"""What a graph reads of a sparse feature: the suffix of the input's name, its dtype, and the array.
+
+Indices ``[nnz]``, values ``[nnz]``, the row of each value ``[nnz]``, and where each row starts ``[n]``.
+"""
 
 # one of these classes each; the module they live in is private to onnxruntime
 _REFUSALS = (
@@ -48,10 +66,11 @@ def open_graph(graph: bytes, info: Mapping[str, FeatureInfo], *, threads: int = 
             where=where,
             mend="Export the model again.",
         ) from error
+    inputs = input_types(info)
     for node in session.get_inputs():
-        wanted = info.get(node.name)
-        if wanted is None or _TYPES.get(node.type) != wanted.dtype:
-            offered = ", ".join(f"{name} ({item.dtype})" for name, item in info.items())
+        wanted = inputs.get(node.name)
+        if wanted is None or _TYPES.get(node.type) != wanted:
+            offered = ", ".join(f"{name} ({dtype})" for name, dtype in inputs.items())
             raise PackageError(
                 f"the graph asks for {node.name} as {node.type}, and the features are {offered}",
                 where=where,
@@ -60,3 +79,41 @@ def open_graph(graph: bytes, info: Mapping[str, FeatureInfo], *, threads: int = 
     if [node.name for node in session.get_outputs()] != ["scores"]:
         raise PackageError("the graph has no single output 'scores'", where=where, mend="Export the model again.")
     return session
+
+
+def input_types(info: Mapping[str, FeatureInfo]) -> dict[str, str]:
+    """The inputs that a graph over these features may have, with their dtypes.
+
+    A sparse feature ``NAME`` is up to four: ``NAME``, ``NAME_values``, ``NAME_rows`` and ``NAME_offsets``.
+
+    >>> list(input_types({"x": FeatureInfo("float32", (3,)), "ngrams": FeatureInfo("sparse", (9,))}))
+    ['x', 'ngrams', 'ngrams_values', 'ngrams_rows', 'ngrams_offsets']
+    """
+    types = {}
+    for name, item in info.items():
+        if item.dtype == "sparse":
+            types.update({name + suffix: dtype for suffix, (dtype, _) in _PARTS.items()})
+        else:
+            types[name] = item.dtype
+    return types
+
+
+def tensors(features: Features, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays that a graph's inputs called *names* read from *features*.
+
+    Raises:
+        KeyError: there is no such feature.
+    """
+    return {name: _tensor(features, name) for name in names}
+
+
+def _tensor(features: Features, name: str) -> npt.NDArray[Any]:
+    feature: Feature | None = features.get(name)
+    if isinstance(feature, np.ndarray):
+        return feature
+    stem, _, suffix = name.rpartition("_")
+    for whole, part in ((name, ""), (stem, f"_{suffix}")):
+        rows = features.get(whole)
+        if isinstance(rows, Sparse) and part in _PARTS:
+            return _PARTS[part][1](rows)
+    raise KeyError(name)

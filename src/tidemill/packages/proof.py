@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 TOLERANCE = 1e-4
 """The most by which a probability, or a regression's value relative to the largest, may differ."""
@@ -17,8 +18,8 @@ _SCORE_SLACK = 30
 def difference(kind: str, got: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
     """How far *got* is from *expected*, both raw scores ``[n, k]``; NaN or infinite when they cannot be compared.
 
-    For classification the larger of two: of the probabilities' difference, and of the scores' relative to the largest
-    over 30. For regression the values' difference, relative to the largest where that is above 1.
+    For classification and multilabel the larger of two: of the probabilities' difference, and of the scores' relative
+    to the largest over 30. For regression the values' difference, relative to the largest where that is above 1.
 
     >>> difference("classification", np.array([[0.0, 30.0]]), np.array([[0.0, 30.05]])) < TOLERANCE
     True
@@ -33,7 +34,8 @@ def difference(kind: str, got: npt.NDArray[Any], expected: npt.NDArray[Any]) -> 
     far = float(np.abs(got - expected).max()) / max(1.0, float(np.abs(expected).max()))
     if kind == "regression":
         return far
-    probable = float(np.abs(_softmax(got) - _softmax(expected)).max())
+    likelihood = expit if kind == "multilabel" else _softmax
+    probable = float(np.abs(likelihood(got) - likelihood(expected)).max())
     return max(probable, far / _SCORE_SLACK)
 
 

@@ -80,7 +80,7 @@ def write_package(
 
 def _contents(manifest: Manifest, export: Exported, features: Features, scores: npt.NDArray[Any]) -> dict[str, bytes]:
     """The model's files, each proved to give *scores*."""
-    from tidemill.packages.graph import open_graph
+    from tidemill.packages.graph import open_graph, tensors
 
     where = f"package of {manifest.id}"
     signature, pipeline = parsed(manifest, where)
@@ -88,7 +88,7 @@ def _contents(manifest: Manifest, export: Exported, features: Features, scores: 
     contents = {}
     if export.onnx is not None:
         session = open_graph(export.onnx, info, where=where)
-        wanted = {node.name: features[node.name] for node in session.get_inputs()}
+        wanted = tensors(features, [node.name for node in session.get_inputs()])
         _prove("model.onnx", signature.kind, session.run(["scores"], wanted)[0], scores, where)
         contents["model.onnx"] = export.onnx
     if export.tensors is not None and manifest.network is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.features._base import FeatureInfo, Features
-from tidemill.packages.graph import open_graph
+from tidemill.packages.graph import open_graph, tensors
 
 
 class OnnxBackend:
@@ -27,5 +27,5 @@ class OnnxBackend:
 
     def scores(self, features: Features) -> npt.NDArray[np.float32]:
         """Raw scores, float32 ``[n, k]``."""
-        out: npt.NDArray[np.float32] = self._run(self._outputs, {name: features[name] for name in self._inputs})[0]
+        out: npt.NDArray[np.float32] = self._run(self._outputs, tensors(features, self._inputs))[0]
         return out

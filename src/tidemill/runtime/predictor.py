@@ -22,6 +22,8 @@ from tidemill.runtime.answers import Answers
 
 _MOST_ROWS, _MOST_BYTES = 1024, 1 << 19  # of one call of the model: a large batch must not take memory by its size
 
+_SPARSE_ROW = 2048  # bytes of the few hundred values of a short text
+
 
 class Backend(Protocol):
     """What turns features into raw scores."""
@@ -45,7 +47,7 @@ class Predictor:
         self.signature = signature
         self._transform = pipeline.transform
         self._info = pipeline.info()
-        row = sum(np.dtype(item.dtype).itemsize * math.prod(item.shape) for item in self._info.values())
+        row = sum(_row_bytes(item) for item in self._info.values())
         self._at_once = max(64, min(_MOST_ROWS, _MOST_BYTES // max(row, 1)))
         self._backend = backend
         self._score = backend.scores
@@ -94,7 +96,7 @@ class Predictor:
         Raises:
             PackageError: the model gives no finite scores of the right shape.
         """
-        features = {name: np.zeros((1, *item.shape), item.dtype) for name, item in self._info.items()}
+        features = {name: item.blank(1) for name, item in self._info.items()}
         scores = self._score(features)
         if scores.shape != (1, self._answers.width) or not np.isfinite(scores).all():
             wanted = (1, self._answers.width)
@@ -104,6 +106,12 @@ class Predictor:
                 mend="Export the model again.",
             )
         self._answers.of(scores)
+
+
+def _row_bytes(item: FeatureInfo) -> int:
+    if item.dtype == "sparse":  # its width says nothing of how many values a row holds
+        return _SPARSE_ROW
+    return int(np.dtype(item.dtype).itemsize * math.prod(item.shape))
 
 
 def load(folder: str | Path, *, threads: int = 1, verify: bool = True) -> Predictor:
