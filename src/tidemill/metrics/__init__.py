@@ -6,10 +6,12 @@ gives the intervals of all of them at once (:mod:`tidemill.metrics.bootstrap`).
 
 from __future__ import annotations
 
+from tidemill.metrics.calibrators import fit_answer
 from tidemill.metrics.classification import OVERALL, PER_CLASS, ClassificationMetrics, classification_metrics
+from tidemill.metrics.decisions import Decisions
 from tidemill.metrics.paired import Paired, holm, paired
 from tidemill.metrics.regression import regression_metrics
-from tidemill.metrics.scores import prior_probabilities, row_scores
+from tidemill.metrics.scores import prior, prior_probabilities, row_scores, target_spread
 from tidemill.metrics.slices import slice_masks
 from tidemill.metrics.units import Units, kish
 
@@ -17,14 +19,18 @@ __all__ = [
     "OVERALL",
     "PER_CLASS",
     "ClassificationMetrics",
+    "Decisions",
     "Paired",
     "Units",
     "classification_metrics",
+    "fit_answer",
     "holm",
     "kish",
     "paired",
+    "prior",
     "prior_probabilities",
     "regression_metrics",
     "row_scores",
     "slice_masks",
+    "target_spread",
 ]

@@ -7,24 +7,44 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.data.schema import Kind
 from tidemill.errors import ConfigError
+from tidemill.metrics.decisions import Decisions
 from tidemill.metrics.units import Floats
 
 FLOOR = 1e-7
 """Probabilities are held in ``[FLOOR, 1]`` under a logarithm, so that one overconfident row cannot outvote the rest."""
 
-CLASSIFICATION = ("accuracy", "balanced_accuracy", "log_loss", "brier")
-REGRESSION = ("mae", "mse")
+CLASSIFICATION = ("accuracy", "balanced_accuracy", "log_loss", "brier", "utility")
+MULTILABEL = ("f1_samples", "subset_accuracy", "hamming", "label_log_loss")
+REGRESSION = ("r2", "mae", "mse")
 
 
-def row_scores(metric: str, target: npt.NDArray[Any], probabilities: npt.NDArray[Any]) -> Floats:
+def row_scores(
+    metric: str,
+    target: npt.NDArray[Any],
+    probabilities: npt.NDArray[Any],
+    answers: npt.NDArray[Any] | None = None,
+    *,
+    costs: Decisions | None = None,
+    spread: float = 1.0,
+) -> Floats:
     """The score of every row; larger is better for every metric, and the mean is the metric (or minus it).
 
     Args:
-        metric: ``accuracy`` (0 or 1), ``balanced_accuracy`` (0, or the inverse share of the row's class, so that the
-            plain mean is the mean recall), ``log_loss`` and ``brier`` (negated), ``mae`` and ``mse`` (negated).
-        target: int codes ``[n]``, or float values ``[n]`` for the last two.
-        probabilities: ``[n, classes]``, or predicted values ``[n]`` or ``[n, 1]`` for the last two.
+        metric: for classification ``accuracy`` (0 or 1), ``balanced_accuracy`` (0, or the inverse share of the row's
+            class, so that the plain mean is the mean recall), ``log_loss`` and ``brier`` (negated), ``utility`` (1
+            minus the row's cost as a share of the largest cost); for multilabel ``f1_samples`` (twice the labels in
+            common over the labels on both sides; 1 where neither has any), ``subset_accuracy`` (1 where all labels
+            agree), ``hamming`` (the share of labels that agree), ``label_log_loss`` (negated, mean over labels); for
+            regression ``r2`` (1 minus the squared error over *spread*), ``mae`` and ``mse`` (negated).
+        target: codes ``[n]``, 0 and 1 ``[n, labels]``, or values ``[n]``.
+        probabilities: ``[n, classes]`` or ``[n, labels]``, or predicted values ``[n]`` or ``[n, 1 or 3]``.
+        answers: what was answered: codes ``[n]`` with -1 for none, or 0 and 1 ``[n, labels]``. Unless given, the rule
+            of *costs* decides, or the most probable label, or the labels of at least one half. Where there is no
+            answer the most probable label stands for it, except under ``utility``, where silence has its cost.
+        costs: what ``utility`` is measured in.
+        spread: for ``r2``, the variance of the training targets, so that 0 is what always answering one number earns.
 
     Returns:
         float64 ``[n]``.
@@ -35,27 +55,60 @@ def row_scores(metric: str, target: npt.NDArray[Any], probabilities: npt.NDArray
     >>> p = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
     >>> row_scores("accuracy", np.array([0, 1, 1]), p).tolist()
     [1.0, 0.0, 1.0]
+    >>> row_scores("f1_samples", np.array([[1, 1], [0, 0]]), np.array([[0.9, 0.1], [0.2, 0.3]])).round(3).tolist()
+    [0.667, 1.0]
     """
     if metric in REGRESSION:
-        error = np.asarray(probabilities, np.float64).reshape(len(target)) - np.asarray(target, np.float64)
-        return -np.abs(error) if metric == "mae" else -np.square(error)
+        return _regression(metric, target, probabilities, spread)
+    if metric in MULTILABEL:
+        return _multilabel(metric, target, probabilities, answers)
     if metric not in CLASSIFICATION:
-        raise ConfigError(
-            f"there is no metric {metric!r}", mend=f"Choose one of {', '.join((*CLASSIFICATION, *REGRESSION))}."
-        )
-    codes = np.asarray(target, np.int64)
-    p = np.asarray(probabilities, np.float64)
+        known = (*CLASSIFICATION, *MULTILABEL, *REGRESSION)
+        raise ConfigError(f"there is no metric {metric!r}", mend=f"Choose one of {', '.join(known)}.")
+    codes, p = np.asarray(target, np.int64), np.asarray(probabilities)
+    if not len(codes):
+        return np.zeros(0)
     if metric == "log_loss":
-        return np.log(np.clip(p[np.arange(len(codes)), codes], FLOOR, 1.0))
+        return np.log(np.clip(p[np.arange(len(codes)), codes].astype(np.float64), FLOOR, 1.0))
     if metric == "brier":
-        wanted = np.zeros_like(p)
-        wanted[np.arange(len(codes)), codes] = 1.0
-        return np.asarray(-np.square(p - wanted).sum(axis=1), np.float64)
-    correct = (p.argmax(axis=1) == codes).astype(np.float64) if len(codes) else np.zeros(0)
+        squares = np.einsum("ij,ij->i", p, p, dtype=np.float64)
+        return np.asarray(2.0 * p[np.arange(len(codes)), codes].astype(np.float64) - squares - 1.0, np.float64)
+    if metric == "utility":
+        rule = Decisions() if costs is None else costs
+        paid = rule.cost(codes, rule.choose(p) if answers is None else answers)
+        return np.asarray(1.0 - paid / rule.largest, np.float64)
+    best = p.argmax(axis=1)
+    given = best if answers is None else np.where(answers < 0, best, answers)
+    correct: Floats = (given == codes).astype(np.float64)
     if metric == "balanced_accuracy":
         counts = np.bincount(codes, minlength=p.shape[1])
         correct *= len(codes) / (np.count_nonzero(counts) * np.maximum(counts[codes], 1))
     return correct
+
+
+def _multilabel(
+    metric: str, target: npt.NDArray[Any], probabilities: npt.NDArray[Any], answers: npt.NDArray[Any] | None
+) -> Floats:
+    true = np.asarray(target, np.bool_)
+    if metric == "label_log_loss":
+        right = np.where(true, probabilities, 1.0 - probabilities).astype(np.float64)
+        return np.asarray(np.log(np.clip(right, FLOOR, 1.0)).mean(axis=1), np.float64)
+    given = np.asarray(probabilities) >= 0.5 if answers is None else np.asarray(answers, np.bool_)
+    if metric == "subset_accuracy":
+        return np.asarray((given == true).all(axis=1), np.float64)
+    if metric == "hamming":
+        return np.asarray((given == true).mean(axis=1), np.float64)
+    both = (given & true).sum(axis=1)
+    either = given.sum(axis=1) + true.sum(axis=1)
+    return np.asarray(np.where(either > 0, 2.0 * both / np.maximum(either, 1), 1.0), np.float64)
+
+
+def _regression(metric: str, target: npt.NDArray[Any], predicted: npt.NDArray[Any], spread: float) -> Floats:
+    value = np.asarray(predicted, np.float64)
+    error = (value[:, 0] if value.ndim == 2 else value) - np.asarray(target, np.float64)
+    if metric == "mae":
+        return -np.abs(error)
+    return -np.square(error) if metric == "mse" else 1.0 - np.square(error) / spread
 
 
 def prior_probabilities(target: npt.NDArray[Any], classes: int) -> Floats:
@@ -70,3 +123,33 @@ def prior_probabilities(target: npt.NDArray[Any], classes: int) -> Floats:
     codes = np.asarray(target, np.int64)
     counts = np.bincount(codes[codes >= 0], minlength=classes).astype(np.float64)
     return np.asarray(counts / max(counts.sum(), 1.0), np.float64)
+
+
+def prior(kind: Kind, target: npt.NDArray[Any], classes: int) -> Floats:
+    """What one knows of any row without its inputs, float64 ``[classes]``: the class frequencies of the training
+    targets, each label's share of rows, or the mean value. Unlabelled rows do not count.
+
+    >>> prior("multilabel", np.array([[1, 0], [1, 1], [-1, -1]], np.int8), 2).tolist()
+    [1.0, 0.5]
+    >>> prior("regression", np.array([1.0, np.nan, 3.0]), 1).tolist()
+    [2.0]
+    """
+    if kind == "classification":
+        return prior_probabilities(target, classes)
+    if kind == "multilabel":
+        known = target[target[:, 0] >= 0] if classes else target
+        return np.asarray(known.mean(axis=0, dtype=np.float64) if len(known) else np.zeros(classes), np.float64)
+    values = np.asarray(target, np.float64)
+    values = values[np.isfinite(values)]
+    return np.array([values.mean() if len(values) else 0.0])
+
+
+def target_spread(target: npt.NDArray[Any]) -> float:
+    """The variance of the known training targets, the *spread* of ``r2``; 1 where they do not vary.
+
+    >>> target_spread(np.array([1.0, 3.0, np.nan]))
+    1.0
+    """
+    values = np.asarray(target, np.float64)
+    values = values[np.isfinite(values)]
+    return (float(values.var()) if len(values) else 0.0) or 1.0

@@ -66,14 +66,12 @@ class Predictor:
         n = length(columns)
         if n <= self._at_once:
             return self._score(self._transform(columns))
-        out = np.empty((n, self._answers.width), np.float32)
-        for start in range(0, n, self._at_once):
-            part = take(columns, np.arange(start, min(start + self._at_once, n)))
-            out[start : start + self._at_once] = self._score(self._transform(part))
-        return out
+        starts = range(0, n, self._at_once)
+        parts = (take(columns, np.arange(start, min(start + self._at_once, n))) for start in starts)
+        return np.concatenate([self._score(self._transform(part)) for part in parts])
 
     def probabilities(self, columns: Columns) -> npt.NDArray[np.float32]:
-        """Probabilities, float32 ``[n, k]``; for regression the values ``[n, 1]``."""
+        """Probabilities, float32 ``[n, k]``; for regression ``[n, 1]`` or ``[n, 3]``: value, low, high."""
         return self._answers.probabilities(self.scores(columns))
 
     def answers(self, scores: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
@@ -98,8 +96,9 @@ class Predictor:
         """
         features = {name: item.blank(1) for name, item in self._info.items()}
         scores = self._score(features)
-        if scores.shape != (1, self._answers.width) or not np.isfinite(scores).all():
-            wanted = (1, self._answers.width)
+        widths = self._answers.widths
+        if scores.ndim != 2 or len(scores) != 1 or scores.shape[1] not in widths or not np.isfinite(scores).all():
+            wanted = " or ".join(str((1, width)) for width in widths)
             raise PackageError(
                 f"a row of zeros gets scores of shape {scores.shape}, not {wanted} finite numbers",
                 where=self.manifest.id,
@@ -136,13 +135,13 @@ def load(folder: str | Path, *, threads: int = 1, verify: bool = True) -> Predic
         raise PackageError(
             "the answer spec and the signature do not agree", where=str(folder), mend="Export the model again."
         )
-    return Predictor(manifest, signature, pipeline, _backend(folder, manifest, info, answers.width, threads), answers)
+    return Predictor(manifest, signature, pipeline, _backend(folder, manifest, info, answers.classes, threads), answers)
 
 
 _verify = verify  # load() has an argument of that name
 
 
-def _backend(folder: Path, manifest: Manifest, info: Mapping[str, FeatureInfo], width: int, threads: int) -> Backend:
+def _backend(folder: Path, manifest: Manifest, info: Mapping[str, FeatureInfo], classes: int, threads: int) -> Backend:
     path = folder / MODEL_FILES[manifest.runtime]
     if manifest.runtime == "onnx":
         from tidemill.runtime.onnx import OnnxBackend
@@ -154,4 +153,4 @@ def _backend(folder: Path, manifest: Manifest, info: Mapping[str, FeatureInfo], 
         raise PackageError(
             "the manifest has no network for its weights", where=str(folder), mend="Export the model again."
         )
-    return TorchBackend(path, manifest.network, info, width)
+    return TorchBackend(path, manifest.network, info, classes)

@@ -1,0 +1,202 @@
+"""From scores of rows that the model never saw to probabilities that hold, thresholds, and intervals that cover.
+
+Everything is fitted on few numbers a label and pulled towards "change nothing", so that few rows do little harm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+from scipy.optimize import minimize
+
+from tidemill.metrics.decisions import Decisions
+from tidemill.metrics.units import Floats, kish
+from tidemill.records import JSON
+
+_BIAS = 1.0  # standard deviation that a bias is expected to have, in logits
+_SCALE = 1.0  # the same for the logarithm of a label's scale
+_LEVELS = 20  # thresholds tried for a minimal precision
+_MISS = 0.05  # chance that the precision promised is not kept
+
+
+def fit_answer(
+    spec: Mapping[str, Any],
+    scores: npt.NDArray[Any],
+    target: npt.NDArray[Any],
+    weight: npt.NDArray[Any] | None = None,
+) -> JSON:
+    """The answer spec with what these rows teach: temperature and bias, thresholds, or the reach of intervals.
+
+    Args:
+        spec: the task's answer spec (see :mod:`tidemill.runtime.answers`); ``min_precision`` and the level of its
+            ``interval`` say what is wanted.
+        scores: raw scores of rows that the model was not fitted on, ``[n, k]``, ``[n, L]``, ``[n, 1]`` or ``[n, 3]``.
+        target: codes ``[n]``, 0 and 1 ``[n, L]``, or values ``[n]``.
+        weight: how much each row counts, ``[n]``.
+
+    Returns:
+        A new spec; with no rows at all, the given one without ``min_precision``'s threshold and without intervals.
+
+    >>> spec = {"kind": "classification", "labels": ["a", "b"], "temperature": 1.0}
+    >>> scores = np.array([[9.0, 0.0]] * 4 + [[0.0, 9.0]] * 4)
+    >>> fitted = fit_answer(spec, scores, np.array([0, 0, 0, 1, 1, 1, 1, 0]))
+    >>> round(9 / fitted["temperature"], 2) == round(math.log(3), 2)
+    True
+    """
+    values = np.asarray(scores, np.float64)
+    w = np.ones(len(values)) if weight is None else np.asarray(weight, np.float64)
+    if spec["kind"] == "classification":
+        return _classification(dict(spec), values, np.asarray(target, np.int64), w)
+    if spec["kind"] == "multilabel":
+        return _multilabel(dict(spec), values, np.asarray(target, np.float64), w)
+    return _regression(dict(spec), values, np.asarray(target, np.float64), w)
+
+
+def _classification(spec: JSON, scores: Floats, target: npt.NDArray[np.int64], weight: Floats) -> JSON:
+    spec = {key: value for key, value in spec.items() if key not in ("bias", "threshold")}
+    temperature, bias = _softmax_fit(scores, target, weight)
+    spec["temperature"] = temperature
+    if bias is not None:
+        spec["bias"] = bias
+    if spec.get("min_precision") is not None:
+        logits = scores / temperature + (0.0 if bias is None else np.asarray(bias))
+        probabilities = np.asarray(special.softmax(logits, axis=1), np.float64)
+        spec["threshold"] = _threshold(spec, probabilities, target, weight)
+    return spec
+
+
+def _softmax_fit(scores: Floats, target: npt.NDArray[np.int64], weight: Floats) -> tuple[float, list[float] | None]:
+    """Temperature, and a bias for each label where the rows show that one is needed.
+
+    Temperature scaling as in Guo et al. (*On calibration of modern neural networks*, ICML 2017), with bias as in
+    Alexandari, Kundaje and Shrikumar (*Maximum likelihood with bias-corrected calibration*, ICML 2020). The bias must
+    gain more log-likelihood than its number of parameters (Akaike's criterion), and is held back by a normal prior.
+    """
+    n, classes = scores.shape
+    spread = float(np.abs(scores - scores.mean(axis=1, keepdims=True)).max(initial=0.0))
+    if n == 0 or spread == 0.0:
+        return 1.0, None
+    centred = scores - scores.max(axis=1, keepdims=True)
+    rows = np.arange(n)
+    # The effective number of rows decides how much the prior weighs, and what a gain in likelihood is worth.
+    w = weight * (kish(weight) / max(float(weight.sum()), 1e-300))
+
+    def loss(x: Floats) -> tuple[float, Floats]:
+        sharp, bias = math.exp(x[0]), x[1:]
+        logits = sharp * centred + (bias if len(bias) else 0.0)
+        logs = special.log_softmax(logits, axis=1)
+        gap = np.exp(logs)
+        gap[rows, target] -= 1.0
+        gap *= w[:, None]
+        slope = np.concatenate([[sharp * float((gap * centred).sum())], gap.sum(axis=0)[: len(bias)]])
+        slope[1:] += bias / _BIAS**2
+        return float(-(w * logs[rows, target]).sum() + 0.5 * float((bias / _BIAS) @ (bias / _BIAS))), slope
+
+    # softmax of ±1e-3 is flat and of ±1e4 certain: the optimum lies between, whatever the scores' own scale
+    edges = (math.log(1e-3 / spread), math.log(1e4 / spread))
+    start = min(max(0.0, edges[0]), edges[1])
+    plain = minimize(loss, np.array([start]), jac=True, method="L-BFGS-B", bounds=[edges])
+    first = np.concatenate([plain.x, np.zeros(classes)])
+    biased = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=[edges, *[(None, None)] * classes])
+    if plain.fun - biased.fun <= classes - 1:
+        return round(math.exp(-plain.x[0]), 6), None
+    bias = biased.x[1:] - biased.x[1:].mean()
+    return round(math.exp(-biased.x[0]), 6), [round(float(b), 6) for b in bias]
+
+
+def _threshold(spec: JSON, probabilities: Floats, target: npt.NDArray[np.int64], weight: Floats) -> float:
+    """The least probability from which on answers are right often enough, shown at 95 % for the promise to hold.
+
+    The lower limit is Clopper and Pearson's (*Biometrika* 26, 1934) at the effective number of rows, shared out over
+    all thresholds tried. 1 where none can be shown: then only what is certain is answered.
+    """
+    rule = Decisions(costs=Decisions.of(spec).costs)
+    guess = rule.guess(probabilities)
+    sure = probabilities[np.arange(len(guess)), guess]
+    right = guess == target
+    wanted = float(spec["min_precision"])
+    tried = np.unique(np.quantile(sure, np.arange(_LEVELS) / _LEVELS)) if len(sure) else np.array([])
+    for threshold in tried:
+        given = sure >= threshold
+        n = kish(weight[given])
+        share = float(weight[given & right].sum()) / max(float(weight[given].sum()), 1e-300)
+        hits = math.floor(share * n + 1e-9)
+        low = float(special.betaincinv(hits, n - hits + 1, _MISS / _LEVELS)) if hits else 0.0
+        if low >= wanted:
+            return math.floor(float(threshold) * 1e6) / 1e6
+    return 1.0
+
+
+def _multilabel(spec: JSON, scores: Floats, target: Floats, weight: Floats) -> JSON:
+    scale, bias, thresholds = [], [], []
+    for label in range(scores.shape[1]):
+        a, b = _sigmoid_fit(scores[:, label], target[:, label], weight)
+        p = special.expit(a * scores[:, label] + b)
+        scale.append(round(a, 6))
+        bias.append(round(b, 6))
+        thresholds.append(round(_best_f1(np.asarray(p, np.float64), weight), 6))
+    return {**spec, "scale": scale, "bias": bias, "thresholds": thresholds}
+
+
+def _sigmoid_fit(score: Floats, target: Floats, weight: Floats) -> tuple[float, float]:
+    """Scale and bias of one label's logit (Platt, *Advances in Large Margin Classifiers*, 1999), pulled to 1 and 0."""
+    if not len(score):
+        return 1.0, 0.0
+    w = weight * (kish(weight) / max(float(weight.sum()), 1e-300))
+    typical = float(np.abs(score).max(initial=0.0)) or 1.0
+
+    def loss(x: Floats) -> tuple[float, Floats]:
+        sharp = math.exp(x[0])
+        logits = sharp * score + x[1]
+        gap = w * (special.expit(logits) - target)
+        value = float((w * (np.logaddexp(0.0, logits) - target * logits)).sum())
+        prior = 0.5 * (x[0] / _SCALE) ** 2 + 0.5 * (x[1] / (2 * _BIAS)) ** 2
+        slope = np.array([sharp * float(gap @ score) + x[0] / _SCALE**2, float(gap.sum()) + x[1] / (2 * _BIAS) ** 2])
+        return value + prior, slope
+
+    edges = (math.log(1e-3 / typical), math.log(1e4 / typical))
+    start = np.array([min(max(0.0, edges[0]), edges[1]), 0.0])
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[edges, (-30.0, 30.0)])
+    return math.exp(float(found.x[0])), float(found.x[1])
+
+
+def _best_f1(p: Floats, weight: Floats) -> float:
+    """The threshold with the best expected F1 when *p* are the chances that the label holds.
+
+    The expectation over calibrated chances wavers far less than the F1 of the rows themselves; the best threshold is
+    half the best F1 (Lipton, Elkan and Naryanaswamy, *Optimal thresholding of classifiers to maximize F1*, 2014).
+    """
+    if not len(p):
+        return 0.5
+    order = np.argsort(-p, kind="stable")
+    w = weight[order]
+    hits, answered = np.cumsum(w * p[order]), np.cumsum(w)
+    best = float((2 * hits / (answered + hits[-1])).max()) if hits[-1] > 0 else 0.0
+    return min(max(best / 2, 1e-3), 0.5)
+
+
+def _regression(spec: JSON, scores: Floats, target: Floats, weight: Floats) -> JSON:
+    """Conformalised quantile regression (Romano, Patterson and Candès, NeurIPS 2019); split conformal without ends.
+
+    The offset is the quantile of how far the true values lie outside the raw interval, raised for the number of rows so
+    that the promised share is covered on average. Too few rows for that give no interval.
+    """
+    interval = spec.pop("interval", None)
+    if interval is None:
+        return spec
+    level = float(interval.get("level", 0.9))
+    low, high = (scores[:, 1], scores[:, 2]) if scores.shape[1] == 3 else (scores[:, 0], scores[:, 0])
+    outside = np.maximum(np.minimum(low, scores[:, 0]) - target, target - np.maximum(high, scores[:, 0]))
+    n = kish(weight)
+    share = level * (n + 1) / n if n else math.inf
+    if share > 1:
+        return spec
+    order = np.argsort(outside, kind="stable")
+    reached = np.cumsum(weight[order]) / float(weight.sum())
+    place = min(int(np.searchsorted(reached, share - 1e-12)), len(order) - 1)
+    return {**spec, "interval": {"level": level, "offset": float(np.float32(outside[order[place]]))}}
