@@ -11,7 +11,7 @@ from tidemill.metrics.classification import OVERALL, PER_CLASS, ClassificationMe
 from tidemill.metrics.decisions import Decisions
 from tidemill.metrics.paired import Paired, holm, paired
 from tidemill.metrics.regression import regression_metrics
-from tidemill.metrics.scores import prior, prior_probabilities, row_scores, target_spread
+from tidemill.metrics.scores import prior, prior_probabilities, row_scores, spread_of
 from tidemill.metrics.slices import slice_masks
 from tidemill.metrics.units import Units, kish
 
@@ -32,5 +32,5 @@ __all__ = [
     "regression_metrics",
     "row_scores",
     "slice_masks",
-    "target_spread",
+    "spread_of",
 ]

@@ -144,10 +144,10 @@ def prior(kind: Kind, target: npt.NDArray[Any], classes: int) -> Floats:
     return np.array([values.mean() if len(values) else 0.0])
 
 
-def target_spread(target: npt.NDArray[Any]) -> float:
+def spread_of(target: npt.NDArray[Any]) -> float:
     """The variance of the known training targets, the *spread* of ``r2``; 1 where they do not vary.
 
-    >>> target_spread(np.array([1.0, 3.0, np.nan]))
+    >>> spread_of(np.array([1.0, 3.0, np.nan]))
     1.0
     """
     values = np.asarray(target, np.float64)
