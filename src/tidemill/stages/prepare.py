@@ -187,7 +187,7 @@ def summarise_sources(root: Path, sources: Sequence[Source]) -> Summary:
 
 
 def _summary(root: Path, source: Source) -> Summary:
-    name = hashlib.sha256(f"summary 1 {source.fingerprint()}".encode()).hexdigest()[:32]
+    name = hashlib.sha256(f"summary 2 {source.fingerprint()}".encode()).hexdigest()[:32]
     folder = root / "data" / "summaries" / name
     if not is_complete(folder):
         with new_folder(folder) as target:

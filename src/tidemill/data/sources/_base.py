@@ -30,8 +30,8 @@ class Limits:
 
     Attributes:
         max_image_pixels: width times height of one image.
-        max_archive_bytes: the sum of a zip's unpacked sizes.
-        max_archive_ratio: unpacked over packed size of one member above 1 MB, or of a gzip file.
+        max_archive_bytes: the unpacked size of an archive, or of one compressed file.
+        max_archive_ratio: unpacked over packed size of one member above 1 MB, or of a compressed file or tar.
         max_file_bytes: one file that has to be held in memory whole.
         max_field_bytes: one text value.
     """
@@ -57,7 +57,8 @@ class Batch:
     """Some rows of a source.
 
     Attributes:
-        columns: by name, Arrow arrays ``[n]``, or NumPy arrays: uint8 ``[n, h, w, c]`` for images, ``[n]`` else.
+        columns: by name, Arrow arrays ``[n]`` (several labels a row: ``list<large_string>``), or NumPy arrays: uint8
+            ``[n, h, w, c]`` for images, ``[n]`` else.
         split: int8 ``[n]``: -1 none, 0 train, 1 validation, 2 test.
         origin: Arrow strings ``[n]`` that say where each row came from, for people.
         faults: rows repaired or left out while this batch was read.

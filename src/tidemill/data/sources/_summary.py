@@ -11,9 +11,14 @@ import pyarrow.compute as pc
 from tidemill.data import spelling
 from tidemill.data.schema import FieldType
 from tidemill.data.sources._base import DISTINCT_CAP, SPLIT_NAMES, Batch, ColumnSummary, RawColumn, Summary
+from tidemill.data.sources._separated import LabelParts
 from tidemill.errors import SourceError
 
 TARGET_NAMES = ("label", "target", "class", "y", "labels", "category", "income", "outcome")
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+_UNSPACED_PER_WORD = 2
+"""Scripts without blanks between words; two of their characters count as a word."""
+_EMOJI = "[\\x{1F300}-\\x{1FAFF}\\x{2600}-\\x{27BF}]"
 
 
 class ColumnCounter:
@@ -23,11 +28,13 @@ class ColumnCounter:
         self.name = name
         self.known = self.empty = self.spelled_missing = 0
         self.numbers = self.whole = self.dates = 0
-        self.letters = self.words = 0
+        self.letters = self.words = self.emoji = 0
         self.counts: dict[str, int] | None = {}
         self.examples: list[str] = []
         self.shape: tuple[int, ...] | None = None
         self.nested = False
+        self.lists = False
+        self.parts = LabelParts()
 
     def add(self, column: RawColumn) -> None:
         """Take in one chunk."""
@@ -38,12 +45,23 @@ class ColumnCounter:
                 return
             column = pa.array(column)
         kind = column.type
-        if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        if is_labels(kind):
+            self._lists(column)
+        elif pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             self.nested = True
         elif pa.types.is_temporal(kind):
             self._temporal(column)
         else:
             self._values(column)
+
+    def _lists(self, column: pa.Array) -> None:
+        """Lists of labels; an empty one is known, a null is missing."""
+        self.lists = True
+        self.known += len(column) - column.null_count
+        self.empty += column.null_count
+        labels = spelling.strip(column.flatten().cast(pa.large_string())).drop_null()
+        if len(labels):
+            self._distinct(labels)
 
     def _temporal(self, column: pa.Array) -> None:
         present = column.drop_null()
@@ -82,6 +100,9 @@ class ColumnCounter:
             self.dates += int(spelling.dates(rest).sum())
             self.letters += int(pc.sum(pc.utf8_length(rest)).as_py())
             self.words += int(pc.sum(pc.count_substring_regex(rest, r"\s+")).as_py()) + len(rest)
+            if pc.sum(pc.binary_length(rest)).as_py() > pc.sum(pc.utf8_length(rest)).as_py():  # not only ASCII
+                self.words += int(pc.sum(pc.count_substring_regex(rest, _UNSPACED)).as_py()) // _UNSPACED_PER_WORD
+                self.emoji += int(spelling.mask(pc.match_substring_regex(rest, _EMOJI)).sum())
         self._distinct(present)
 
     def _distinct(self, present: pa.Array) -> None:
@@ -89,16 +110,20 @@ class ColumnCounter:
             for value in present.slice(0, 200).unique().to_pylist():
                 if len(self.examples) < 5 and value[:80] not in self.examples:
                     self.examples.append(value[:80])
-        if self.counts is None:
+        if self.counts is None and not self.parts.open:
             return
-        if len(self.counts) + len(present.slice(0, 4 * DISTINCT_CAP).unique()) > 3 * DISTINCT_CAP:
+        if len(present.slice(0, 4 * DISTINCT_CAP).unique()) > 3 * DISTINCT_CAP:  # counting the rest would be in vain
             self.counts = None
+            self.parts.close()
             return
         seen = pc.value_counts(present)
-        if len(seen) > 2 * DISTINCT_CAP:
+        found = dict(zip(seen.field(0).to_pylist(), seen.field(1).to_pylist(), strict=True))
+        if self.parts.open and not self.lists:
+            self.parts.add(found)
+        if self.counts is None or len(found) > 2 * DISTINCT_CAP:
             self.counts = None
             return
-        for value, count in zip(seen.field(0).to_pylist(), seen.field(1).to_pylist(), strict=True):
+        for value, count in found.items():
             self.counts[value] = self.counts.get(value, 0) + count
         if len(self.counts) > DISTINCT_CAP:
             self.counts = None
@@ -113,13 +138,15 @@ class ColumnCounter:
         if self.dates >= 0.98 * self.known:
             return "date"
         others = max(1, self.known - self.numbers)
-        wordy = self.words / others >= 3 or self.letters / others >= 24
-        return "text" if wordy and distinct > min(DISTINCT_CAP, max(20, 0.05 * self.known)) else "category"
+        wordy = self.words / others >= 3 or self.letters / others >= 24 or self.emoji / others >= 0.3
+        few = max(min(20, 0.6 * self.known), 0.05 * self.known)  # a small set of texts has few of them
+        return "text" if wordy and distinct > min(DISTINCT_CAP, few) else "category"
 
     def summary(self) -> ColumnSummary:
         """What was counted."""
         distinct = DISTINCT_CAP + 1 if self.counts is None else len(self.counts)
-        kind = self._type(distinct)
+        separator = None if self.lists else self.parts.separator()
+        kind = "category" if self.lists or separator else self._type(distinct)
         merged = {} if self.counts is None or kind == "image" else merge_variants(self.counts)
         return ColumnSummary(
             name=self.name,
@@ -131,7 +158,30 @@ class ColumnCounter:
             integers=kind == "number" and self.whole == self.numbers,
             values=tuple(merged),
             counts=tuple(merged.values()),
+            lists=self.lists,
+            separator=separator,
+            members=tuple(merged) if self.lists else self._members(separator) if separator else (),
         )
+
+    def _members(self, separator: str) -> tuple[str, ...]:
+        """The single labels; a chunk of plain numbers was not split, but it holds no separator either."""
+        alone = {v for v in self.counts or {} if separator not in v}
+        return tuple(sorted({*self.parts.members(separator), *alone}))
+
+
+def is_labels(kind: pa.DataType) -> bool:
+    """A list of texts, whole numbers or truth values: several labels a row."""
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        return False
+    item = kind.value_type
+    item = item.value_type if pa.types.is_dictionary(item) else item
+    return bool(
+        pa.types.is_string(item)
+        or pa.types.is_large_string(item)
+        or pa.types.is_integer(item)
+        or pa.types.is_boolean(item)
+        or pa.types.is_null(item)
+    )
 
 
 def merge_variants(counts: dict[str, int]) -> dict[str, int]:
@@ -215,13 +265,28 @@ def _merge_columns(found: list[tuple[ColumnSummary, int]], rows: int) -> ColumnS
             f"column {first.name!r} holds images in one source and {min(kinds - {'image'})} in another.",
             mend="Give sources of one kind, or rename the column.",
         )
+    if len({c.lists for c in columns if c.values}) > 1:
+        raise SourceError(
+            f"column {first.name!r} holds lists in one source and single values in another.",
+            mend="Write it in one way in all of them.",
+        )
+    separators = {c.separator for c in columns} - {None}
+    if len(separators) > 1:
+        said = " and ".join(map(repr, sorted(separators, key=str)))
+        message = f"column {first.name!r} parts its labels by {said}."
+        raise SourceError(message, mend="Use one separator in all sources.")
+    separator = next(iter(separators), None)
     counts: dict[str, int] = {}
     for column in columns:
         for value, count in zip(column.values, column.counts, strict=True):
             counts[value] = counts.get(value, 0) + count
     capped = any(c.distinct > DISTINCT_CAP for c in columns) or len(counts) > DISTINCT_CAP
     merged = {} if capped else merge_variants(counts)
-    kind = first.type if len(kinds) == 1 else "text" if "text" in kinds else "category"
+    kind: FieldType = first.type if len(kinds) == 1 else "text" if "text" in kinds else "category"
+    kind = "category" if separator else kind
+    members = {m for c in columns for m in c.members}
+    if separator:  # a source in which every row has a single label shows no separator
+        members.update(v for c in columns if c.separator is None for v in c.values)
     return ColumnSummary(
         name=first.name,
         type=kind,
@@ -232,4 +297,7 @@ def _merge_columns(found: list[tuple[ColumnSummary, int]], rows: int) -> ColumnS
         integers=all(c.integers for c in columns),
         values=tuple(merged),
         counts=tuple(merged.values()),
+        lists=any(c.lists for c in columns),
+        separator=separator,
+        members=tuple(sorted(members)) if len(members) <= DISTINCT_CAP else (),
     )
