@@ -257,7 +257,7 @@ def test_the_written_file_explains_every_key_and_stays_valid_when_uncommented(lo
 def test_the_schema_names_every_key_with_its_purpose_and_forbids_others() -> None:
     schema = json_schema()
     objects = [schema, *schema["$defs"].values()]
-    assert len(objects) == 9
+    assert len(objects) == 10
     for entry in objects:
         assert entry["additionalProperties"] is False
         assert all(value.get("description") for value in entry["properties"].values())

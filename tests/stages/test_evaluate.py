@@ -49,7 +49,16 @@ class Bench:
         return cls(store, task, dataset, model, load(store.root / model.path))
 
     def evaluate(self, split: str, **more: object) -> Evaluation:
-        return evaluate(self.store, self.dataset, self.predictor, split, model_id=self.model.id, task=self.task, **more)  # type: ignore[arg-type]
+        return evaluate(
+            self.store,
+            self.dataset,
+            self.predictor,
+            split,
+            model_id=self.model.id,
+            task=self.task,
+            metric=self.task.metric,
+            **more,
+        )  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -175,6 +175,7 @@ class Estimator:
 
     name: ClassVar[str] = "sklearn"
     streams: ClassVar[bool] = False
+    quick: ClassVar[bool] = True
 
     def epochs(self, rows: int, params: Mapping[str, Any]) -> int:
         """One call of the estimator's ``fit``."""

@@ -8,7 +8,9 @@ from typing import Any
 
 from tidemill.config import Config
 from tidemill.data.schema import Signature
-from tidemill.records import JSON, Recipe
+from tidemill.metrics.decisions import Decisions
+from tidemill.records import Recipe
+from tidemill.stages.train import Aim
 from tidemill.store import Store
 from tidemill.tasks import Task, answer_spec, metric_of, selection_of
 
@@ -43,18 +45,18 @@ class Setting:
         """The per-row score that tuning maximises and recipes are chosen by."""
         return selection_of(self.task, self.config.decision)
 
-    def answer(self, signature: Signature) -> JSON:
-        """The answer spec that models start from.
+    def aim(self, signature: Signature) -> Aim:
+        """What models of this signature are made for.
 
         Raises:
             ConfigError: ``decision`` in ``tidemill.yaml`` does not fit the task or its labels.
         """
-        return answer_spec(self.task, signature, self.config.decision)
+        answer = answer_spec(self.task, signature, self.config.decision)
+        return Aim(task=self.task.name, answer=answer, metric=self.metric, selection=self.selection)
 
-    def costs(self, signature: Signature) -> list[list[float]] | None:
-        """What each answer costs where each label is true; ``None`` when nothing has a price."""
-        costs: list[list[float]] | None = self.answer(signature).get("costs")
-        return costs
+    def costs(self, signature: Signature) -> Decisions | None:
+        """What answers and silence cost; ``None`` when nothing has a price."""
+        return Decisions.of(self.aim(signature).answer) if self.metric == "utility" else None
 
 
 def unheard(_event: dict[str, Any]) -> None:

@@ -71,8 +71,7 @@ class Attempt:
             except TrainingError as error:
                 self._record("trial", "failed", params, curve=tuple(curve), error=str(error))
                 raise
-            score = {"validation": {self.setting.task.metric: made.score}}
-            self._record("trial", "done", params, curve=made.curve, metrics=score, seconds=made.seconds)
+            self._record("trial", "done", params, curve=made.curve, metrics=made.metrics, seconds=made.seconds)
             if self.best is None or made.score > self.best.score:
                 self.best = made
             return made.score
@@ -101,7 +100,7 @@ class Attempt:
         self._say("train", "training")
         model_id = train(
             self.store,
-            self.setting.task,
+            self.setting.aim(self.dataset.signature),
             self.dataset,
             self.recipe,
             make,
@@ -111,8 +110,8 @@ class Attempt:
         )
         shutil.rmtree(workdir, ignore_errors=True)
         model, run = self.store.get(Model, model_id), self.store.get(Run, run_id)
-        metric = self.setting.task.metric
-        score = model.metrics["validation"][metric]
+        metric = self.setting.metric
+        score = model.metrics["validation"].get(metric, 0.0)
         self._say("train", f"validation {metric} {score:.4f}")
         return {
             "recipe": self.recipe.name,
@@ -132,7 +131,7 @@ class Attempt:
             workdir=workdir,
             report=on_epoch,
         )
-        return fit(self.store, self.setting.task, self.dataset, self.recipe, params, context)
+        return fit(self.store, self.setting.aim(self.dataset.signature), self.dataset, self.recipe, params, context)
 
     def _on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         total = self.work["max_epochs"]

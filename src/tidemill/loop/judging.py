@@ -83,7 +83,7 @@ class Bench:
             self._judged("recent-test", challenger, champion, baseline, anchor),
             policy_of(self.setting.config),
             spent=generation.spent,
-            metric=self.setting.task.metric,
+            metric=self.setting.metric,
             champion_costs=_costs(champion),
             challenger_costs=_costs(challenger),
             margin_used=margin_used,
@@ -122,6 +122,8 @@ class Bench:
                 split,
                 model_id=model.id,
                 task=self.setting.task,
+                metric=self.setting.metric,
+                costs=self.setting.costs(self.dataset.signature),
                 on_event=self.on_event,
             )
             if len(self.dataset.rows(split))
@@ -182,7 +184,7 @@ class Bench:
         """The scores of always answering with the training rows' class frequencies."""
         shape = outcomes.probabilities.shape
         prior = prior_probabilities(self.dataset.target[self.dataset.rows("train")], shape[1])
-        return row_scores(self.setting.task.metric, outcomes.target, np.broadcast_to(prior, shape))
+        return row_scores(self.setting.metric, outcomes.target, np.broadcast_to(prior, shape))
 
     def _slices(self, outcomes: RowOutcomes) -> Mapping[str, npt.NDArray[np.bool_]]:
         signature, wanted = self.dataset.signature, self.setting.config.gate.slices

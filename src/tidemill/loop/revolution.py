@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tidemill.data.dataset import DatasetArrays, open_dataset
 from tidemill.data.settled import Settled
@@ -21,11 +23,13 @@ from tidemill.loop.attempt import Attempt
 from tidemill.loop.fitting import unfit
 from tidemill.loop.judging import Bench
 from tidemill.loop.planning import plan
+from tidemill.loop.refit import refitted
 from tidemill.loop.steps import Steps
+from tidemill.metrics import row_scores
 from tidemill.records import JSON, Cycle, Dataset, Model, Recipe
 from tidemill.runtime import Predictor, load
 from tidemill.stages.annotate import annotate
-from tidemill.stages.evaluate import evaluate
+from tidemill.stages.evaluate import RowOutcomes, evaluate, training_spread
 from tidemill.stages.feedback import feedback
 from tidemill.stages.prepare import prepare
 
@@ -50,7 +54,7 @@ class Revolution:
         steps = self.steps
         settled = steps.timed("feedback", self._feedback)
         dataset = steps.timed("prepare", partial(self._prepare, settled))
-        if len(np.unique(dataset.target[dataset.rows("train")])) < 2:
+        if not varied(dataset.target[dataset.rows("train")]):
             asked = steps.timed("annotate", partial(self._annotate, dataset, settled))
             return self._finished(dataset, {"needs_labels": True, "questions": asked, "candidates": []})
         recipes = self.setting.recipes(dataset.signature)
@@ -58,9 +62,18 @@ class Revolution:
         planned = [recipe for recipe in recipes if recipe.name in work]  # a resumed cycle follows its plan
         candidates = [Attempt(self.setting, steps, dataset, recipe, work[recipe.name]).run() for recipe in planned]
         chosen = steps.timed("evaluate", partial(self._select, dataset, candidates))
-        decision = steps.once("deploy", lambda _: self._judge(dataset, settled, candidates, chosen), stage="deploy")
+        by_name = {recipe.name: recipe for recipe in planned}
+
+        def made_final(candidate: JSON) -> str:
+            name = candidate["recipe"]
+            return refitted(self.setting, steps, dataset, by_name[name], work[name], candidate)
+
+        chosen["final"] = made_final(chosen)
+        decision = steps.once(
+            "deploy", lambda _: self._judge(dataset, settled, candidates, chosen, made_final), stage="deploy"
+        )
         asked = steps.timed("annotate", partial(self._annotate, dataset, settled))
-        summary = {"candidates": candidates, "questions": asked, "challenger": chosen}
+        summary = {"candidates": candidates, "questions": asked, "challenger": chosen["final"]}
         return self._finished(dataset, summary, decision["decision"])
 
     def _feedback(self) -> Settled:
@@ -92,8 +105,8 @@ class Revolution:
             threads=self.setting.threads,
         ).recipes
 
-    def _select(self, dataset: DatasetArrays, candidates: list[JSON]) -> str:
-        """The challenger: the best on validation, pooled with recent-validation where there is one."""
+    def _select(self, dataset: DatasetArrays, candidates: list[JSON]) -> JSON:
+        """The best candidate on validation, pooled with recent-validation where there is one."""
         splits = [split for split in ("validation", "recent-validation") if len(dataset.rows(split))]
         ranking = []
         for candidate in candidates:
@@ -102,20 +115,19 @@ class Revolution:
             model = self.store.get(Model, candidate["model"])
             self.steps.say("evaluate", "on validation", recipe=candidate["recipe"])
             predictor = self._open(model)
-            scores = [self._scores(dataset, predictor, split, model) for split in splits]
-            candidate["validation"] = float(np.concatenate(scores).mean()) if scores else 0.0
+            outcomes = [self._outcomes(dataset, predictor, split, model) for split in splits]
+            names = dict.fromkeys((self.setting.metric, self.setting.selection))
+            means = {name: self._mean(dataset, outcomes, name) for name in names} if outcomes else {}
+            candidate["validation"] = means.get(self.setting.metric, 0.0)
             # What models are chosen by is also what lists of models show.
-            metrics = {**model.metrics, "validation": {self.setting.task.metric: candidate["validation"]}}
-            self.store.update(dataclasses.replace(model, metrics=metrics))
-            ranking.append((candidate["validation"], -model.size_bytes, model.id))
+            self.store.update(dataclasses.replace(model, metrics={**model.metrics, "validation": means}))
+            ranking.append((means.get(self.setting.selection, 0.0), -model.size_bytes, model.id, candidate))
         if not ranking:
             failed = "; ".join(f"{c['recipe']}: {c.get('failed')}" for c in candidates)
             raise TrainingError("no recipe could be trained", where=failed, mend="Mend the data or the recipes.")
-        return max(ranking)[2]
+        return max(ranking, key=lambda entry: entry[:3])[3]
 
-    def _scores(
-        self, dataset: DatasetArrays, predictor: Predictor, split: str, model: Model
-    ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def _outcomes(self, dataset: DatasetArrays, predictor: Predictor, split: str, model: Model) -> RowOutcomes:
         judged = evaluate(
             self.store,
             dataset,
@@ -123,19 +135,37 @@ class Revolution:
             split,
             model_id=model.id,
             task=self.setting.task,
+            metric=self.setting.metric,
+            costs=self.setting.costs(dataset.signature),
             on_event=self.steps.on_event,
         )
-        return judged.outcomes.scores
+        return judged.outcomes
 
-    def _judge(self, dataset: DatasetArrays, settled: Settled, candidates: list[JSON], chosen: str) -> JSON:
+    def _mean(self, dataset: DatasetArrays, outcomes: Sequence[RowOutcomes], name: str) -> float:
+        """The weighted mean of a per-row score over all the outcomes' rows."""
+        costs, spread = self.setting.costs(dataset.signature), training_spread(dataset)
+        scores = [
+            row_scores(name, found.target, found.probabilities, found.answers, costs=costs, spread=spread)
+            for found in outcomes
+        ]
+        return float(np.average(np.concatenate(scores), weights=np.concatenate([found.weights for found in outcomes])))
+
+    def _judge(
+        self,
+        dataset: DatasetArrays,
+        settled: Settled,
+        candidates: list[JSON],
+        chosen: JSON,
+        made_final: Callable[[JSON], str],
+    ) -> JSON:
         """Put the challenger before the gate; when it is refused and nothing serves yet, then the best baseline."""
         bench = Bench(self.setting, self.cycle, dataset, settled, self.steps.on_event)
         baselines = [c for c in candidates if c["baseline"] and "model" in c]
         best = max(baselines, key=lambda c: float(c["validation"]), default=None)
-        baseline = best["model"] if best and all(c["model"] != chosen for c in baselines) else None
-        decision = bench.decide(chosen, baseline)
-        if decision.outcome == "refused" and decision.champion_id is None and baseline is not None:
-            decision = bench.decide(baseline, None)
+        rival = best if best is not None and not chosen["baseline"] else None
+        decision = bench.decide(chosen["final"], rival["model"] if rival else None)
+        if decision.outcome == "refused" and decision.champion_id is None and rival is not None:
+            decision = bench.decide(made_final(rival), None)
         return {"decision": decision.id}
 
     def _annotate(self, dataset: DatasetArrays, settled: Settled) -> JSON:
@@ -159,3 +189,8 @@ class Revolution:
             summary={**summary, "stages": self.steps.seconds},
             finished=time.time(),
         )
+
+
+def varied(target: npt.NDArray[Any]) -> bool:
+    """Whether the labelled training rows hold more than one answer, so that there is something to learn."""
+    return len(target) > 1 and bool((target != target[0]).any())

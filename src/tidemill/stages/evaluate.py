@@ -13,12 +13,13 @@ import numpy.typing as npt
 from tidemill.data.arrays import take
 from tidemill.data.dataset import DatasetArrays
 from tidemill.errors import NotReadyError
-from tidemill.metrics import row_scores, slice_masks
+from tidemill.metrics import row_scores, slice_masks, spread_of
+from tidemill.metrics.decisions import Decisions
 from tidemill.metrics.summary import summarise
 from tidemill.metrics.units import Floats
 from tidemill.records import JSON, Model, Report, new_id
 from tidemill.runtime import Predictor
-from tidemill.runtime.answers import probabilities as by_spec
+from tidemill.runtime.answers import Answers
 from tidemill.store import Store
 from tidemill.tasks import Task
 
@@ -37,7 +38,9 @@ class RowOutcomes:
         keys: uint64 ``[n]``, their split keys.
         weights: float64 ``[n]``, inverse inclusion probabilities.
         target: codes ``[n]``, or values.
-        probabilities: float64 ``[n, labels of the dataset]``, or predicted values ``[n, 1]``.
+        probabilities: float64 ``[n, labels of the dataset]``, or predicted values ``[n, 1]``, with an
+            interval ``[n, 3]``.
+        answers: what the model's own rule makes of them: codes ``[n]`` (-1: none), 0 and 1 ``[n, labels]``, or values.
         scores: float64 ``[n]``, the task's metric by row, larger is better.
     """
 
@@ -46,6 +49,7 @@ class RowOutcomes:
     weights: Floats
     target: npt.NDArray[Any]
     probabilities: Floats
+    answers: npt.NDArray[Any]
     scores: Floats
 
 
@@ -65,6 +69,8 @@ def evaluate(
     *,
     model_id: str,
     task: Task,
+    metric: str,
+    costs: Decisions | None = None,
     slices: Sequence[str] | None = None,
     latency: bool = True,
     on_event: Callable[[JSON], None] | None = None,
@@ -76,7 +82,9 @@ def evaluate(
     Args:
         split: one of :data:`tidemill.data.splits.SPLITS`. Mistakes are shown for ``validation`` and
             ``recent-validation`` only, so that nobody overfits a test set by eye.
-        task: gives the metric, and the columns to slice by unless *slices* names others.
+        task: gives the columns to slice by unless *slices* names others.
+        metric: the per-row score.
+        costs: what ``utility`` is measured in.
         slices: columns to slice by.
         latency: measure latency and throughput too, which takes a moment.
         on_event: told of the progress.
@@ -89,7 +97,7 @@ def evaluate(
         raise NotReadyError(
             f"the split {split!r} has no labelled rows", where=dataset.id, mend="Label some, or choose another split."
         )
-    outcomes = _outcomes(dataset, predictor, rows, task.metric, split, on_event)
+    outcomes = _outcomes(dataset, predictor, rows, metric, costs, split, on_event)
     known = store.find(Report, model_id=model_id, dataset_id=dataset.id, split=split, limit=1)
     if known:
         return Evaluation(known[0], outcomes)
@@ -99,7 +107,7 @@ def evaluate(
     content: JSON = {
         "schema": 1,
         "split": split,
-        "metric": task.metric,
+        "metric": metric,
         "target": signature.target,
         **summarise(
             signature.kind,
@@ -124,6 +132,7 @@ def _outcomes(
     predictor: Predictor,
     rows: npt.NDArray[np.int64],
     metric: str,
+    costs: Decisions | None,
     split: str,
     on_event: Callable[[JSON], None] | None,
 ) -> RowOutcomes:
@@ -133,19 +142,37 @@ def _outcomes(
         done += len(parts[-1])
         if on_event is not None:
             on_event({"stage": "evaluate", "what": f"answering {split}", "done": done, "total": len(rows)})
-    spec = predictor.manifest.answer
-    probabilities = by_spec(spec, np.concatenate(parts)).astype(np.float64)
+    rule = Answers(predictor.manifest.answer)
+    found = rule.probabilities(np.concatenate(parts))
+    answers = rule.decide(found)
+    probabilities = found.astype(np.float64)
     target = np.asarray(dataset.target[rows])
+    labels = dataset.signature.labels
+    if dataset.signature.kind != "regression":
+        probabilities = align(probabilities, rule.labels, labels)
     if dataset.signature.kind == "classification":
-        probabilities = align(probabilities, spec["labels"], dataset.signature.labels)
+        place = {label: code for code, label in enumerate(labels)}
+        # a label that the data no longer knows is an answer that no row can agree with
+        codes = np.array([*(place.get(label, len(labels)) for label in rule.labels), -1])
+        answers = codes[answers]
+    elif dataset.signature.kind == "multilabel":
+        answers = align(answers, rule.labels, labels).astype(np.uint8)
     return RowOutcomes(
         rows=rows,
         keys=np.asarray(dataset.keys[rows]),
         weights=np.asarray(dataset.weight[rows], np.float64),
         target=target,
         probabilities=probabilities,
-        scores=row_scores(metric, target, probabilities),
+        answers=answers,
+        scores=row_scores(metric, target, probabilities, answers, costs=costs, spread=training_spread(dataset)),
     )
+
+
+def training_spread(dataset: DatasetArrays) -> float:
+    """The variance of the labelled training targets of a regression; 1 for other kinds."""
+    if dataset.signature.kind != "regression":
+        return 1.0
+    return spread_of(dataset.target[dataset.rows("train")])
 
 
 def align(probabilities: Floats, labels: Sequence[str], wanted: Sequence[str]) -> Floats:

@@ -1,4 +1,9 @@
-"""Train: one recipe with one setting on one dataset version, and the package that it leaves."""
+"""Train: one recipe with one setting on one dataset version, and the package that it leaves.
+
+A candidate is fitted on training rows and judged on validation rows. The chosen one is refitted on both; what
+validation rows had decided (rounds, penalties) is kept, and its probabilities are calibrated on scores of rows that
+the scoring model had not seen.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +16,51 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
 from tidemill.data.dataset import DatasetArrays
 from tidemill.features.cache import FeatureSet, feature_set
 from tidemill.learners import get_learner
-from tidemill.learners._base import Context, Fitted, Problem, RecipeView
-from tidemill.metrics import row_scores
+from tidemill.learners._base import Context, Fitted, Problem, RecipeView, Scores
+from tidemill.learners._folds import out_of_fold, taken
+from tidemill.metrics import row_scores, spread_of
+from tidemill.metrics.calibrators import fit_answer
+from tidemill.metrics.decisions import Decisions
 from tidemill.packages import Manifest, write_package
 from tidemill.records import JSON, Model, Recipe, Run, to_json
-from tidemill.runtime.answers import probabilities
+from tidemill.runtime.answers import Answers
 from tidemill.store import Store
-from tidemill.tasks import Task
+
+FOLDS = 5
+_SAMPLE = 32  # rows on which a package proves that its graph gives the learner's scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aim:
+    """What models are made for.
+
+    Attributes:
+        task: the task's name.
+        answer: the answer spec that a fit completes with what calibration finds.
+        metric: the per-row score that the gate judges.
+        selection: the per-row score that recipes are chosen by.
+    """
+
+    task: str
+    answer: JSON
+    metric: str
+    selection: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """A trained model in memory, with what validation says of it.
+    """A trained model in memory, with what rows that it has not seen say of it.
 
     Attributes:
         params: the setting it was trained with.
-        score: mean of the task's metric on the validation rows.
-        temperature: what its scores are divided by before softmax, so that probabilities are calibrated.
+        score: mean of the aim's selection over these rows; 0 where there are none.
+        metrics: ``{"validation": {NAME: mean}}`` of metric and selection; under ``out_of_fold`` for a
+            refit by folds.
+        answer: the answer spec, calibrated.
         curve: one entry an epoch.
         seconds: wall time of the fit.
     """
@@ -42,15 +69,16 @@ class Fit:
     fitted: Fitted
     params: JSON
     score: float
-    temperature: float
+    metrics: JSON
+    answer: JSON
     curve: tuple[JSON, ...]
     seconds: float
 
 
 def fit(
-    store: Store, task: Task, dataset: DatasetArrays, recipe: Recipe, params: Mapping[str, Any], context: Context
+    store: Store, aim: Aim, dataset: DatasetArrays, recipe: Recipe, params: Mapping[str, Any], context: Context
 ) -> Fit:
-    """Train *recipe* with *params* over its defaults.
+    """Train *recipe* with *params* over its defaults on the training rows.
 
     Raises:
         TrainingError: the learner could not train it.
@@ -58,16 +86,7 @@ def fit(
     """
     started = time.perf_counter()
     features = feature_set(dataset, recipe.features, store.root / "features")
-    kind = dataset.signature.kind
-    problem = Problem(
-        kind=kind,
-        features=features.arrays,
-        info=features.pipeline.info(),
-        target=features.target.astype(np.int64 if kind == "classification" else np.float32, copy=False),
-        train=features.train,
-        classes=max(1, len(dataset.signature.labels)),
-        weight=features.weight,
-    )
+    problem = _problem(dataset, features)
     curve: list[JSON] = []
 
     def report(epoch: int, metrics: dict[str, float]) -> None:
@@ -78,47 +97,109 @@ def fit(
     fitted = get_learner(recipe.learner).fit(
         problem, RecipeView(network=recipe.network, params=setting), dataclasses.replace(context, report=report)
     )
-    held_out = {name: array[features.train :] for name, array in features.arrays.items()}
-    scores, target = fitted.scores(held_out), problem.target[features.train :]
-    temperature = calibrate(scores, target) if kind == "classification" else 1.0
-    spec = {**task.answer(dataset.signature), "temperature": temperature}
+    held_out = slice(problem.train, None)
+    scores = fitted.scores({name: array[held_out] for name, array in features.arrays.items()})
+    answer, means = _calibrated(aim, dataset, scores, problem.target[held_out], _weights(problem, held_out))
     return Fit(
         features=features,
         fitted=fitted,
         params=setting,
-        score=float(np.mean(row_scores(task.metric, target, probabilities(spec, scores)))) if len(target) else 0.0,
-        temperature=temperature,
+        score=means.get(aim.selection, 0.0),
+        metrics={"validation": means},
+        answer=answer,
         curve=tuple(curve),
         seconds=time.perf_counter() - started,
     )
 
 
-def calibrate(scores: npt.NDArray[np.float32], target: npt.NDArray[np.int64]) -> float:
-    """The temperature that minimises the log-loss of ``softmax(scores / temperature)``.
-
-    Guo et al., *On Calibration of Modern Neural Networks* (2017). Accuracy does not change.
+def refit(
+    store: Store,
+    aim: Aim,
+    dataset: DatasetArrays,
+    recipe: Recipe,
+    params: JSON,
+    context: Context,
+    *,
+    held_out: Scores | None,
+) -> Fit:
+    """Train the chosen *recipe* on training and validation rows together.
 
     Args:
-        scores: float32 ``[n, classes]``.
-        target: int64 ``[n]``.
+        params: the setting, with what validation rows had decided.
+        held_out: raw scores of the validation rows, in order, by the model that was fitted without them; calibration
+            then needs no more. ``None``: :data:`FOLDS` further fits score every row by a model that has not seen it.
 
-    Returns:
-        A number between 0.05 and 20; 1 when there are no rows.
+    Raises:
+        TrainingError: the learner could not train it.
     """
-    if len(target) == 0:
-        return 1.0
-    rows = np.arange(len(target))
+    started = time.perf_counter()
+    features = feature_set(dataset, recipe.features, store.root / "features", refit=True)
+    problem = _problem(dataset, features)
+    view, learner = RecipeView(network=recipe.network, params=params), get_learner(recipe.learner)
+    if held_out is None:
+        scores = out_of_fold(learner, problem, view, context, FOLDS, context.seed, groups=dataset.keys[features.rows])
+        unseen, seen_as = slice(0, None), "out_of_fold"
+    else:
+        scores = held_out
+        unseen, seen_as = slice(len(problem.target) - len(held_out), None), "validation"
+    answer, means = _calibrated(aim, dataset, scores, problem.target[unseen], _weights(problem, unseen))
+    return Fit(
+        features=features,
+        fitted=learner.fit(problem, view, context),
+        params=params,
+        score=means.get(aim.selection, 0.0),
+        metrics={seen_as: means},
+        answer=answer,
+        curve=(),
+        seconds=time.perf_counter() - started,
+    )
 
-    def loss(log_temperature: float) -> float:
-        return float(-log_softmax(scores / np.exp(log_temperature), axis=1)[rows, target].mean())
 
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
-    return round(float(np.exp(found.x)), 6)
+def _problem(dataset: DatasetArrays, features: FeatureSet) -> Problem:
+    return Problem(
+        kind=dataset.signature.kind,
+        features=features.arrays,
+        info=features.info,
+        target=features.target,
+        train=features.train,
+        classes=max(1, len(dataset.signature.labels)),
+        weight=features.weight,
+    )
+
+
+def _weights(problem: Problem, rows: slice) -> npt.NDArray[np.float32] | None:
+    return None if problem.weight is None else problem.weight[rows]
+
+
+def _calibrated(
+    aim: Aim,
+    dataset: DatasetArrays,
+    scores: Scores,
+    target: npt.NDArray[Any],
+    weight: npt.NDArray[np.float32] | None,
+) -> tuple[JSON, dict[str, float]]:
+    """The answer spec fitted on scores of unseen rows, and what metric and selection say of these rows."""
+    if not len(target):
+        return dict(aim.answer), {}
+    answer = fit_answer(aim.answer, scores, target, weight)
+    rule = Answers(answer)
+    found = rule.probabilities(scores)
+    given = rule.decide(found)
+    spread = spread_of(dataset.target[dataset.rows("train")]) if dataset.signature.kind == "regression" else 1.0
+    means = {
+        name: float(
+            np.average(
+                row_scores(name, target, found, given, costs=Decisions.of(answer), spread=spread), weights=weight
+            )
+        )
+        for name in dict.fromkeys((aim.metric, aim.selection))
+    }
+    return answer, means
 
 
 def train(
     store: Store,
-    task: Task,
+    aim: Aim,
     dataset: DatasetArrays,
     recipe: Recipe,
     make: Callable[[], Fit],
@@ -126,6 +207,7 @@ def train(
     run_id: str,
     cycle_id: str | None,
     seed: int,
+    kind: str = "train",
     parents: tuple[str, ...] = (),
 ) -> str:
     """Make a model: fit it, write its package, and record run and model.
@@ -133,6 +215,8 @@ def train(
     Args:
         make: gives the fit; called once, unless a killed attempt of the same *run_id* had already left the package.
         run_id: names the run; the model's id carries the same letters, so that a resumed step makes the same model.
+        kind: ``train`` or ``refit``.
+        parents: the models it came from.
 
     Returns:
         The model's id.
@@ -148,30 +232,24 @@ def train(
     if folder.exists():  # what an attempt left that was killed between package and record
         shutil.rmtree(folder)
     export = made.fitted.export()
-    sample = {name: np.array(array[:32]) for name, array in made.features.arrays.items()}
+    sample = taken(made.features.arrays, np.arange(min(_SAMPLE, len(made.features.rows))))
     manifest = Manifest(
         id=model_id,
         created=time.time(),
-        task=task.name,
+        task=aim.task,
         recipe=recipe.name,
         runtime="onnx" if export.onnx is not None else "torch",
         signature=dataset.signature.to_json(),
         features=made.features.pipeline.to_json(),
-        answer={**task.answer(dataset.signature), "temperature": made.temperature},
+        answer=made.answer,
         network=export.network,
         lineage={"run": run_id, "dataset": dataset.id, "cycle": cycle_id, "parents": list(parents)},
-        metrics={"validation": {task.metric: made.score}},
+        metrics=made.metrics,
     )
-    size = write_package(
-        folder,
-        manifest,
-        export,
-        sample,
-        made.fitted.scores(sample),
-    )
+    size = write_package(folder, manifest, export, sample, made.fitted.scores(sample))
     run = Run(
         id=run_id,
-        kind="train",
+        kind=kind,
         status="done",
         cycle_id=cycle_id,
         dataset_id=dataset.id,
@@ -179,7 +257,7 @@ def train(
         params=made.params,
         seed=seed,
         parents=parents,
-        metrics={"validation": {task.metric: made.score}, **made.fitted.summary},
+        metrics={**made.metrics, **made.fitted.summary},
         curve=made.curve,
         model_id=model_id,
         seconds=made.seconds,
@@ -188,11 +266,11 @@ def train(
         id=model_id,
         run_id=run_id,
         dataset_id=dataset.id,
-        task=task.name,
+        task=aim.task,
         recipe=recipe.name,
         path=f"models/{model_id}",
         size_bytes=size,
-        metrics={"validation": {task.metric: made.score}},
+        metrics=made.metrics,
     )
     store.insert(run, model)
     return model_id
