@@ -127,7 +127,7 @@ def test_a_bad_row_far_down_is_named_by_its_number_in_the_file(kept: Path, tmp_p
         (("siez=1", "tide=neap"), "Did you mean 'size'?"),
         (("size=1",), "missing"),
         (("size=1", "size=2"), "given twice"),
-        (("size",), "neither NAME=VALUE"),
+        (("size",), "not NAME=VALUE"),
         (("size=1", "tide=neap", "--model", "model_none"), "no model"),
     ],
 )
@@ -171,7 +171,7 @@ def asking(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 ANSWERS: dict[str, tuple[str, str]] = {
     "an unknown label": ('{"subject": "GOOD", "label": "slack"}', "there is no label 'slack'"),
     "no label": ('{"subject": "GOOD", "lable": "ebb"}', "there is no 'label'"),
-    "a null": ('{"subject": "GOOD", "label": null}', "no label None"),
+    "a null": ('{"subject": "GOOD", "label": null}', "there is no 'label'"),
     "an unknown sample": ('{"subject": "smp_0000000000000000", "label": "ebb"}', "nobody asked about"),
     "a number for an id": ('{"subject": 7, "label": "ebb"}', "'subject' is no text"),
     "an object for a note": ('{"subject": "GOOD", "label": "ebb", "note": {}}', "'note' is no text"),

@@ -53,7 +53,7 @@ def test_an_image_is_named_by_its_path(png: Path) -> None:
     [
         (["age=old"], "'old' is not a number"),
         (["age=1", "age=2"], "given twice"),
-        (["nonsense"], "neither NAME=VALUE nor an image"),
+        (["nonsense"], "not NAME=VALUE"),
     ],
 )
 def test_arguments_that_do_not_fit(values: list[str], what: str) -> None:

@@ -63,7 +63,7 @@ def test_a_trace_is_a_tree() -> None:
     text = printed(tree(data))
     assert text.splitlines()[0] == "pred  pred_1"
     for part in (
-        "answer  label 7",
+        "answer  7",
         "audited  yes",
         "feedback  (10)",
         "and 2 more",

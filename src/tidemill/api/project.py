@@ -12,6 +12,7 @@ from tidemill.config import find_project
 from tidemill.errors import NotFoundError
 from tidemill.loop import OnEvent, unheard
 from tidemill.project import OpenProject, cleaning, housekeeping, labels, lineage, overview, start_project
+from tidemill.project.statements import read_statements
 from tidemill.records import JSON, to_json
 from tidemill.runtime import Predictor
 from tidemill.store import FeedbackOutcome
@@ -129,32 +130,40 @@ class Project(OpenProject):
             "asked": asked,
             "key": key,
         }
-        return _outcome(labels.add_feedback(self, [item], where="feedback")[0])
+        return _outcome(labels.add_feedback(self, [("feedback", item)])[0])
 
     def feedback_import(self, path: str | Path) -> JSON:
-        """Feedback from a JSONL file of ``{"prediction", "kind", "value", "author", "asked", "key"}``."""
-        outcomes = labels.add_feedback(self, labels.read_jsonl(Path(path)), where=str(path))
+        """Feedback from a JSONL or CSV file of ``prediction``, ``kind``, ``value``, ``author``, ``asked`` and ``key``;
+        an exported file may be imported, too.
+        """
+        outcomes = labels.add_feedback(self, read_statements(Path(path), self.signature, "value"))
         statuses = [outcome.status for outcome in outcomes]
         return {status: statuses.count(status) for status in ("accepted", "repeated", "conflict")}
 
     def feedback_export(self, path: str | Path) -> JSON:
-        """All feedback as JSONL."""
+        """All feedback as JSONL, or as CSV where the file is named so."""
         return {"path": str(path), "rows": labels.export_feedback(self, Path(path))}
 
     def questions(self, n: int = 10, *, purpose: str | None = None) -> list[JSON]:
         """The next questions for annotators."""
         return [to_json(item) for item in labels.questions(self, n, purpose)]
 
+    def stated(self, texts: Sequence[str]) -> Any:
+        """The label that somebody typed, as one text or several: a label, a list of labels, or a number's text."""
+        return labels.stated(self, texts)
+
     def answer(self, subject: str, label: Any, *, author: str, note: str | None = None) -> JSON:
         """Give the label of a sample or prediction."""
         return to_json(labels.answer(self, subject, label, author=author, note=note))
 
     def answers_import(self, path: str | Path, *, author: str) -> JSON:
-        """Answers from a JSONL file of ``{"subject", "label", "author", "note"}``; *author* where a line names none."""
-        items = list(labels.read_jsonl(Path(path)))
-        labels.check_answers(self, items, where=str(path))
+        """Answers from a JSONL or CSV file of ``subject``, ``label``, ``author`` and ``note``; *author* where a line
+        names none.
+        """
+        items = list(read_statements(Path(path), self.signature, "label"))
+        labels.check_answers(self, items)
         with self.store.transaction():
-            for item in items:
+            for _, item in items:
                 by = str(item.get("author") or author)
                 labels.answer(self, item["subject"], item["label"], author=by, note=item.get("note"))
         return {"answers": len(items)}

@@ -1,4 +1,4 @@
-"""The labelling dialogue: one question at a time, one key or one line an answer."""
+"""The labelling dialogue: one question at a time, answered by a key, by several keys, or by a line."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from tidemill.cli.show import answers
+from tidemill.cli.show.layout import visible
 from tidemill.cli.show.samples import sample
-from tidemill.cli.show.units import percent
 from tidemill.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-SKIP, BACK, QUIT = "s", "u", "q"
-_KEYS = [k for k in "123456789abcdefghijklmnoprtvwxyz" if k not in (SKIP, BACK, QUIT)]
+    from tidemill.data.schema import Kind
 
-Save = Callable[[str, Any], Any]
+SKIP, BACK, QUIT, NOTE, NONE = "s", "u", "q", "n", "-"
+_RESERVED = (SKIP, BACK, QUIT, NOTE, NONE)
+_KEYS = [k for k in "123456789abcdefghijklmnoprtvwxyz" if k not in _RESERVED]
+_LISTED = 60  # labels that are named before each question when they are too many for keys
+
+Save = Callable[[str, Any, str | None], Any]
 
 
 def keys_for(labels: Sequence[str]) -> dict[str, str]:
@@ -27,9 +32,25 @@ def keys_for(labels: Sequence[str]) -> dict[str, str]:
     >>> keys_for(["0", "1"]), keys_for(["cat", "dog"])
     ({'0': '0', '1': '1'}, {'1': 'cat', '2': 'dog'})
     """
-    if all(len(label) == 1 and label not in (SKIP, BACK, QUIT) for label in labels):
+    if all(len(label) == 1 and label.isprintable() and label not in (*_RESERVED, " ") for label in labels):
         return {label: label for label in labels}
     return dict(zip(_KEYS, labels, strict=False)) if len(labels) <= len(_KEYS) else {}
+
+
+class Desk(Protocol):
+    """Where answers are typed.
+
+    Attributes:
+        at_once: a key counts without Enter.
+    """
+
+    at_once: bool
+
+    def read(self) -> str | None:
+        """A key, or a line; ``None`` at the end of the input."""
+
+    def line(self) -> str | None:
+        """A line, whatever counts otherwise."""
 
 
 @dataclass
@@ -38,96 +59,191 @@ class Dialogue:
 
     Attributes:
         labels: the labels to choose from.
-        save: called with the subject and the label.
-        read: returns what was typed, or ``None`` at the end of the input.
+        save: called with the subject, the label and the note on it.
+        desk: where answers are typed.
         out: where questions are shown.
-        numbers: the answers are numbers.
+        kind: one of the labels, any number of them, or a number.
     """
 
     labels: Sequence[str]
     save: Save
-    read: Callable[[], str | None]
+    desk: Desk
     out: Console
-    numbers: bool = False
+    kind: Kind = "classification"
     answered: dict[str, Any] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._keys = keys_for(self.labels)
 
     def run(self, questions: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         """Ask them all; returns how many were answered, skipped and left."""
-        keys = keys_for(self.labels)
         index = 0
         while index < len(questions):
             question = questions[index]
-            self._show(question, index, len(questions), keys)
-            typed = self.read()
+            subject = str(question["subject"])
+            self._show(question, index, len(questions))
+            typed = self._typed(subject)
             if typed is None or typed == QUIT:
                 break
             if typed == BACK:
                 index = max(0, index - 1)
             elif typed in (SKIP, ""):
-                self.skipped.add(str(question["subject"]))
+                self.skipped.add(subject)
                 index += 1
-            elif self._answer(question, typed, keys):
+            elif self._answer(subject, typed):
                 index += 1
-        left = len(questions) - len(self.answered) - len(self.skipped - self.answered.keys())
+        skipped = len(self.skipped - self.answered.keys())
         return {
             "answered": len(self.answered),
-            "skipped": len(self.skipped - self.answered.keys()),
-            "left": left,
+            "skipped": skipped,
+            "left": len(questions) - len(self.answered) - skipped,
         }
 
-    def _answer(self, question: Mapping[str, Any], typed: str, keys: Mapping[str, str]) -> bool:
-        subject = str(question["subject"])
+    def _typed(self, subject: str) -> str | list[str] | None:
+        """What was typed about one question: a command, a key or line, or the labels that were toggled."""
+        chosen = set(self.answered.get(subject) or ()) if self.kind == "multilabel" else set()
+        toggling = self.kind == "multilabel" and self.desk.at_once
+        while True:
+            typed = self.desk.read()
+            if typed == NOTE:
+                self._note(subject)
+            elif typed is None or typed in (SKIP, BACK, QUIT) or not toggling:
+                return typed
+            elif typed == NONE:
+                return []
+            elif typed == "":
+                if chosen:
+                    return [label for label in self.labels if label in chosen]
+                self._say(f"nothing is chosen yet: {NONE} says that no label is right, {SKIP} skips")
+            elif (label := self._keys.get(typed)) is None:
+                self._say(f"{typed!r} is no key of a label")
+            else:
+                chosen ^= {label}
+                self.out.print(f"  {answers.label([n for n in self.labels if n in chosen])}", markup=False)
+
+    def _note(self, subject: str) -> None:
+        self.out.print("a note on this one, then Enter:", style="dim", end=" ")
+        if text := self.desk.line():
+            self.notes[subject] = text
+        self.out.print("now the answer", style="dim")
+
+    def _answer(self, subject: str, typed: str | list[str]) -> bool:
         try:
-            label: Any = _number(typed) if self.numbers else keys.get(typed, typed)
-            self.save(subject, label)
+            label = self._label(typed)
+            self.save(subject, label, self.notes.get(subject))
         except InputError as error:  # a slip of the finger is asked again
-            self.out.print(f"{error.what.rstrip('.')}. {error.mend or ''}", style="yellow", markup=False)
+            self._say(f"{error.what.rstrip('.')}. {error.mend or ''}")
             return False
         self.answered[subject] = label
-        self.out.print(f"  {label}", style="green", markup=False)
+        self.out.print(f"  {visible(answers.label(label))}", style="green", markup=False)
         return True
 
-    def _show(self, question: Mapping[str, Any], index: int, total: int, keys: Mapping[str, str]) -> None:
+    def _label(self, typed: str | list[str]) -> Any:
+        if isinstance(typed, list):
+            return typed
+        if self.kind == "regression":
+            return _number(typed)
+        if self.kind == "classification":
+            return self._keys.get(typed, typed)
+        if typed == NONE:
+            return []
+        if typed in self.labels:
+            return [typed]
+        parts = [part.strip() for part in typed.split(",") if part.strip()]
+        if len(parts) == 1 and all(key in self._keys for key in typed.split()):
+            parts = typed.split()
+        return [self._keys.get(part, part) for part in parts]
+
+    def _say(self, text: str) -> None:
+        self.out.print(visible(text), style="yellow", markup=False)
+
+    def _show(self, question: Mapping[str, Any], index: int, total: int) -> None:
         self.out.rule(
-            f"{index + 1} of {total} · {question['purpose']} · {question['reason']}", align="left", style="dim"
+            f"{index + 1} of {total} · {question['purpose']} · {visible(question['reason'])}", align="left", style="dim"
         )
         colour = self.out.color_system is not None and not self.out.no_color
         self.out.print(sample(question["inputs"], width=min(64, self.out.width), colour=colour))
         if (suggestion := question.get("suggestion")) and question["purpose"] != "audit":  # audits must not be led
-            self.out.print(f"the model says {_said(suggestion)}", style="dim", markup=False)
-        choices = "  ".join(k if k == v else f"{k} {v}" for k, v in keys.items()) or "type the answer"
-        self.out.print(f"{choices}   ·   {SKIP} skip  {BACK} back  {QUIT} quit", style="bold", markup=False)
+            self.out.print(f"the model says {visible(answers.phrase(suggestion))}", style="dim", markup=False)
+        self.out.print(
+            f"{self._choices()}   ·   {SKIP} skip  {BACK} back  {NOTE} note  {QUIT} quit", style="bold", markup=False
+        )
+
+    def _choices(self) -> str:
+        if self.kind == "regression":
+            return "type a number"
+        shown = "  ".join(visible(k if k == v else f"{k} {v}") for k, v in self._keys.items())
+        if not shown:
+            names = ", ".join(map(visible, self.labels[:_LISTED]))
+            more = f" and {len(self.labels) - _LISTED} more" if len(self.labels) > _LISTED else ""
+            shown = (
+                f"{names}{more}   ·   type {'labels, commas between' if self.kind == 'multilabel' else 'the answer'}"
+            )
+        if self.kind == "classification":
+            return shown
+        how = "keys choose, Enter confirms" if self.desk.at_once else "several on one line, commas between"
+        return f"{shown}  {NONE} none   ·   {how}"
+
+
+class _Lines:
+    """Answers by lines: from a pipe, or where there are no keys."""
+
+    at_once = False
+
+    def read(self) -> str | None:
+        line = sys.stdin.readline()
+        return line.strip() if line else None
+
+    line = read
+
+
+class _Keys:
+    """Answers by single keys on a terminal."""
+
+    at_once = True
+
+    def __init__(self, cooked: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
+        self._cooked = cooked
+
+    def read(self) -> str | None:
+        typed = sys.stdin.read(1)
+        if typed in ("", "\x04"):  # the end of the input, Ctrl-D
+            return None
+        return "" if typed in ("\r", "\n", " ") else typed
+
+    def line(self) -> str | None:
+        with self._cooked():
+            line = sys.stdin.readline()
+        return line.strip() if line else None
 
 
 @contextlib.contextmanager
-def reader(labels: Sequence[str]) -> Iterator[Callable[[], str | None]]:
+def desk(labels: Sequence[str]) -> Iterator[Desk]:
     """Single keys on a terminal when every label has one; lines otherwise."""
-    if not (sys.stdin.isatty() and keys_for(labels)):
-        yield _line
+    if not (sys.stdin.isatty() and labels and keys_for(labels)):
+        yield _Lines()
         return
     import termios
     import tty
 
     number = sys.stdin.fileno()
     before = termios.tcgetattr(number)
+
+    @contextlib.contextmanager
+    def cooked() -> Iterator[None]:
+        termios.tcsetattr(number, termios.TCSADRAIN, before)
+        try:
+            yield
+        finally:
+            tty.setcbreak(number, termios.TCSADRAIN)
+
     tty.setcbreak(number, termios.TCSADRAIN)  # what was typed ahead stays; Ctrl-C still interrupts
     try:
-        yield _key
+        yield _Keys(cooked)
     finally:
         termios.tcsetattr(number, termios.TCSADRAIN, before)
-
-
-def _key() -> str | None:
-    typed = sys.stdin.read(1)
-    if typed in ("", "\x04"):  # the end of the input, Ctrl-D
-        return None
-    return "" if typed in ("\r", "\n", " ") else typed
-
-
-def _line() -> str | None:
-    line = sys.stdin.readline()
-    return line.strip() if line else None
 
 
 def _number(text: str) -> float:
@@ -135,9 +251,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise InputError(f"{text!r} is not a number.", mend="Type a number.") from None
-
-
-def _said(suggestion: Mapping[str, Any]) -> str:
-    if "label" in suggestion:
-        return f"{suggestion['label']} ({percent(suggestion.get('score'))})"
-    return str(suggestion.get("value", suggestion))

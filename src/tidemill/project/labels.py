@@ -1,10 +1,13 @@
-"""What people say: feedback on answers, and answers to the questions of the queues."""
+"""What people say: feedback on answers, and answers to the questions of the queues.
+
+A label is stated as its kind has it: one of the labels, a list of labels (perhaps none), or a number.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from typing import Any
 from tidemill.data.assigned import fold_journal
 from tidemill.errors import InputError, NotFoundError
 from tidemill.project.opened import OpenProject
+from tidemill.project.statements import Placed, split_labels, write_csv
 from tidemill.records import JSON, Annotation, Feedback, Prediction, QueueItem, new_id, to_json
 from tidemill.runtime.answers import parse_label
 from tidemill.runtime.statements import parse_feedback
@@ -23,16 +27,45 @@ def answer_spec(project: OpenProject) -> JSON:
     return project.task.answer(project.signature)
 
 
-def add_feedback(project: OpenProject, items: Iterable[JSON], *, where: str) -> list[FeedbackOutcome]:
-    """Check all items, then commit them together; when one is faulty, none is written."""
+def stated(project: OpenProject, texts: Sequence[str]) -> Any:
+    """The label that somebody typed, as one text or several; what it says is checked where it is stored.
+
+    Where any number of labels is right, each text is one of them, or holds several with the source's separator (else a
+    comma) between; no text at all, or only empty ones, says that there is none.
+
+    Raises:
+        InputError: several texts where one answer is right.
+    """
+    signature = project.signature
+    if signature.kind != "multilabel":
+        if len(texts) != 1:
+            what = "a number is" if signature.kind == "regression" else "one of the labels is"
+            raise InputError(f"{len(texts)} values are given, and {what} right", mend="Give one.")
+        return texts[0]
+    return [label for text in texts for label in split_labels(text, signature)]
+
+
+def add_feedback(project: OpenProject, items: Iterable[Placed]) -> list[FeedbackOutcome]:
+    """Check all statements, then commit them together; when one is faulty, none is written."""
     spec, store = answer_spec(project), project.store
     known = partial(check_prediction_id, store.secret)
-    return store.add_feedback([parse_feedback(item, f"{where}:{n}", spec, known) for n, item in enumerate(items, 1)])
+    return store.add_feedback([parse_feedback(imported(item), where, spec, known) for where, item in items])
+
+
+def imported(item: JSON) -> JSON:
+    """A statement as it is given; of one that was exported, what it says."""
+    if "subject" not in item or "prediction" in item:
+        return item
+    said = {name: item[name] for name in item if name not in ("id", "created", "superseded_by", "subject")}
+    return {"prediction": item["subject"], **said}
 
 
 def export_feedback(project: OpenProject, path: Path) -> int:
-    """Write all feedback as JSONL; the number of lines."""
+    """Write all feedback as JSONL, or as CSV where the file is named so; the number of statements."""
     items = project.store.find(Feedback)
+    if path.suffix == ".csv":
+        write_csv(path, [to_json(item) for item in items], [f.name for f in fields(Feedback)], project.signature)
+        return len(items)
     with path.open("w", encoding="utf-8") as file:
         for item in items:
             file.write(json.dumps(to_json(item), ensure_ascii=False) + "\n")
@@ -87,7 +120,7 @@ def _require_subject(project: OpenProject, subject: str, where: str | None = Non
         raise NotFoundError(f"nobody asked about {subject!r}", where=where, mend=mend)
 
 
-def check_answers(project: OpenProject, items: Sequence[JSON], *, where: str) -> None:
+def check_answers(project: OpenProject, items: Sequence[Placed]) -> None:
     """Refuse a whole file of answers when one of them is faulty, so that nothing is half imported.
 
     Raises:
@@ -95,39 +128,12 @@ def check_answers(project: OpenProject, items: Sequence[JSON], *, where: str) ->
         NotFoundError: nobody asked about a subject.
     """
     spec = answer_spec(project)
-    for number, item in enumerate(items, 1):
-        place = f"{where}:{number}"
+    for place, item in items:
         for field in ("subject", "label"):
-            if field not in item:
+            if item.get(field) is None:
                 raise InputError(f"there is no {field!r}", where=place, mend="Add it to this line.")
         for field in ("subject", "author", "note"):
             if not isinstance(item.get(field), str | None):
                 raise InputError(f"{field!r} is no text, but {item[field]!r}", where=place, mend="Put it in quotes.")
         parse_label(spec, item["label"], where=place)
-        _require_subject(project, item["subject"] or "", place)
-
-
-def read_jsonl(path: Path) -> Iterator[JSON]:
-    """The objects of a JSONL file.
-
-    Raises:
-        NotFoundError: no such file.
-        InputError: a line is no JSON object; names it.
-    """
-    if not path.is_file():
-        raise NotFoundError(f"there is no file {path}", mend="Check the path.")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                item = json.loads(line.decode("utf-8-sig"))
-            except UnicodeDecodeError:
-                raise InputError("not UTF-8 text", where=f"{path}:{number}", mend="Save the file as UTF-8.") from None
-            except RecursionError:
-                raise InputError("nested too deeply", where=f"{path}:{number}", mend="Mend this line.") from None
-            except ValueError as error:
-                raise InputError(f"not JSON: {error}", where=f"{path}:{number}", mend="Mend this line.") from None
-            if not isinstance(item, dict):
-                raise InputError("not a JSON object", where=f"{path}:{number}", mend="Write one object a line.")
-            yield item
+        _require_subject(project, item["subject"], place)

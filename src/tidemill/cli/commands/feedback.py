@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,9 @@ from tidemill.cli.command import Command, register
 from tidemill.cli.session import Session
 from tidemill.cli.show import layout
 from tidemill.errors import InputError
+
+if TYPE_CHECKING:
+    from tidemill.api import Project
 
 PANEL = "Feed back"
 
@@ -21,24 +24,40 @@ Author = Annotated[str | None, typer.Option("--author", help="Who says it; your 
 def add(
     session: Session,
     prediction: Annotated[str, typer.Argument(metavar="PREDICTION", help="The prediction's id.")],
-    value: Annotated[
-        str | None, typer.Argument(metavar="VALUE", help="The right label, a rating or a comment; none: it was right.")
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="VALUE…",
+            help="The right label, labels or number, a rating or a comment; none: it was right.",
+            show_default=False,
+        ),
     ] = None,
     kind: Annotated[
         Literal["confirmation", "correction", "rating", "comment"] | None,
         typer.Option("--kind", help="What it is; a correction with a VALUE, a confirmation without."),
     ] = None,
+    nothing: Annotated[
+        bool, typer.Option("--none", metavar="", help="No label is right, where any number of them can be.")
+    ] = False,
     author: Author = None,
     asked: Annotated[bool, typer.Option("--asked", metavar="", help="It answers an audit request.")] = False,
     key: Annotated[
         str | None, typer.Option("--key", help="An idempotency key: the same statement twice counts once.")
     ] = None,
 ) -> None:
-    """Say what was right or wrong about a prediction."""
-    outcome = session.project.feedback(
+    """Say what was right or wrong about a prediction.
+
+    Where any number of labels is right, give all of them, or one text with commas between; what is not named is wrong.
+    """
+    given = list(values or ())
+    if nothing and (given or kind not in (None, "correction")):
+        raise InputError("values and --none exclude each other", where="--none", mend="Give the labels, or --none.")
+    chosen = kind or ("correction" if given or nothing else "confirmation")
+    project = session.project
+    outcome = project.feedback(
         prediction,
-        value=_value(kind, value),
-        kind=kind or ("confirmation" if value is None else "correction"),
+        value=_value(project, chosen, given, nothing=nothing),
+        kind=chosen,
         author=author or default_author(),
         asked=asked,
         key=key,
@@ -48,12 +67,13 @@ def add(
 
 def import_(
     session: Session,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines, a statement a line.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines or CSV, a statement a line.")],
 ) -> None:
     """Add every statement of a file.
 
-    A line is {"prediction": ID, "kind": …, "value": …, "author": …, "key": …}. With keys, running it twice changes
-    nothing; when a line is faulty, none is written.
+    A line is {"prediction": ID, "kind": …, "value": …, "author": …, "key": …}; a CSV file has these as its header, and
+    several labels in one cell, with commas between. With keys, running it twice changes nothing; when a line is faulty,
+    none is written. What `feedback export` wrote can be imported, too.
     """
     session.answer(session.project.feedback_import(file), layout.pairs)
 
@@ -62,7 +82,7 @@ def export(
     session: Session,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")],
 ) -> None:
-    """Write all feedback as JSON lines."""
+    """Write all feedback as JSON lines, or as CSV where the file is named so."""
     session.answer(session.project.feedback_export(file), layout.pairs)
 
 
@@ -80,19 +100,31 @@ def default_author() -> str:
         return "anonymous"
 
 
-def _value(kind: str | None, value: str | None) -> Any:
-    if kind != "rating" or value is None:
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        raise InputError(f"a rating is a number, not {value!r}", where="VALUE", mend="Give a number.") from None
+def _value(project: Project, kind: str, given: list[str], *, nothing: bool) -> Any:
+    if kind == "correction":
+        return project.stated(given) if given or nothing else None
+    if kind == "rating" and len(given) == 1:
+        try:
+            return float(given[0])
+        except ValueError:
+            what = f"a rating is a number, not {given[0]!r}"
+            raise InputError(what, where="VALUE", mend="Give a number.") from None
+    return " ".join(given) if given else None
 
 
 COMMANDS = (
-    Command(run=add, panel=PANEL, examples=("feedback add pred_01k… 7", "feedback add pred_01k…")),
-    Command(run=import_, panel=PANEL, examples=("feedback import statements.jsonl",)),
-    Command(run=export, panel=PANEL, examples=("feedback export statements.jsonl",)),
+    Command(
+        run=add,
+        panel=PANEL,
+        examples=(
+            "feedback add pred_01k… 7",
+            "feedback add pred_01k…",
+            "feedback add pred_01k… drama comedy",
+            "feedback add pred_01k… 203400 --author ada",
+        ),
+    ),
+    Command(run=import_, panel=PANEL, examples=("feedback import statements.jsonl", "feedback import statements.csv")),
+    Command(run=export, panel=PANEL, examples=("feedback export statements.jsonl", "feedback export statements.csv")),
 )
 
 

@@ -11,6 +11,7 @@ from tidemill.cli.command import Command
 from tidemill.cli.commands.feedback import Author, default_author
 from tidemill.cli.session import Session
 from tidemill.cli.show import layout, units
+from tidemill.cli.show.answers import phrase
 
 
 def label(
@@ -23,15 +24,18 @@ def label(
     list_: Annotated[bool, typer.Option("--list", metavar="", help="Show the queue and ask nothing.")] = False,
     answers: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE", help='Take answers from JSON lines: {"subject": ID, "label": LABEL}.'),
+        typer.Option(
+            "--from", metavar="FILE", help='Take answers from JSON lines, {"subject": ID, "label": LABEL}, or from CSV.'
+        ),
     ] = None,
     author: Author = None,
 ) -> None:
     """Answer the questions that help most.
 
     Audits, on which models are judged, and samples that teach most, in turn. Shows each sample and takes one key or one
-    line an answer; every answer is kept at once, with author and time. Going back and answering again supersedes.
-    Answers may also come by stdin, one a line.
+    line an answer; every answer is kept at once, with author and time. Going back and answering again supersedes; a
+    note may be added. Where any number of labels is right, keys choose them and Enter confirms. Answers may also come
+    by stdin, one a line.
     """
     project = session.project
     who = author or default_author()
@@ -42,16 +46,16 @@ def label(
     if list_ or not questions:
         session.answer(questions, _queue)
         return
-    from tidemill.cli.labelling import Dialogue, reader
+    from tidemill.cli.labelling import Dialogue, desk
 
     signature = project.signature
-    with reader(signature.labels) as read:
+    with desk(signature.labels) as place:
         summary = Dialogue(
             labels=signature.labels,
-            save=lambda subject, value: project.answer(subject, value, author=who),
-            read=read,
+            save=lambda subject, value, note: project.answer(subject, value, author=who, note=note),
+            desk=place,
             out=session.err,
-            numbers=signature.kind == "regression",
+            kind=signature.kind,
         ).run(questions)
     session.answer(summary, lambda s: layout.line(", ".join(f"{n} {what}" for what, n in s.items())))
 
@@ -61,20 +65,22 @@ def _queue(questions: list[dict[str, Any]]) -> Any:
         return layout.line("nothing to label")
     return layout.table(
         [">", "for", "subject", "why", "the model says"],
-        [(str(n), q["purpose"], q["subject"], q["reason"], _suggested(q)) for n, q in enumerate(questions, start=1)],
+        [
+            (
+                str(n),
+                q["purpose"],
+                q["subject"],
+                q["reason"],
+                phrase(q["suggestion"]) if q.get("suggestion") else units.NONE,
+            )
+            for n, q in enumerate(questions, start=1)
+        ],
     )
-
-
-def _suggested(question: dict[str, Any]) -> str:
-    suggestion = question.get("suggestion") or {}
-    if "label" not in suggestion:
-        return units.NONE
-    return f"{suggestion['label']} ({units.percent(suggestion.get('score'))})"
 
 
 COMMAND = Command(
     run=label,
     panel="Feed back",
     stopped="stopped; every answer so far is kept",
-    examples=("label", "label --purpose audit -n 50", "label --list", "label --from answers.jsonl --author ada"),
+    examples=("label", "label --purpose audit -n 50", "label --list", "label --from answers.csv --author ada"),
 )

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidemill.cli import inputs
+from tidemill.cli import complete, inputs
 from tidemill.cli.command import Command
 from tidemill.cli.session import Session
-from tidemill.cli.show import units
+from tidemill.cli.show import answers as shown
+from tidemill.cli.show.layout import visible
 from tidemill.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,21 +25,33 @@ def predict(
     session: Session,
     values: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME=VALUE", help="One row: a value for each field; an image is a file's path."),
+        typer.Argument(
+            metavar="NAME=VALUE",
+            help="One row: a value for each field. An image is a file's path; a lone text is the text.",
+            autocompletion=complete.fields,
+        ),
     ] = None,
     file: Annotated[
         str | None,
-        typer.Option("--file", "-f", metavar="FILE", help="Many rows: CSV, JSONL, Parquet, a folder or zip of images."),
+        typer.Option(
+            "--file", "-f", metavar="FILE", help="Many rows: CSV, JSONL, Parquet, a folder or zip of images or texts."
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="A model's id; the champion unless given.")
+        str | None,
+        typer.Option(
+            "--model", metavar="MODEL", help="A model's id; the champion unless given.", autocompletion=complete.models
+        ),
     ] = None,
 ) -> None:
     """Answer with the champion.
 
-    One row from arguments, rows from a file, or JSON lines from stdin. Prints one line a row, with tabs between: the
-    label and its probability, or the value, and for rows of a file where they stood. These answers are not journaled:
-    feedback belongs to those of `tidemill serve`.
+    One row from arguments, rows from a file, or from stdin: JSON lines, or for a project of one text field the text
+    itself. An argument @FILE, or NAME=@FILE, reads a text from a file.
+
+    On a terminal one row is shown with bars. Elsewhere, and for many rows, it is one line a row, with tabs between: the
+    label and its probability (of an abstention also the guess), the labels, or the value and its interval; then where
+    the row stood. These answers are not journaled: feedback belongs to those of `tidemill serve`.
     """
     project = session.project
     signature = project.signature
@@ -49,16 +62,20 @@ def predict(
     elif file is not None:
         rows = inputs.from_file(file, signature, project.config)
     elif not sys.stdin.isatty():
-        rows = inputs.from_lines(sys.stdin.buffer, signature, "stdin")
+        rows = inputs.from_stdin(sys.stdin.buffer, signature)
     else:
         raise InputError("no row is given", mend="Give NAME=VALUE, --file, or JSON lines on stdin.")
+    pretty = bool(values) and not session.json and session.out.is_terminal
     answers: list[dict[str, Any]] = []
+    rows = inputs.limited(rows, project.config)
     while batch := list(itertools.islice(rows, BATCH)):
         for row, answer in zip(batch, _answers(project, batch, model), strict=True):
             if session.json:
                 answers.append(answer if row.origin is None else {**answer, "origin": row.origin})
+            elif pretty:
+                session.out.print(shown.panel(answer))
             else:
-                session.stdout.write("\t".join(filter(None, [_line(answer), row.origin])) + "\n")
+                session.stdout.write(visible("\t".join(filter(None, [shown.line(answer), row.origin]))) + "\n")
     if session.json:
         session.answer({"model": project.model(model).id, "predictions": answers}, lambda _: None)
 
@@ -77,18 +94,14 @@ def _answers(project: Project, rows: list[inputs.Row], model: str | None) -> lis
         raise
 
 
-def _line(answer: dict[str, Any]) -> str:
-    if "label" in answer:
-        return f"{answer['label']}\t{units.percent(answer.get('score'))}"
-    return f"{answer['value']:.6g}" if isinstance(answer.get("value"), int | float) else str(answer)
-
-
 COMMAND = Command(
     run=predict,
     panel="Use",
     examples=(
         "predict image=digit.png",
         "predict age=39 workclass=State-gov hours-per-week=40",
+        'predict "Win a prize, call now"',
+        "predict text=@letter.txt",
         "predict --file rows.csv --json",
     ),
 )

@@ -1,4 +1,8 @@
-"""Tables, pairs and panels in one style."""
+"""Tables, pairs and panels in one style.
+
+What they show comes from files, from models and from callers over HTTP, so whatever of it could steer a terminal is
+made visible instead.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
             column.removeprefix(">"), header_style="dim", justify="right" if right else "left", no_wrap=right
         )
     for row in rows:
-        made.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+        made.add_row(*(Text(visible(cell)) if isinstance(cell, str) else cell for cell in row))
     return made
 
 
@@ -42,7 +46,10 @@ def pairs(values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Table:
     made.add_column(style="dim")
     made.add_column()
     for name, value in values.items() if isinstance(values, Mapping) else values:
-        made.add_row(name.replace("_", " "), Text(value if isinstance(value, str) else plain(name, value)))
+        made.add_row(
+            Text(visible(name.replace("_", " "))),
+            Text(visible(value if isinstance(value, str) else plain(name, value))),
+        )
     return made
 
 
@@ -52,7 +59,7 @@ def panel(text: str, *, title: str, good: bool | None) -> Panel:
     from rich.text import Text
 
     colour = {True: "green", False: "yellow", None: "none"}[good]
-    return Panel(Text(text), title=f"[bold]{title}[/]", title_align="left", border_style=colour, width=PANEL)
+    return Panel(Text(visible(text)), title=f"[bold]{title}[/]", title_align="left", border_style=colour, width=PANEL)
 
 
 def mark(good: bool) -> Text:
@@ -85,4 +92,18 @@ def line(text: str) -> RenderableType:
     """Text as it is, without markup."""
     from rich.text import Text
 
-    return Text(text)
+    return Text(visible(text))
+
+
+def visible(text: str) -> str:
+    r"""*text* with every control character but line breaks and tabs as its picture, so that none steers the terminal.
+
+    >>> visible("a" + chr(27) + "[31mb" + chr(13) + chr(10) + "c")
+    'a␛[31mb\nc'
+    """
+    return text.replace("\r\n", "\n").translate(_PICTURES)
+
+
+_PICTURES: dict[int, str] = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}
+_PICTURES |= {0x7F: "␡"}
+_PICTURES |= dict.fromkeys([*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "�")

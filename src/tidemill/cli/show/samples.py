@@ -1,4 +1,7 @@
-"""A sample for human eyes: images as half-block art, everything else as a table."""
+"""A sample for human eyes: images as half-block art, texts as paragraphs, everything else as a table.
+
+Samples come from files and from callers over HTTP. Whatever of them could steer a terminal is made visible instead.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tidemill.cli.show.layout import pairs, stack
+from tidemill.cli.show.layout import PANEL, pairs, stack, visible
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -15,16 +18,34 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _RAMP = " .:-=+*#%@"
+_LONG = 60  # characters from which on a text is a paragraph
+_MOST = 2000  # characters of one text that are shown
 
 
 def sample(inputs: Mapping[str, Any], *, width: int, colour: bool) -> RenderableType:
     """The inputs of one sample; an image is at most *width* columns wide, in grey letters without *colour*."""
     pictures = {name: value for name, value in inputs.items() if is_image(value)}
-    rest = {name: _short(value) for name, value in inputs.items() if name not in pictures}
+    rest = {name: short(value) for name, value in inputs.items() if name not in pictures}
+    long = {name: text for name, text in rest.items() if len(text) > _LONG or "\n" in text}
     return stack(
         *(image_art(decode(value), width=width, colour=colour) for value in pictures.values()),
-        pairs(rest) if rest else None,
+        pairs({name: text for name, text in rest.items() if name not in long}) if len(rest) > len(long) else None,
+        *(paragraph(name if len(rest) > 1 else None, text) for name, text in long.items()),
     )
+
+
+def paragraph(name: str | None, text: str) -> RenderableType:
+    """A text to be read: wrapped at a width that the eye can follow, under its field's name."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table.grid()
+    made.add_column(max_width=PANEL, overflow="fold")
+    if name is not None:
+        made.add_row(Text(visible(name), "dim"))
+    made.add_row(Text(text))
+    return Padding(made, (0, 0, 0, 2))
 
 
 def is_image(value: Any) -> bool:
@@ -68,6 +89,7 @@ def _rgb(data: bytes, pixel: int) -> str:
     return ",".join(str(value) for value in data[3 * pixel : 3 * pixel + 3])
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as text that is safe to print, cut when it is longer than a screen."""
     text = "–" if value is None else str(value)
-    return text if len(text) <= 2000 else f"{text[:2000]}… ({len(text):,} characters)"
+    return visible(text if len(text) <= _MOST else f"{text[:_MOST]}… ({len(text):,} characters)")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tidemill.cli.show import answers
+from tidemill.cli.show.layout import visible
 from tidemill.cli.show.units import plain
 
 if TYPE_CHECKING:
@@ -39,10 +41,13 @@ def _id(data: Mapping[str, Any]) -> Any:
 def _heading(name: str, own: Mapping[str, Any]) -> Text:
     from rich.text import Text
 
-    return Text(f"{name.replace('_', ' ')}  " if name else "", "dim").append(str(own.get("id") or ""), "bold")
+    return Text(f"{name.replace('_', ' ')}  " if name else "", "dim").append(visible(str(own.get("id") or "")), "bold")
 
 
 def _add(node: Tree, key: str, value: Any, shown: frozenset[str]) -> None:
+    if key in ("label", "value") and isinstance(value, list):  # several labels, perhaps none
+        node.add(_line(key, answers.label(value)))
+        return
     if key == "id" or key in _HIDDEN or value is None or value in ([], {}, ""):
         return
     if isinstance(value, Mapping) and ("id" in value or "record" in value):
@@ -53,6 +58,8 @@ def _add(node: Tree, key: str, value: Any, shown: frozenset[str]) -> None:
             branch.add(tree(item, "", shown))
         if len(value) > _SHOWN:
             branch.add(_line(f"and {len(value) - _SHOWN} more", ""))
+    elif key == "answer" and isinstance(value, Mapping):
+        node.add(_line(key, answers.phrase(value)))
     else:
         node.add(_line(key, _clip(plain(key, value))))
 
@@ -60,7 +67,7 @@ def _add(node: Tree, key: str, value: Any, shown: frozenset[str]) -> None:
 def _line(key: str, text: str) -> Text:
     from rich.text import Text
 
-    return Text(f"{key.replace('_', ' ')}  ", "dim").append(text)
+    return Text(f"{key.replace('_', ' ')}  ", "dim").append(visible(text))
 
 
 def _clip(text: str, limit: int = 160) -> str:

@@ -9,10 +9,68 @@ NONE = "–"
 
 _SHARES = frozenset(
     {
-        *("accuracy", "balanced_accuracy", "calibration_error", "ece", "roc_auc", "quality"),
-        *(f"{name}{kind}" for name in ("precision", "recall", "f1") for kind in ("", "_macro", "_micro", "_weighted")),
+        *("accuracy", "balanced_accuracy", "subset_accuracy", "calibration_error", "ece", "roc_auc", "quality"),
+        *("hamming", "hamming_loss", "answered", "coverage", "interval_coverage"),
+        *(
+            f"{name}{kind}"
+            for name in ("precision", "recall", "f1")
+            for kind in ("", "_macro", "_micro", "_weighted", "_samples")
+        ),
     }
 )
+_SMALLER = frozenset(
+    {"mae", "mse", "rmse", "log_loss", "brier", "calibration_error", "ece", "hamming_loss", "cost",
+     "interval_width"}
+)  # fmt: skip
+_NAMES = {"r2": "R²", "rmse": "RMSE", "mae": "MAE", "mse": "MSE", "ece": "calibration error", "roc_auc": "ROC AUC",
+          "log_loss": "log-loss", "brier": "Brier score", "hamming": "labels that agree",
+          "hamming_loss": "Hamming loss"}  # fmt: skip
+_OF = {"f1": "F1", "precision": "precision", "recall": "recall"}
+_MEANS = {"macro": "mean of the labels", "micro": "all labels together", "samples": "mean of the samples",
+          "weighted": "labels by size"}  # fmt: skip
+
+
+def metric_name(name: str) -> str:
+    """A metric as people write it.
+
+    >>> metric_name("r2"), metric_name("f1_samples"), metric_name("balanced_accuracy")
+    ('R²', 'F1 (mean of the samples)', 'balanced accuracy')
+    """
+    start, _, mean = name.partition("_")
+    if start in _OF and mean in _MEANS:
+        return f"{_OF[start]} ({_MEANS[mean]})"
+    return _NAMES.get(name, name.replace("_", " "))
+
+
+def metric_column(name: str) -> str:
+    """A metric as the head of a column: an arrow says which way is better.
+
+    >>> metric_column("r2"), metric_column("log_loss")
+    ('R² ↑', 'log-loss ↓')
+    """
+    return f"{metric_name(name)} {'↓' if smaller_is_better(name) else '↑'}"
+
+
+def smaller_is_better(name: str) -> bool:
+    """Whether a metric measures what goes wrong.
+
+    >>> smaller_is_better("rmse"), smaller_is_better("utility")
+    (True, False)
+    """
+    return name in _SMALLER
+
+
+def number(value: float | None) -> str:
+    """A predicted number, with six digits at least.
+
+    >>> number(203400.0), number(1234567.8), number(0.123456789), number(-0.0)
+    ('203,400', '1,234,568', '0.123457', '0')
+    """
+    if value is None:
+        return NONE
+    if abs(value) >= 1e15:
+        return f"{value:.6g}"
+    return f"{value + 0.0:,.0f}" if abs(value) >= 1e5 else f"{value + 0.0:,.6g}"
 
 
 def count(value: float | None, noun: str = "") -> str:
