@@ -23,7 +23,8 @@ from tidemill.data.parts import Part
 from tidemill.data.schema import Signature
 from tidemill.data.splits import DROPPED, Assigned, Assignments, Rows, SplitPolicy
 from tidemill.data.storage import allocate
-from tidemill.data.table import FEW_LABELS, Facts, Mask, Table, is_labelled
+from tidemill.data.table import FEW_LABELS, Facts, Table
+from tidemill.data.targets import Mask, classes_of, is_labelled, label_bits, row_form
 from tidemill.data.tied import LiveLabel, TiedRows
 from tidemill.errors import SourceError
 
@@ -39,7 +40,7 @@ class Index:
         content: content keys, uint64.
         keys: split keys, uint64: equal for rows of one cluster.
         split: uint8 codes, 255 for dropped.
-        target: int32 codes (-1 unlabelled) or float32 (NaN unlabelled).
+        target: as :mod:`tidemill.data.targets` says.
         weight: float32.
         assignments: all keys that ever had a split.
     """
@@ -58,7 +59,7 @@ class Index:
         for start in range(0, len(self.split), _SLICE):
             part = slice(start, start + _SLICE)
             kept = self.split[part] != DROPPED
-            said = self.target[part][kept].astype(np.float64).view(np.uint64)
+            said = label_bits(self.target[part][kept])
             said = mix(said ^ mix(self.weight[part][kept].astype(np.float64).view(np.uint64)))
             row = mix(mix(self.samples[part][kept] ^ said) ^ self.split[part][kept].astype(np.uint64))
             sums += np.array([row.sum(dtype=np.uint64), mix(row).sum(dtype=np.uint64)])
@@ -100,10 +101,11 @@ def build_index(
         SourceError: nothing is left, or policy ``source`` meets a source without a split.
     """
     table = Table(parts)
-    facts = table.facts(policy, len(signature.labels), tally)
+    classes = len(signature.labels) if signature.kind == "classification" else 1
+    facts = table.facts(policy, classes, tally)
     picture = next((f.name for f in signature.inputs if f.type == "image"), None)
     chosen = table.tied(facts, policy, picture, annotations, workdir)
-    arrays = _Arrays(workdir, table.n, np.float32 if signature.kind == "regression" else np.int32)
+    arrays = _Arrays(workdir, table.n, signature)
     exempt = np.zeros(table.n, bool)
     if len(chosen):
         rows = TiedRows(table, chosen, facts, signature, live, tally)
@@ -139,10 +141,10 @@ def build_index(
 class _Arrays:
     """The index's arrays in mapped files, so that they take no anonymous memory."""
 
-    def __init__(self, folder: Path, n: int, target: type[np.generic]) -> None:
-        def array(name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def __init__(self, folder: Path, n: int, signature: Signature) -> None:
+        def array(name: str, dtype: npt.DTypeLike, row: tuple[int, ...] = ()) -> npt.NDArray[Any]:
             path = folder / f"{name}.tmp"
-            mapped: npt.NDArray[Any] = np.memmap(path, dtype, "w+", shape=(n,))
+            mapped: npt.NDArray[Any] = np.memmap(path, dtype, "w+", shape=(n, *row))
             allocate(path)
             return mapped
 
@@ -150,7 +152,7 @@ class _Arrays:
         self.content = array("content", np.uint64)
         self.keys = array("keys", np.uint64)
         self.split = array("split", np.uint8)
-        self.target = array("target", target)
+        self.target = array("target", *row_form(signature))
         self.weight = array("weight", np.float32)
 
 
@@ -171,13 +173,13 @@ def _untied(
         cluster=np.arange(len(rows)),
         preset=preset.astype(np.int8),
         labelled=is_labelled(target),
-        label=target.astype(np.int64) if target.dtype.kind == "i" else np.zeros(len(rows), np.int64),
+        label=classes_of(target),
     )
     judged = (facts.has_validation, facts.has_test)
     arrays.split[rows] = splits.assign(known, previous, policy, judged_by_source=judged, labels=facts.labels).codes
     arrays.samples[rows] = arrays.content[rows] = arrays.keys[rows] = content
     arrays.target[rows] = target
-    arrays.weight[rows] = 1.0
+    arrays.weight[rows] = table.gather("weight", rows, np.float32(1))
 
 
 def _tied(
@@ -255,7 +257,7 @@ def _assign(
     chosen = np.flatnonzero(rows.alive & ~exempt)
     _, compact = np.unique(cluster[chosen], return_inverse=True)
     labelled = is_labelled(rows.target)
-    label = rows.target.astype(np.int64) if rows.target.dtype.kind == "i" else np.where(labelled, 0, -1)
+    label = classes_of(rows.target)
     group = rows.values("group", np.uint64(0)) if policy.kind == "group" else None
     time = rows.values("time", np.nan) if policy.kind == "time" else None
     some = Rows(

@@ -15,9 +15,11 @@ from tidemill.data import images, spelling
 from tidemill.data.arrays import Column, Ragged
 from tidemill.data.schema import Field, Signature
 from tidemill.data.sources._base import Batch, RawColumn
+from tidemill.data.targets import LARGEST, Mask, Target, row_form
 
-Mask = npt.NDArray[np.bool_]
 EXAMPLES = 5
+MIXED = 0.02
+"""A column of words in which at least this share, and not nearly all, are numbers may be two columns in one."""
 _EXACT = 2.0**53
 """From here on, whole numbers that differ by one may be the same floating-point number."""
 
@@ -57,12 +59,12 @@ class Cleaned:
 
     Attributes:
         columns: the signature's inputs.
-        target: int32 codes ``[n]``, -1 for unlabelled; for regression float32 with NaN.
+        target: int32 codes ``[n]``, int8 ``[n, labels]`` or float32 ``[n]``, see :mod:`tidemill.data.targets`.
         empty: bool ``[n]``: none of the inputs has a value.
     """
 
     columns: dict[str, Column]
-    target: npt.NDArray[Any]
+    target: Target
     empty: Mask
 
 
@@ -82,6 +84,7 @@ class Cleaner:
         for code, label in enumerate(signature.labels):
             forms.setdefault(spelling.label_form(label), code)
         self._forms = forms
+        self._numbers_among: dict[str, list[int]] = {}
 
     def clean(self, batch: Batch) -> Cleaned:
         """One chunk."""
@@ -95,7 +98,26 @@ class Cleaner:
         target = batch.columns.get(self.signature.target)
         if self.signature.kind == "regression":
             return Cleaned(columns, self._number_target(target, batch), empty)
+        if self.signature.kind == "multilabel":
+            return Cleaned(columns, self._label_sets(target, batch), empty)
         return Cleaned(columns, self._codes(target, batch), empty)
+
+    def weights(self, name: str, batch: Batch) -> npt.NDArray[np.float32]:
+        """What each row counts by a column of the source, float32 ``[n]``: 1 where nothing is said, NaN where it is
+        negative, which leaves the row out.
+        """
+        raw = batch.columns.get(name)
+        array = pa.nulls(len(batch), pa.float64()) if raw is None else pa.array(raw)
+        weights = self._numbers(name, array, batch, missing="missing weights were taken for 1")
+        weights[np.isnan(weights)] = 1.0
+        weights[weights < 0] = np.nan
+        return np.minimum(weights, LARGEST).astype(np.float32)
+
+    def finish(self) -> None:
+        """Say what only shows when all batches are through."""
+        for name, (numbers, known) in self._numbers_among.items():
+            if MIXED * known <= numbers <= (1 - MIXED) * known:
+                self.tally.add(f"numbers stand among the words of {name!r}, so it was read as words", numbers)
 
     def _column(self, f: Field, raw: RawColumn | None, batch: Batch) -> tuple[Column, Mask]:
         if f.type == "image":
@@ -115,10 +137,26 @@ class Cleaner:
             strings = pc.if_else(pa.array(gone), pa.scalar("", pa.large_string()), strings)
         else:
             gone = spelling.mask(pc.equal(strings, ""))
+        self._count_numbers(f.name, strings, gone)
         self._count(f"missing values in {f.name!r}", gone, batch)
         return Ragged.from_arrow(strings), gone
 
+    def _count_numbers(self, name: str, strings: pa.Array, gone: Mask) -> None:
+        column = Ragged.from_arrow(strings)
+        filled = np.flatnonzero(~gone)
+        first = column.values[column.offsets[filled]]
+        likely = filled[_STARTS_NUMBER[first]]
+        seen = self._numbers_among.setdefault(name, [0, 0])
+        if len(likely):
+            seen[0] += int(spelling.numeric(strings.take(pa.array(likely))).sum())
+        seen[1] += len(filled)
+
     def _stripped(self, name: str, strings: pa.Array, batch: Batch) -> pa.Array:
+        untidy = spelling.untidy(strings)
+        if untidy is not None:
+            what = "control characters and byte order marks inside of texts were removed"
+            self._count(what, untidy, batch, name, strings)
+            strings = spelling.tidy(strings)
         stripped = spelling.strip(strings)
         padded = spelling.mask(pc.not_equal(pc.binary_length(strings), pc.binary_length(stripped)))
         self._count("padded values were stripped", padded, batch, name, strings)
@@ -130,9 +168,11 @@ class Cleaner:
         self._count("spellings of a missing value (?, NA, …) were taken for missing", spelled, batch, name, strings)
         return gone
 
-    def _numbers(self, name: str, array: pa.Array, batch: Batch) -> npt.NDArray[np.float64]:
-        plain = spelling.plain_numbers(array) if _is_strings(array.type) else None
-        if plain is not None and np.abs(plain).max(initial=0.0) < _EXACT:
+    def _numbers(self, name: str, array: pa.Array, batch: Batch, missing: str | None = None) -> npt.NDArray[np.float64]:
+        missing = missing or f"missing values in {name!r}"
+        plain = spelling.numbers_and_gaps(array) if _is_strings(array.type) else None
+        if plain is not None and not (np.abs(plain) >= _EXACT).any():
+            self._count(missing, np.isnan(plain), batch)
             return plain + 0.0  # -0.0 and 0.0 are one value
         if _is_text(array.type):
             strings = self._stripped(name, spelling.strings_of(array).fill_null(""), batch)
@@ -149,7 +189,7 @@ class Cleaner:
         self._count("infinite numbers were taken for missing", infinite, batch, name)
         numbers[infinite] = np.nan
         numbers += 0.0  # -0.0 and 0.0 are one value
-        self._count(f"missing values in {name!r}", np.isnan(numbers), batch)
+        self._count(missing, np.isnan(numbers), batch)
         return numbers
 
     def _seconds(self, name: str, array: pa.Array, batch: Batch) -> npt.NDArray[np.float64]:
@@ -168,16 +208,67 @@ class Cleaner:
 
     def _number_target(self, raw: RawColumn | None, batch: Batch) -> npt.NDArray[np.float32]:
         array = pa.nulls(len(batch), pa.float64()) if raw is None else pa.array(raw)
-        return self._numbers(self.signature.target, array, batch).astype(np.float32)
+        numbers = self._numbers(self.signature.target, array, batch, missing=_UNLABELLED)
+        beyond = np.abs(numbers) > LARGEST
+        self._count("numbers too large for a target were taken for missing", beyond, batch, self.signature.target)
+        numbers[beyond] = np.nan
+        return numbers.astype(np.float32)
 
     def _codes(self, raw: RawColumn | None, batch: Batch) -> npt.NDArray[np.int32]:
         if raw is None:
             return np.full(len(batch), -1, np.int32)
         original = spelling.strings_of(pa.array(raw)).fill_null("")
         words = self._stripped(self.signature.target, original, batch).dictionary_encode()
-        values = words.dictionary.to_pylist()
-        gone = spelling.missing(words.dictionary) if len(values) else np.empty(0, bool)
-        counts = np.bincount(words.indices.to_numpy(), minlength=len(values))
+        rows = words.indices.to_numpy()
+        codes, empty, spelled = self._known(
+            words.dictionary, rows, "labels of no known class were taken for unlabelled"
+        )
+        self._count(_UNLABELLED, empty[rows], batch)
+        self._count(_SPELLED, spelled[rows], batch, self.signature.target, original)
+        result: npt.NDArray[np.int32] = codes[rows]
+        return result
+
+    def _label_sets(self, raw: RawColumn | None, batch: Batch) -> npt.NDArray[np.int8]:
+        """Which of the labels each row has: from lists, or from texts that a separator parts."""
+        dtype, row = row_form(self.signature)
+        target = np.full((len(batch), *row), -1, dtype)
+        array = pa.nulls(len(batch), pa.large_string()) if raw is None else pa.array(raw)
+        if _is_list(array.type):
+            given = spelling.mask(pc.is_valid(array))
+            lists = array
+        else:
+            cells = self._stripped(self.signature.target, spelling.strings_of(array).fill_null(""), batch)
+            gone = spelling.missing(cells)
+            if len(self._exact):  # a label may be spelled like a missing value
+                gone &= ~spelling.mask(pc.is_in(cells, value_set=pa.array(list(self._exact), pa.large_string())))
+            spelled = gone & spelling.mask(pc.not_equal(cells, ""))
+            self._count(_SPELLED, spelled, batch, self.signature.target, cells)
+            given = ~gone
+            cells = pc.if_else(pa.array(given), cells, pa.scalar(None, pa.large_string()))
+            separator = self.signature.separator
+            lists = pc.split_pattern(cells, separator) if separator else _single(cells)
+        self._count(_UNLABELLED, ~given, batch)
+        target[given] = 0
+        parents = pc.list_parent_indices(lists).to_numpy()
+        members = spelling.strip(spelling.strings_of(pc.list_flatten(lists)).fill_null(""))
+        words = members.dictionary_encode()
+        indices = words.indices.to_numpy()
+        codes, empty, spelled = self._known(
+            words.dictionary, indices, "labels of no known name were left out of their lists"
+        )
+        if spelled.any():
+            at = np.zeros(len(batch), bool)
+            at[parents[spelled[indices]]] = True
+            self._count(_SPELLED, at, batch, self.signature.target)
+        known = codes[indices] >= 0
+        target[parents[known], codes[indices][known]] = 1
+        return target
+
+    def _known(self, words: pa.Array, rows: npt.NDArray[Any], unknown: str) -> tuple[npt.NDArray[np.int32], Mask, Mask]:
+        """The codes of distinct labels, -1 for none; which of them are empty, and which only spell a missing value."""
+        values = words.to_pylist()
+        gone = spelling.missing(words) if len(values) else np.empty(0, bool)
+        counts = np.bincount(rows, minlength=len(values))
         codes = np.full(len(values), -1, np.int32)
         for i, value in enumerate(values):
             code = self._exact.get(value, -1)
@@ -187,15 +278,10 @@ class Cleaner:
                     said = f"{value!r} is {self.signature.labels[code]!r}"
                     self.tally.add("variant spellings of a label were merged", int(counts[i]), [said])
                 else:
-                    self.tally.add("labels of no known class were taken for unlabelled", int(counts[i]), [repr(value)])
+                    self.tally.add(unknown, int(counts[i]), [repr(value)])
             codes[i] = code
-        rows = words.indices.to_numpy()
         empty = np.array([value == "" for value in values], bool)
-        self._count("samples without a label were kept, to be asked about", empty[rows], batch)
-        what = "labels spelled like a missing value were taken for none; a class of that name belongs under `labels`"
-        self._count(what, (gone & ~empty & (codes < 0))[rows], batch, self.signature.target, original)
-        result: npt.NDArray[np.int32] = codes[rows]
-        return result
+        return codes, empty, gone & ~empty & (codes < 0)
 
     def _count(self, what: str, which: Mask, batch: Batch, name: str = "", values: pa.Array | None = None) -> None:
         count = int(which.sum())
@@ -208,6 +294,21 @@ class Cleaner:
                 value = "" if values is None else f" = {values[i].as_py()[:60]!r}"
                 shown.append(f"{batch.origin[i].as_py()}{detail}{value}")
         self.tally.add(what, count, shown)
+
+
+_UNLABELLED = "samples without a label were kept, to be asked about"
+_SPELLED = "labels spelled like a missing value were taken for none; a class of that name belongs under `labels`"
+_STARTS_NUMBER = np.array([chr(code) in "0123456789+-." for code in range(256)], bool)
+
+
+def _single(cells: pa.Array) -> pa.Array:
+    """Each string as a list of its own, null where it is null."""
+    offsets = pa.array(np.arange(len(cells) + 1), pa.int64())
+    return pa.LargeListArray.from_arrays(offsets, cells, mask=pc.is_null(cells))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _is_strings(kind: pa.DataType) -> bool:

@@ -18,7 +18,7 @@ from tidemill.data.parts import Part, open_part
 from tidemill.data.schema import Signature
 from tidemill.data.splits import SPLITS, Assignments
 from tidemill.data.storage import is_complete, new_folder, open_array, read_manifest, save_array, write_manifest
-from tidemill.data.table import is_labelled
+from tidemill.data.targets import is_labelled
 from tidemill.errors import NotFoundError
 from tidemill.records import Dataset
 
@@ -34,8 +34,9 @@ class DatasetArrays:
         n: number of rows, dropped ones included.
         keys: split keys, uint64 ``[n]``: equal for rows that must not be torn apart; what intervals are clustered by.
         split: uint8 ``[n]``: indices into :data:`tidemill.data.splits.SPLITS`, 255 for dropped.
-        target: int32 codes ``[n]`` with -1 for unlabelled; for regression float32 ``[n]`` with NaN.
-        weight: float32 ``[n]``: how often a row of a table occurs, or one over the audit's inclusion probability.
+        target: int32 codes ``[n]``, int8 ``[n, labels]`` or float32 ``[n]``, see :mod:`tidemill.data.targets`.
+        weight: float32 ``[n]``: the weight that the source gives a row (1 unless it does), times how often a row of a
+            table occurs; for audited traffic one over the inclusion probability.
     """
 
     def __init__(self, root: Path, path: str) -> None:

@@ -143,7 +143,7 @@ def _plain(value: Any) -> str | None:
             value.encode()
         except UnicodeEncodeError:
             raise InputError("the text holds half a surrogate pair.", mend="Give valid Unicode.") from None
-        return value.strip()
+        return spelling.tidy_text(value)
     if isinstance(value, bool | int | float | np.integer | np.floating | np.bool_):
         if isinstance(value, float | np.floating) and not math.isfinite(value):
             raise InputError(f"{value!r} is not finite.", mend="Give a text, or null for a missing value.")

@@ -39,9 +39,10 @@ from tidemill.data.storage import (
     read_manifest,
     write_manifest,
 )
+from tidemill.data.targets import unlabelled
 from tidemill.errors import InputError
 
-VERSION = 1
+VERSION = 2
 _LIVE_CHUNK = 256
 
 Progress = Callable[[int], None]
@@ -57,7 +58,7 @@ class Part:
         columns: the inputs by name.
         index: ``content`` uint64, ``source`` int8 (the source's split), ``target``, ``empty`` bool, ``origin`` strings;
             where there are such: ``near`` uint64 (texts), ``thumbs`` uint8 ``[n, 64]`` (images), ``group`` uint64,
-            ``time`` float64.
+            ``time`` float64, ``weight`` float32 (NaN: leave the row out).
         actions: what cleaning did, as :meth:`tidemill.data.clean.Tally.to_json` writes it.
         notes: what the source said while it was read.
         live: it holds samples from traffic.
@@ -86,11 +87,14 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class SplitColumns:
-    """The columns that splits are made by, besides the content: a group's name, a moment."""
+class SideColumns:
+    """Columns that are no inputs: what splits are made by besides the content (a group's name, a moment), and what
+    says how much a row counts.
+    """
 
     group: str | None = None
     time: str | None = None
+    weight: str | None = None
 
 
 def open_part(root: Path, path: str) -> Part:
@@ -118,7 +122,7 @@ def _name(*parts: object) -> str:
 
 
 def import_part(
-    root: Path, source: Source, signature: Signature, by: SplitColumns, progress: Progress = lambda _rows: None
+    root: Path, source: Source, signature: Signature, side: SideColumns, progress: Progress = lambda _rows: None
 ) -> Part:
     """The imported part of a source: opened when it was imported before, else read, cleaned and written.
 
@@ -126,14 +130,14 @@ def import_part(
         root: the store's root.
         source: where the rows come from.
         signature: which columns, of which types, with which labels.
-        by: the columns that splits are made by.
+        side: the columns that are no inputs but say something of a row.
         progress: called with the number of rows read so far.
 
     Raises:
         SourceError: the source cannot be read.
         StoreError: the disk is full.
     """
-    path = f"data/parts/{_name(source.fingerprint(), signature.to_json(), by.group, by.time)}"
+    path = f"data/parts/{_name(source.fingerprint(), signature.to_json(), side.group, side.time, side.weight)}"
     folder = root / path
     if not is_complete(folder):
         shapes = {f.name: f.shape for f in signature.inputs if f.type == "image" and f.shape}
@@ -143,10 +147,12 @@ def import_part(
             for batch in source.batches(shapes=shapes):
                 cleaned = cleaner.clean(batch)
                 more: dict[str, Column] = {}
-                if by.group is not None:
-                    more["group"] = _group(batch.columns.get(by.group), len(batch))
-                if by.time is not None:
-                    more["time"] = _time(batch.columns.get(by.time), len(batch))
+                if side.group is not None:
+                    more["group"] = _group(batch.columns.get(side.group), len(batch))
+                if side.time is not None:
+                    more["time"] = _time(batch.columns.get(side.time), len(batch))
+                if side.weight is not None:
+                    more["weight"] = cleaner.weights(side.weight, batch)
                 writer.append(
                     signature,
                     cleaned.columns,
@@ -159,6 +165,7 @@ def import_part(
                     },
                 )
                 progress(writer.rows)
+            cleaner.finish()
             writer.finish(tally, list(source.notes), live=False)
     return open_part(root, path)
 
@@ -178,14 +185,12 @@ def live_part(root: Path, signature: Signature, samples: Sequence[tuple[str, Map
         with new_folder(folder) as target, _Writer(target) as writer:
             for start in range(0, len(samples), _LIVE_CHUNK):
                 columns, kept = _encoded(signature, samples[start : start + _LIVE_CHUNK], tally)
-                target_kind = np.float32 if signature.kind == "regression" else np.int32
-                nothing = np.full(len(kept), np.nan if signature.kind == "regression" else -1, target_kind)
                 writer.append(
                     signature,
                     columns,
                     {
                         "source": np.full(len(kept), -1, np.int8),
-                        "target": nothing,
+                        "target": unlabelled(signature, len(kept)),
                         "empty": np.zeros(len(kept), bool),
                         "origin": Ragged.from_strings(kept),
                     },

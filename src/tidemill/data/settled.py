@@ -2,17 +2,20 @@
 
 Everything said about the same inputs (the same key) counts together, whichever prediction it was said of. Each
 author has one vote, the newest. A label is settled when it has more votes than every other; a tie is a
-contradiction, which goes to labelling. Keys drawn for the audit only ever judge, and only by labels that were asked
+contradiction, which goes to labelling. Several labels of one thing are one vote for exactly that set. Numbers settle
+too: the one stated more often than every other; else, from three authors on, their median; two authors that differ
+contradict each other. Keys drawn for the audit only ever judge, and only by labels that were asked
 for, since users volunteer corrections mostly where the champion was wrong.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tidemill.data.targets import readable, settled_number
 from tidemill.records import LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction
 from tidemill.store import Store
 
@@ -25,7 +28,7 @@ class LiveSample:
 
     Attributes:
         prediction: the first prediction made for these inputs.
-        label: the settled label.
+        label: the settled label: a text, a number, or a sorted list of texts.
         split: ``train``, ``recent-validation`` or ``recent-test``.
         weight: one over the inclusion probability for the audited, 1 for those that train.
     """
@@ -67,13 +70,23 @@ class _Votes:
     asked: bool = False
 
     def add(self, author: str, label: Any, asked: bool) -> None:
-        self.by_author[author] = label
+        self.by_author[author] = sorted(set(label)) if isinstance(label, list | tuple) else label
         self.asked = self.asked or asked
 
     def winner(self) -> tuple[Any | None, dict[str, int]]:
-        counts = Counter(self.by_author.values()).most_common()
+        """The settled label, and the votes for each as people read it."""
+        labels = list(self.by_author.values())
+        counts = Counter(map(_vote, labels)).most_common()
+        votes = {readable(label): n for label, n in counts}
+        if all(isinstance(label, int | float) and not isinstance(label, bool) for label in labels):
+            return settled_number(labels), votes
         tie = len(counts) > 1 and counts[0][1] == counts[1][1]
-        return (None if tie else counts[0][0]), {str(label): n for label, n in counts}
+        return None if tie else next(label for label in labels if _vote(label) == counts[0][0]), votes
+
+
+def _vote(label: Any) -> Hashable:
+    """What equal labels have in common."""
+    return tuple(label) if isinstance(label, list) else label
 
 
 def settled_labels(store: Store, label_of: LabelOf, *, until: float | None = None) -> Settled:

@@ -7,6 +7,7 @@ spelling means the same value everywhere. All functions work on whole Arrow colu
 from __future__ import annotations
 
 import re
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,13 @@ _INFINITE = r"(?i)^[+-]?inf(inity)?$"
 _DATE = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?$"
 _WHOLE = re.compile(r"^([+-]?\d+)\.0+$")
 _ZONED = r"^\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$"
-_MISSING_SET = pa.array(sorted(MISSING), pa.large_string())
+_MISSING_SET = pa.array(
+    sorted({"".join(letters) for word in MISSING for letters in product(*({c, c.upper()} for c in word))}),
+    pa.large_string(),
+)
+_UNSEEN = "".join(map(chr, (*range(9), *range(14, 28), 127)))
+_NO_TEXT = str.maketrans("", "", _UNSEEN + "\ufeff")
+_NO_TEXT_REGEX = r"[\x00-\x08\x0e-\x1b\x7f\x{FEFF}]+"
 
 
 def strings_of(array: pa.Array) -> pa.Array:
@@ -53,6 +60,49 @@ def strip(strings: pa.Array) -> pa.Array:
     return pc.utf8_trim_whitespace(strings)
 
 
+def untidy(strings: pa.Array) -> Mask | None:
+    """Which strings hold characters that no text means: NUL and other controls, byte order marks inside.
+
+    White space is none of them. ``None`` when there is nothing of the kind, which a look at the bytes tells.
+
+    >>> untidy(pa.array(["a\\x00b", "a b"], pa.large_string())).tolist(), untidy(pa.array(["a"], pa.large_string()))
+    ([True, False], None)
+    """
+    _, offsets, values = strings.buffers()
+    if values is None or not len(strings):
+        return None
+    ends = np.frombuffer(offsets, np.int64)[strings.offset : strings.offset + len(strings) + 1]
+    data = np.frombuffer(values, np.uint8)[ends[0] : ends[-1]]
+    low = data[data < 32]
+    marked = data == 0xEF
+    if not (_ODD[low].any() or (data == 127).any() or (marked.any() and _has_mark(data, marked))):
+        return None
+    found = mask(pc.match_substring_regex(strings, _NO_TEXT_REGEX))
+    return found if found.any() else None
+
+
+_ODD = np.array([chr(code) in _UNSEEN for code in range(32)], bool)
+
+
+def _has_mark(data: npt.NDArray[np.uint8], first: Mask) -> bool:
+    at = np.flatnonzero(first[:-2])
+    return bool(((data[at + 1] == 0xBB) & (data[at + 2] == 0xBF)).any())
+
+
+def tidy(strings: pa.Array) -> pa.Array:
+    """Without the characters that :func:`untidy` finds."""
+    return pc.replace_substring_regex(strings, _NO_TEXT_REGEX, "")
+
+
+def tidy_text(text: str) -> str:
+    """The same for one string, as a request gives it, and without white space at both ends.
+
+    >>> tidy_text("\\ufeff tide\\x00 ")
+    'tide'
+    """
+    return text.translate(_NO_TEXT).strip()
+
+
 def mask(array: pa.Array) -> Mask:
     """A boolean Arrow column as NumPy; null is false."""
     result: Mask = array.fill_null(False).to_numpy(zero_copy_only=False)
@@ -65,7 +115,7 @@ def missing(strings: pa.Array) -> Mask:
     >>> missing(pa.array(["?", "N/A", "x", None], pa.large_string())).tolist()
     [True, True, False, True]
     """
-    return mask(pc.or_kleene(pc.is_null(strings), pc.is_in(pc.utf8_lower(strings), value_set=_MISSING_SET)))
+    return mask(pc.or_kleene(pc.is_null(strings), pc.is_in(strings, value_set=_MISSING_SET)))
 
 
 def numeric(strings: pa.Array) -> Mask:
@@ -96,6 +146,21 @@ def plain_numbers(strings: pa.Array) -> Floats | None:
     except pa.ArrowInvalid:
         return None
     return numbers if bool(np.isfinite(numbers).all()) else None
+
+
+def numbers_and_gaps(strings: pa.Array) -> Floats | None:
+    """The same with NaN for empty and null cells, which are what most gaps in a table are.
+
+    >>> numbers_and_gaps(pa.array(["1", "", None])).tolist(), numbers_and_gaps(pa.array(["1", "?"]))
+    ([1.0, nan, nan], None)
+    """
+    filled = pc.if_else(pc.equal(strings, ""), pa.scalar(None, strings.type), strings)
+    try:
+        numbers = filled.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    values = numbers.to_numpy(zero_copy_only=False)
+    return values if bool((np.isfinite(values) == mask(pc.is_valid(numbers))).all()) else None
 
 
 def to_numbers(strings: pa.Array) -> Floats:

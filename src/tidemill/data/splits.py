@@ -143,7 +143,7 @@ class Rows:
         cluster: int64 cluster numbers from 0: rows of one cluster must not be torn apart.
         preset: int8, one of :data:`NONE` … :data:`LIVE_TEST`.
         labelled: bool.
-        label: int64, to find classes with a single sample; -1 for unlabelled, all 0 for regression.
+        label: int64, to find classes with a single sample; -1 for unlabelled, all 0 for the kinds without classes.
         group: uint64 group keys for the hash, 0 for none; ``None`` without groups.
         time: float64 for policy ``time``.
     """

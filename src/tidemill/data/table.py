@@ -17,9 +17,10 @@ from tidemill.data.parts import Part
 from tidemill.data.sorting import IN_MEMORY, repeated
 from tidemill.data.splits import SplitPolicy
 from tidemill.data.storage import ArrayWriter, open_array
+from tidemill.data.targets import Mask, class_counts
+from tidemill.data.targets import is_labelled as is_labelled
 from tidemill.errors import InputError, SourceError
 
-Mask = npt.NDArray[np.bool_]
 FEW_LABELS = 100_000
 
 
@@ -32,7 +33,7 @@ class Facts:
         has_validation: the source has a validation split.
         has_test: the source has a test split.
         set_aside: the source's split leaves nothing to train on and does not count.
-        labels: number of labelled rows by class; of one class for regression.
+        labels: number of labelled rows by class; of one class for the kinds that have no classes.
     """
 
     training: int
@@ -97,7 +98,7 @@ class Table:
         return all(name in p.index for p in self.parts)
 
     def facts(self, policy: SplitPolicy, classes: int, tally: Tally) -> Facts:
-        """One pass over the sources' splits and the labels.
+        """One pass over the sources' splits and the labels; *classes* is 1 for the kinds that have no classes.
 
         Raises:
             SourceError: policy ``source`` meets sources without a split.
@@ -111,10 +112,7 @@ class Table:
             by_split += np.bincount(source + 1, minlength=4)
             if len(first) < 5:
                 first += [self.origin(int(r)) for r in imported[source > 0][: 5 - len(first)]]
-            target = self.gather("target", rows)
-            known = is_labelled(target)
-            codes = target[known].astype(np.int64) if target.dtype.kind == "i" else np.zeros(int(known.sum()), np.int64)
-            labels += np.bincount(codes, minlength=len(labels))
+            labels += class_counts(self.gather("target", rows), len(labels))
         _, training, validation, test = by_split.tolist()
         if policy.kind == "source" and training + validation + test == 0:
             raise SourceError(
@@ -146,9 +144,11 @@ class Table:
         rare = np.flatnonzero(facts.labels == 1) if len(facts.labels) > 1 else np.empty(0, np.int64)
         few = facts.labels.sum() <= FEW_LABELS
         for rows in self.chunks():
-            target = self.gather("target", rows)
             here = self.gather("empty", rows) | np.isin(self.gather("content", rows), annotated)
-            here |= is_labelled(target) if few else np.isin(target, rare) & (len(facts.labels) > 1)
+            here |= np.isnan(self.gather("weight", rows, np.float32(1)))
+            if few or len(rare):
+                target = self.gather("target", rows)
+                here |= is_labelled(target) if few else np.isin(target, rare)
             mask[rows] |= here
         for name in ("content", "near"):
             if self.has(name):
@@ -178,8 +178,3 @@ def _annotated(annotations: Mapping[str, Any]) -> Keys:
         except InputError:  # counted when the annotations are applied
             continue
     return np.array(keys, np.uint64)
-
-
-def is_labelled(target: npt.NDArray[Any]) -> Mask:
-    """Which rows have a label, bool ``[n]``."""
-    return np.asarray(~np.isnan(target) if target.dtype.kind == "f" else target >= 0, np.bool_)

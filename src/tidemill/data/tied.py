@@ -17,7 +17,8 @@ from tidemill.data.clean import EXAMPLES, Tally
 from tidemill.data.keys import Keys, key_int, mix
 from tidemill.data.schema import Signature
 from tidemill.data.splits import DROPPED, Assigned
-from tidemill.data.table import Facts, Mask, Table, is_labelled
+from tidemill.data.table import Facts, Table
+from tidemill.data.targets import Mask, Stated, is_labelled, label_bits, settled_number, unlabelled
 from tidemill.errors import InputError
 
 SAME_TABLE = 0.5
@@ -66,7 +67,8 @@ class TiedRows:
         self.target = self.values("target")
         self.is_live = table.is_live(chosen)
         self.alive = np.ones(self.n, bool)
-        self.weight = np.ones(self.n, np.float32)
+        self.weight = self.values("weight", np.float32(1)).astype(np.float32)
+        self.stated = Stated(signature)
         self.preset = np.full(self.n, splits.NONE, np.int8)
         self.code = np.full(self.n, DROPPED, np.uint8)
         self.tables_only = all(f.type not in ("image", "text") for f in signature.inputs)
@@ -79,14 +81,13 @@ class TiedRows:
 
     def _place_live(self, live: Mapping[str, LiveLabel]) -> None:
         """Labels, presets and weights of the live rows."""
-        codes = {label: code for code, label in enumerate(self.signature.labels)}
         for part, start in zip(self.table.parts, self.table.starts, strict=False):
             if not part.live:
                 continue
             at = int(np.searchsorted(self.chosen, start))  # live rows are always among the chosen
             for row, identifier in enumerate(part.origin.to_arrow().to_pylist(), at):
                 said = live.get(identifier)
-                value = None if said is None else self._target_of(said.label, codes)
+                value = None if said is None else self.stated.value(said.label)
                 if said is None or value is None:
                     self.alive[row] = False
                     if said is not None:
@@ -97,11 +98,6 @@ class TiedRows:
                 self.preset[row] = _PRESETS[said.split]
                 self.weight[row] = said.weight
 
-    def _target_of(self, label: Any, codes: Mapping[str, int]) -> float | None:
-        if self.signature.kind == "classification":
-            return codes.get(str(label))
-        return float(label) if isinstance(label, int | float) and np.isfinite(label) else None
-
     def _sample_keys(self) -> Keys:
         """Content keys; in tables, rows that agree in content but not in label are samples of their own."""
         samples = self.content.copy()
@@ -109,7 +105,7 @@ class TiedRows:
             return samples
         labelled = is_labelled(self.target) & ~self.is_live
         rows = np.flatnonzero(labelled)
-        bits = self.target[rows].astype(np.float64).view(np.uint64)
+        bits = label_bits(self.target[rows])
         order = np.lexsort((bits, self.content[rows]))
         keys, labels = self.content[rows][order], bits[order]
         same_key = keys[1:] == keys[:-1]
@@ -130,19 +126,22 @@ class TiedRows:
         return self.table.origin(int(self.chosen[row]))
 
     def drop_empty(self) -> None:
-        """Rows without any input."""
+        """Rows without any input, or of a weight that is none."""
         empty = self.values("empty") & self.alive
         self.alive &= ~empty
         self.tally.add("rows without any input were dropped", int(empty.sum()), self.origins(np.flatnonzero(empty)))
+        barred = np.isnan(self.weight) & self.alive
+        self.alive &= ~barred
+        what = "rows of a negative weight were left out"
+        self.tally.add(what, int(barred.sum()), self.origins(np.flatnonzero(barred)))
 
     def annotate(self, annotations: Mapping[str, Any]) -> None:
         """Labels that annotators gave to samples override those of the source."""
         if not annotations:
             return
-        codes = {label: code for code, label in enumerate(self.signature.labels)}
-        said: dict[int, float] = {}
+        said: dict[int, Any] = {}
         for identifier, label in annotations.items():
-            value = self._target_of(label, codes)
+            value = self.stated.value(label)
             try:
                 key = key_int(identifier.removeprefix("smp_"))
             except InputError:
@@ -159,7 +158,7 @@ class TiedRows:
         at = np.minimum(np.searchsorted(known, self.samples), len(known) - 1)
         hit = (known[at] == self.samples) & ~self.is_live
         old = is_labelled(self.target)
-        changed = hit & old & (self.target != values[at])
+        changed = hit & old & (label_bits(self.target) != label_bits(values)[at])
         what = "labels of the source were overridden by annotators"
         self.tally.add(what, int(changed.sum()), self.origins(np.flatnonzero(changed)))
         given = hit & ~old
@@ -215,7 +214,8 @@ class TiedRows:
             return
         leader = np.maximum.accumulate(np.where(first, np.arange(len(kept)), 0))
         head = kept[leader]
-        agrees = np.asarray(self.target[kept] == self.target[head], np.bool_)
+        bits = label_bits(self.target)
+        agrees = bits[kept] == bits[head]
         overruled = labelled & ~agrees & self.is_live[kept] & ~self.is_live[head]
         torn = np.isin(leader, leader[labelled & ~agrees & ~overruled])
         same = ~first & ~torn
@@ -226,7 +226,7 @@ class TiedRows:
         if self.tables_only:
             what = "equal rows were merged into one of their weight"
             counted = same & ~self.is_live[kept] & (labelled == labelled[leader])
-            np.add.at(self.weight, head[counted], 1.0)
+            np.add.at(self.weight, head[counted], self.weight[kept[counted]])
         self.tally.add(what, int((same & ~overruled).sum()), self.origins(kept[same], head[same]))
         for lead in np.unique(leader[torn]).tolist():  # few, so one after the other
             self._settle(kept[lead : int(np.searchsorted(leader, lead, side="right"))])
@@ -235,24 +235,29 @@ class TiedRows:
         """Rows of equal content with several labels; the first is labelled, and imported if any of them is."""
         home = self.code[group[0]]
         rows = group[is_labelled(self.target[group]) & (self.is_live[group] == self.is_live[group[0]])]
-        values, counts = np.unique(self.target[rows], return_counts=True)
-        heads = np.array([rows[self.target[rows] == v][0] for v in values])
-        said = " / ".join(f"{self._label(v)} ({n})" for v, n in zip(values, counts, strict=True))
+        _, first, place, counts = np.unique(
+            label_bits(self.target[rows]), return_index=True, return_inverse=True, return_counts=True
+        )
+        heads = rows[first]
+        said = " / ".join(
+            sorted(f"{self.stated.shown(self.target[h])} ({n})" for h, n in zip(heads, counts, strict=True))
+        )
         example = [f"{self.origin(int(rows[0]))}: {said}"]
         self.code[group] = DROPPED
         if self.tables_only:
             self.code[heads] = home
-            self.weight[heads] = counts
+            self.weight[heads] = np.bincount(place, self.weight[rows])
             self.tally.add("rows of a table equal in content but not in label were kept", len(rows), example)
             what = "equal rows were merged into one of their weight"
             self.tally.add(what, int((counts - 1).sum()), [self.origin(int(rows[0]))])
         elif (counts == counts.max()).sum() == 1:
             self.code[heads[counts.argmax()]] = home
             self.tally.add("duplicates with several labels were settled by majority", len(rows), example)
+        elif self.signature.kind == "regression" and (number := settled_number(self.target[rows].tolist())) is not None:
+            self.code[heads[0]] = home
+            self.target[heads[0]] = number
+            self.tally.add("duplicates with several numbers were settled by their median", len(rows), example)
         else:
             self.code[heads[0]] = home
-            self.target[heads[0]] = np.nan if self.target.dtype.kind == "f" else -1
+            self.target[heads[0]] = unlabelled(self.signature, 1)[0]
             self.tally.add("duplicates with contradicting labels were taken for unlabelled", len(rows), example)
-
-    def _label(self, value: float) -> str:
-        return self.signature.labels[int(value)] if self.signature.labels else f"{value:g}"

@@ -9,21 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from tidemill.config import Config
-from tidemill.data.build import build_index
+from tidemill.data.build import Index, build_index
 from tidemill.data.clean import Tally
 from tidemill.data.dataset import open_assignments, write_version
-from tidemill.data.parts import Part, SplitColumns, import_part, live_part, open_part
+from tidemill.data.parts import Part, SideColumns, import_part, live_part, open_part
 from tidemill.data.schema import Signature
 from tidemill.data.sources import Limits, Source, Summary, merge, open_source
-from tidemill.data.splits import SplitPolicy
+from tidemill.data.splits import MIN_LABELLED, SPLITS, TRAIN, SplitPolicy
 from tidemill.data.storage import is_complete, new_folder, read_manifest, write_manifest
+from tidemill.data.targets import is_labelled, readable
 from tidemill.data.tied import LiveLabel
 from tidemill.errors import SourceError
 from tidemill.records import Dataset, Prediction
@@ -102,9 +105,9 @@ def prepare(
     tell = on_event or (lambda _event: None)
     opened = open_sources(config, sources)
     summary = summarise_sources(store.root, opened)
-    signature = signature_of(task, config, summary, [str(v) for v in settled.annotations.values()])
-    by = _split_columns(config, summary)
-    parts = [_import(store.root, source, signature, by, tell) for source in opened]
+    signature = signature_of(task, config, summary, stated_labels(settled.annotations.values()))
+    side = _side_columns(config, summary)
+    parts = [_import(store.root, source, signature, side, tell) for source in opened]
     newest = next(iter(store.find(Dataset, limit=1, newest_first=True)), None)
     parts += _live_parts(store.root, newest, signature, settled.live)
     tell(_event("looking for duplicates and assigning splits"))
@@ -132,6 +135,7 @@ def prepare(
         tally.add(
             "inputs on which people disagree wait to be settled", len(settled.contradictions), settled.contradictions
         )
+        _check_target(index, signature, tally)
         identifier = index.identifier(signature)
         if store.exists(Dataset, identifier):
             tell(_event("nothing new: the dataset stands already"))
@@ -208,7 +212,13 @@ def signature_of(task: Task, config: Config, summary: Summary, labels: Sequence[
         SourceError: the target or a chosen column is not there, or there is nothing to learn from.
     """
     names = [c.name for c in summary.columns]
-    for key, wanted in (("target", [config.target]), ("inputs", config.inputs or ()), ("ignore", config.ignore)):
+    weight = () if config.weight is None else (config.weight,)
+    for key, wanted in (
+        ("target", (config.target,)),
+        ("inputs", config.inputs or ()),
+        ("ignore", config.ignore),
+        ("weight", weight),
+    ):
         for name in wanted:
             if name not in names:
                 raise _no_column(name, names, key)
@@ -217,13 +227,18 @@ def signature_of(task: Task, config: Config, summary: Summary, labels: Sequence[
     if target.type == "image":
         raise SourceError(f"{config.target!r} holds images.", where="target", mend="Name the column to predict.")
     left_out = {*config.ignore}
+    if config.weight is not None:
+        if config.weight == config.target:
+            mend = "Name another column, or none."
+            raise SourceError("the target cannot be its own weight.", where="weight", mend=mend)
+        left_out.add(config.weight)
     if config.splits.policy == "group" and config.splits.key:
         left_out.add(config.splits.key)
-    chosen = set(names) - left_out if config.inputs is None else set(config.inputs)
+    chosen = set(names) - left_out if config.inputs is None else set(config.inputs) - {config.weight}
     columns = tuple(c for c in summary.columns if c.name in chosen or c.name == config.target)
     if len(columns) < 2:
         raise SourceError("there is no column to learn from.", where="inputs", mend="Name at least one input column.")
-    known = {*target.values, *config.labels}
+    known = {*(target.members if task.kind == "multilabel" else target.values), *config.labels}
     if len(known) < 2:  # else a slip of an annotator would make a class
         known.update(labels)
     return task.signature(replace(summary, columns=columns), config.target, sorted(known))
@@ -235,20 +250,62 @@ def _no_column(name: str, names: Sequence[str], key: str) -> SourceError:
     return SourceError(f"there is no column {name!r}.", where=key, mend=mend)
 
 
-def _split_columns(config: Config, summary: Summary) -> SplitColumns:
+def stated_labels(labels: Iterable[Any]) -> list[str]:
+    """Every label that people stated, each once; of several for one sample, each by itself.
+
+    >>> stated_labels(["b", ["a", "b"], 3])
+    ['3', 'a', 'b']
+    """
+    return sorted({str(one) for label in labels for one in (label if isinstance(label, list | tuple) else [label])})
+
+
+def _side_columns(config: Config, summary: Summary) -> SideColumns:
     policy, key = config.splits.policy, config.splits.key
     if policy not in ("group", "time"):
-        return SplitColumns()
+        return SideColumns(weight=config.weight)
     if key is None:
         mend = "Name the column under splits.key."
         raise SourceError(f"policy {policy!r} needs a column to split by.", where="splits.key", mend=mend)
     if summary.column(key) is None:
         raise _no_column(key, [c.name for c in summary.columns], "splits.key")
-    return SplitColumns(group=key) if policy == "group" else SplitColumns(time=key)
+    if policy == "group":
+        return SideColumns(group=key, weight=config.weight)
+    return SideColumns(time=key, weight=config.weight)
 
 
-def _import(root: Path, source: Source, signature: Signature, by: SplitColumns, tell: Listener) -> Part:
-    return import_part(root, source, signature, by, lambda rows: tell(_event(f"reading {source.name}", rows)))
+def _check_target(index: Index, signature: Signature, tally: Tally) -> None:
+    """Say which labels cannot be learned, and refuse a number that never changes."""
+    labelled = is_labelled(index.target)
+    if signature.kind == "regression":
+        known = index.target[labelled & (index.split == TRAIN)]
+        if len(known) >= MIN_LABELLED and known.min() == known.max():
+            raise SourceError(
+                f"every value to be learned is {readable(float(known[0]))}.",
+                where=signature.target,
+                mend="Name another target, or give rows in which it differs.",
+            )
+        return
+    trained = _label_rows(index, labelled & (index.split == TRAIN), len(signature.labels))
+    if not trained.any():
+        return
+    for code, what in ((code, name) for code, name in enumerate(SPLITS) if code != TRAIN):
+        rows = _label_rows(index, labelled & (index.split == code), len(signature.labels))
+        unseen = np.flatnonzero((rows > 0) & (trained == 0))
+        shown = {"reference": "test", "recent-test": "recent test", "recent-validation": "recent validation"}
+        where = f"labels occur in the {shown.get(what, what)} split, but not in training: the model cannot give them"
+        examples = [f"{signature.labels[c]!r} in {rows[c]:,} rows" for c in unseen.tolist()]
+        tally.add(where, int(rows[unseen].sum()), examples)
+
+
+def _label_rows(index: Index, which: np.ndarray[Any, np.dtype[np.bool_]], labels: int) -> np.ndarray[Any, Any]:
+    """How many of some rows have each label, int64 ``[labels]``."""
+    if index.target.ndim > 1:
+        return np.asarray((index.target[which] > 0).sum(axis=0, dtype=np.int64))
+    return np.bincount(index.target[which], minlength=labels)
+
+
+def _import(root: Path, source: Source, signature: Signature, side: SideColumns, tell: Listener) -> Part:
+    return import_part(root, source, signature, side, lambda rows: tell(_event(f"reading {source.name}", rows)))
 
 
 def _live_parts(root: Path, newest: Dataset | None, signature: Signature, samples: Sequence[LiveSample]) -> list[Part]:
@@ -266,6 +323,11 @@ def _live_parts(root: Path, newest: Dataset | None, signature: Signature, sample
 
 
 def _split_notes(policy: SplitPolicy, config: Config) -> list[str]:
+    weighted = [] if config.weight is None else [f"samples count as {config.weight!r} says"]
+    return [*_policy_notes(policy, config), *weighted]
+
+
+def _policy_notes(policy: SplitPolicy, config: Config) -> list[str]:
     shares = f"validation {policy.validation:.0%}, reference {policy.reference:.0%}"
     if policy.kind == "time":
         return [f"splits by time in {config.splits.key!r}: of the new keys the newest are reference, {shares}"]
