@@ -9,9 +9,11 @@ from __future__ import annotations
 from tidemill.metrics.calibrators import fit_answer
 from tidemill.metrics.classification import OVERALL, PER_CLASS, ClassificationMetrics, classification_metrics
 from tidemill.metrics.decisions import Decisions
+from tidemill.metrics.multilabel import MultilabelMetrics, multilabel_metrics
 from tidemill.metrics.paired import Paired, holm, paired
 from tidemill.metrics.regression import regression_metrics
 from tidemill.metrics.scores import prior, prior_probabilities, row_scores, spread_of
+from tidemill.metrics.selective import decision_metrics, risk_coverage
 from tidemill.metrics.slices import slice_masks
 from tidemill.metrics.units import Units, kish
 
@@ -20,16 +22,20 @@ __all__ = [
     "PER_CLASS",
     "ClassificationMetrics",
     "Decisions",
+    "MultilabelMetrics",
     "Paired",
     "Units",
     "classification_metrics",
+    "decision_metrics",
     "fit_answer",
     "holm",
     "kish",
+    "multilabel_metrics",
     "paired",
     "prior",
     "prior_probabilities",
     "regression_metrics",
+    "risk_coverage",
     "row_scores",
     "slice_masks",
     "spread_of",

@@ -41,7 +41,7 @@ class Calibration:
 
 
 def calibration(
-    confidence: Floats,
+    confidence: npt.NDArray[Any],
     correct: npt.NDArray[Any],
     units: Units,
     weights: Floats,
@@ -58,20 +58,21 @@ def calibration(
     True
     """
     index, count = _bins(confidence, weights)
-    ones = np.asarray(correct, np.float64)
-    rows = len(confidence)
+    rows, units = len(confidence), units.grouped(seed)
+    cell = index * units.count + units.index
 
-    def per_unit(values: Floats) -> Any:
-        return sparse.coo_array((values, (index, units.index)), shape=(count, units.count)).tocsr()
+    def per_unit(values: Floats) -> Floats:
+        return np.asarray(np.bincount(cell, values, count * units.count).reshape(count, -1), np.float64)
 
-    mass, sure, right = per_unit(weights), per_unit(weights * confidence), per_unit(weights * ones)
-    total = np.asarray(mass.sum(axis=1)).reshape(-1)
-    mean_sure, mean_right = (np.asarray(m.sum(axis=1)).reshape(-1) / total for m in (sure, right))
+    mass, sure, right = per_unit(weights), per_unit(weights * confidence), per_unit(weights * correct)
+    total = mass.sum(axis=1)
+    mean_sure, mean_right = sure.sum(axis=1) / total, right.sum(axis=1) / total
     gap = mean_sure - mean_right
     share = total / total.sum()
-    gap_noise = _variance(per_unit(weights * (confidence - ones - gap[index])), total)
-    right_noise = _variance(per_unit(weights * (ones - mean_right[index])), total)
-    drawn = replicate_sums(sparse.vstack([mass, sure, right]).tocsr(), replicates, seed=seed)
+    present = (mass > 0).sum(axis=1)
+    gap_noise = _variance(sure - right - gap[:, None] * mass, total, present)
+    right_noise = _variance(right - mean_right[:, None] * mass, total, present)
+    drawn = replicate_sums(sparse.csr_array(np.concatenate([mass, sure, right])), replicates, seed=seed)
     drawn_mass = drawn[:, :count]
     some = np.where(drawn_mass > 0, drawn_mass, 1.0)
     drawn_gap = np.where(drawn_mass > 0, (drawn[:, count : 2 * count] - drawn[:, 2 * count :]) / some, 0.0)
@@ -96,7 +97,7 @@ def calibration(
     )
 
 
-def _bins(confidence: Floats, weights: Floats) -> tuple[npt.NDArray[np.int64], int]:
+def _bins(confidence: npt.NDArray[Any], weights: Floats) -> tuple[npt.NDArray[np.int64], int]:
     """Bins of about equal weight, equal confidences together; fewer bins for few rows, so that each holds about ten."""
     order = np.argsort(confidence, kind="stable")
     before = np.cumsum(weights[order]) - weights[order]
@@ -110,8 +111,8 @@ def _bins(confidence: Floats, weights: Floats) -> tuple[npt.NDArray[np.int64], i
     return index, len(used)
 
 
-def _variance(residuals: Any, total: Floats) -> Floats:
+def _variance(residuals: Floats, total: Floats, present: npt.NDArray[Any]) -> Floats:
     """Variance over units of each bin's weighted mean, from residual sums ``[bins, units]``."""
-    squares = np.asarray(residuals.multiply(residuals).sum(axis=1)).reshape(-1)
-    units = np.maximum(np.diff(residuals.indptr), 1)
+    squares = np.square(residuals).sum(axis=1)
+    units = np.maximum(present, 1)
     return np.asarray(squares / np.square(total) * units / np.maximum(units - 1, 1), np.float64)

@@ -11,9 +11,9 @@ from scipy import sparse
 
 from tidemill.metrics.bootstrap import bca, certain
 from tidemill.metrics.calibration import Calibration, calibration
-from tidemill.metrics.ranking import placements
+from tidemill.metrics.ranking import placement_sums
 from tidemill.metrics.scores import row_scores
-from tidemill.metrics.units import Floats, Units, kish
+from tidemill.metrics.units import Floats, Units, kish, known_mean, ratio
 
 _OVERALL = (
     "accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "precision_micro", "recall_micro",
@@ -57,6 +57,7 @@ def classification_metrics(
     probabilities: npt.NDArray[Any],
     keys: npt.NDArray[Any] | None = None,
     weights: npt.NDArray[Any] | None = None,
+    answers: npt.NDArray[Any] | None = None,
     *,
     replicates: int | None = None,
     seed: int = 0,
@@ -68,6 +69,8 @@ def classification_metrics(
         probabilities: ``[n, classes]``.
         keys: split keys ``[n]``; rows of one key are resampled together. Each row its own unless given.
         weights: inverse inclusion probabilities ``[n]``; means are Hájek's (weighted sums over summed weights).
+        answers: codes ``[n]`` of what is answered, where that is not the most probable label. Calibration is always
+            that of the most probable one.
         replicates: of the bootstrap; 2000, or fewer for very large sets.
         seed: of the bootstrap.
 
@@ -75,16 +78,17 @@ def classification_metrics(
     >>> classification_metrics(y, p).overall["accuracy"][0]
     0.75
     """
-    y, p = np.asarray(target, np.int64), np.asarray(probabilities, np.float64)
+    y, p = np.asarray(target, np.int64), np.asarray(probabilities)
     n, classes = p.shape
     units = Units.of(np.arange(n) if keys is None else keys)
     w = np.ones(n) if weights is None else np.asarray(weights, np.float64)
-    answer = p.argmax(axis=1)
+    top = p.argmax(axis=1)
+    answer = top if answers is None else np.asarray(answers, np.int64)
     sums, area = _sums(y, p, answer, units, w)
     intervals = bca(sums, lambda totals: _statistic(totals, area), replicates=replicates, seed=seed)
     sizes = units.sum(w)
     intervals = certain(intervals, _behind(y, answer, classes, w, kish(sizes)))
-    calibrated = calibration(p.max(axis=1), answer == y, units, w, replicates=replicates or 1000, seed=seed)
+    calibrated = calibration(p.max(axis=1), top == y, units, w, replicates=replicates or 1000, seed=seed)
     triples = np.stack([intervals.value, intervals.low, intervals.high], axis=1)
     overall: dict[str, Triple] = {name: _triple(triples[i]) for i, name in enumerate(_OVERALL)}
     overall["calibration_error"] = (calibrated.ece, np.nan, np.nan)
@@ -103,31 +107,29 @@ def classification_metrics(
 
 
 def _sums(
-    y: npt.NDArray[np.int64], p: Floats, answer: npt.NDArray[np.int64], units: Units, w: Floats
+    y: npt.NDArray[np.int64], p: npt.NDArray[Any], answer: npt.NDArray[np.int64], units: Units, w: Floats
 ) -> tuple[Any, Floats]:
     """What each unit adds, and the AUC of each class.
 
     Sparse ``[3 + 5 · classes, units]``: weight, log-loss, Brier; then by class hits, support, answers, and the two
     sides of the AUC.
     """
-    n, classes = p.shape
-    rows = np.arange(n)
-    entries = [
-        (np.zeros(n, np.int64), rows, w),
-        (np.full(n, 1), rows, -w * row_scores("log_loss", y, p)),
-        (np.full(n, 2), rows, -w * row_scores("brier", y, p)),
-        (3 + y, rows, w * (answer == y)),
-        (3 + classes + y, rows, w),
-        (3 + 2 * classes + answer, rows, w),
-    ]
-    area = np.full(classes, np.nan)
+    classes, units = p.shape[1], units.grouped()
+    shape = (classes, units.count)
+
+    def by_class(codes: npt.NDArray[np.int64], values: Floats) -> Any:
+        place = codes.astype(units.index.dtype)
+        return sparse.coo_array((values, (place, units.index)), shape=shape).tocsr()
+
+    whole = [w, -w * row_scores("log_loss", y, p), -w * row_scores("brier", y, p)]
+    blocks = [sparse.csr_array(np.stack([units.sum(value) for value in whole]))]
+    blocks += [by_class(y, w * (answer == y)), by_class(y, w), by_class(answer, w)]
+    up, down, area = [], [], np.full(classes, np.nan)
     for label in range(classes):
-        positive = y == label
-        value = placements(p[:, label], positive, w)
-        area[label] = np.sum(w[positive] * value[positive]) / max(w[positive].sum(), 1e-300)
-        entries.append((np.where(positive, 3 + 3 * classes + label, 3 + 4 * classes + label), rows, w * value))
-    line, row, value = (np.concatenate(part) for part in zip(*entries, strict=True))
-    return sparse.coo_array((value, (line, units.index[row])), shape=(3 + 5 * classes, units.count)).tocsr(), area
+        sides, area[label] = placement_sums(p[:, label], y == label, w, units)
+        up.append(sides[:1])
+        down.append(sides[1:])
+    return sparse.vstack([*blocks, *up, *down]).tocsr(), area
 
 
 def _statistic(totals: Floats, area: Floats) -> Floats:
@@ -135,30 +137,18 @@ def _statistic(totals: Floats, area: Floats) -> Floats:
     weight, log_loss, brier = (totals[..., i] for i in range(3))
     hits, support, answers, ranked_up, ranked_down = np.split(totals[..., 3:], 5, axis=-1)
     seen, answered = support > 0, answers > 0
-    recall = np.where(seen, _ratio(hits, support), np.nan)
-    precision = np.where(seen | answered, np.nan_to_num(_ratio(hits, answers)), np.nan)
-    f1 = _ratio(2 * hits, support + answers)
+    recall = np.where(seen, ratio(hits, support), np.nan)
+    precision = np.where(seen | answered, np.nan_to_num(ratio(hits, answers)), np.nan)
+    f1 = ratio(2 * hits, support + answers)
     recall_or_zero = np.where(seen | answered, np.nan_to_num(recall), np.nan)
     # Each side moves on its own under resampling, and the AUC moves by the sum of both (DeLong's linear form).
-    auc = np.clip(_ratio(ranked_up, support) + _ratio(ranked_down, weight[..., None] - support) - area, 0, 1)
-    accuracy = _ratio(hits.sum(axis=-1), weight)
+    auc = np.clip(ratio(ranked_up, support) + ratio(ranked_down, weight[..., None] - support) - area, 0, 1)
+    accuracy = ratio(hits.sum(axis=-1), weight)
     overall = [
-        accuracy, _mean(recall), _mean(precision), _mean(recall_or_zero), _mean(f1),
-        accuracy, accuracy, accuracy, _mean(auc), _ratio(log_loss, weight), _ratio(brier, weight),
+        accuracy, known_mean(recall), known_mean(precision), known_mean(recall_or_zero), known_mean(f1),
+        accuracy, accuracy, accuracy, known_mean(auc), ratio(log_loss, weight), ratio(brier, weight),
     ]  # fmt: skip
     return np.concatenate([np.stack(overall, axis=-1), precision, recall, f1, auc], axis=-1)
-
-
-def _ratio(over: Floats, under: Floats) -> Floats:
-    """NaN where there is nothing to divide by."""
-    some = under > 1e-12
-    return np.asarray(np.where(some, over / np.where(some, under, 1.0), np.nan), np.float64)
-
-
-def _mean(values: Floats) -> Floats:
-    """The mean over the classes where a value is defined."""
-    known = np.isfinite(values)
-    return _ratio(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1).astype(np.float64))
 
 
 def _behind(

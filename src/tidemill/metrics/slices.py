@@ -12,7 +12,7 @@ from scipy import sparse
 
 from tidemill.data.arrays import Column, Columns, Ragged
 from tidemill.metrics.bootstrap import Intervals, bca, certain
-from tidemill.metrics.units import Floats, Units
+from tidemill.metrics.units import Floats, Units, kish
 
 MOST = 20
 """Slices of one column, the most frequent values; the others share one slice more."""
@@ -25,6 +25,7 @@ def slice_masks(
 ) -> Masks:
     """``{"label=…": mask, "COLUMN=VALUE": mask, …}``, bool ``[n]`` each; empty slices are left out.
 
+    Of several labels a row (``[n, labels]``) the slice of one holds the rows that carry it.
     Strings slice by value, numbers with more than :data:`MOST` values by quarter; images are not sliced.
 
     >>> ages = np.array([20.0, 30.0, 30.0])
@@ -33,7 +34,8 @@ def slice_masks(
     """
     found: Masks = {}
     if target is not None:
-        found |= {f"label={label}": target == code for code, label in enumerate(labels)}
+        carried = [target == code if target.ndim == 1 else target[:, code] == 1 for code in range(len(labels))]
+        found |= {f"label={label}": mask for label, mask in zip(labels, carried, strict=True)}
     for name in names:
         found |= _of_column(name, columns[name])
     return {name: mask for name, mask in found.items() if mask.any()}
@@ -81,17 +83,27 @@ def slice_means(
         shares: the values are 0 or 1, so that a slice that is all right still gets an interval.
         seed: of the bootstrap.
     """
-    lines = np.concatenate([np.full(int(m.sum()), i) for i, m in enumerate(masks.values())])
-    rows = np.concatenate([np.flatnonzero(m) for m in masks.values()])
-    shape = (len(masks), units.count)
-    below = sparse.coo_array((weights[rows], (lines, units.index[rows])), shape=shape).tocsr()
-    above = sparse.coo_array(((weights * values)[rows], (lines, units.index[rows])), shape=shape).tocsr()
+    groups = units.grouped(seed)
+
+    def per_unit(what: Floats) -> Any:
+        lines = []
+        for mask in masks.values():
+            index = groups.index[mask]
+            lines.append(sparse.csr_array(np.bincount(index, what[mask], groups.count)[None, :]))
+        return sparse.vstack(lines).tocsr()
+
+    below, above = per_unit(weights), per_unit(weights * values)
 
     def ratio(totals: Floats) -> Floats:
         under, over = totals[..., : len(masks)], totals[..., len(masks) :]
         return np.asarray(np.where(under > 0, over / np.where(under > 0, under, 1.0), np.nan), np.float64)
 
     found = bca(sparse.vstack([below, above]).tocsr(), ratio, seed=seed)
-    squares = np.asarray(below.multiply(below).sum(axis=1)).reshape(-1)
-    effective = np.square(np.asarray(below.sum(axis=1)).reshape(-1)) / np.maximum(squares, 1e-300)
-    return certain(found, effective) if shares else found
+    if not shares:
+        return found
+    return certain(found, np.array([kish(_sums(units, weights, mask)) for mask in masks.values()]))
+
+
+def _sums(units: Units, weights: Floats, mask: npt.NDArray[np.bool_]) -> Floats:
+    """The weight of each unit within a slice."""
+    return np.asarray(np.bincount(units.index[mask], weights[mask], units.count), np.float64)
