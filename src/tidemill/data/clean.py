@@ -253,7 +253,7 @@ class Cleaner:
         members = spelling.strip(spelling.strings_of(pc.list_flatten(lists)).fill_null(""))
         words = members.dictionary_encode()
         indices = words.indices.to_numpy()
-        codes, empty, spelled = self._known(
+        codes, _, spelled = self._known(
             words.dictionary, indices, "labels of no known name were left out of their lists"
         )
         if spelled.any():

@@ -61,11 +61,11 @@ def strip(strings: pa.Array) -> pa.Array:
 
 
 def untidy(strings: pa.Array) -> Mask | None:
-    """Which strings hold characters that no text means: NUL and other controls, byte order marks inside.
+    r"""Which strings hold characters that no text means: NUL and other controls, byte order marks inside.
 
     White space is none of them. ``None`` when there is nothing of the kind, which a look at the bytes tells.
 
-    >>> untidy(pa.array(["a\\x00b", "a b"], pa.large_string())).tolist(), untidy(pa.array(["a"], pa.large_string()))
+    >>> untidy(pa.array(["a\x00b", "a b"], pa.large_string())).tolist(), untidy(pa.array(["a"], pa.large_string()))
     ([True, False], None)
     """
     _, offsets, values = strings.buffers()
@@ -95,9 +95,9 @@ def tidy(strings: pa.Array) -> pa.Array:
 
 
 def tidy_text(text: str) -> str:
-    """The same for one string, as a request gives it, and without white space at both ends.
+    r"""The same for one string, as a request gives it, and without white space at both ends.
 
-    >>> tidy_text("\\ufeff tide\\x00 ")
+    >>> tidy_text("\ufeff tide\x00 ")
     'tide'
     """
     return text.translate(_NO_TEXT).strip()

@@ -17,8 +17,7 @@ from tidemill.data.parts import Part
 from tidemill.data.sorting import IN_MEMORY, repeated
 from tidemill.data.splits import SplitPolicy
 from tidemill.data.storage import ArrayWriter, open_array
-from tidemill.data.targets import Mask, class_counts
-from tidemill.data.targets import is_labelled as is_labelled
+from tidemill.data.targets import Mask, class_counts, is_labelled
 from tidemill.errors import InputError, SourceError
 
 FEW_LABELS = 100_000
