@@ -1,7 +1,8 @@
 """Neural networks: raw features in, logits out, normalisation inside.
 
 A network is an ``nn.Module`` whose ``forward`` takes the feature arrays as keyword tensors (``image=`` uint8
-``[n, h, w, c]``, ``x=`` float32 ``[n, d]``, ``codes=`` int64 ``[n, k]``) and returns float ``[n, classes]``. What it
+``[n, h, w, c]``, ``x=`` float32 ``[n, d]``, ``codes=`` int64 ``[n, k]``, ``tokens=`` int32 ``[n, length]``; a sparse
+feature as ``NAME=``, ``NAME_values=``, ``NAME_offsets=``) and returns float ``[n, classes]``. What it
 subtracts and divides by is part of it, so that the exported graph takes the same raw features.
 """
 
@@ -17,7 +18,7 @@ from tidemill.features._base import FeatureInfo
 if TYPE_CHECKING:
     from torch import nn
 
-NETWORKS = ("cnn", "cnn-small", "mlp", "module")
+NETWORKS = ("cnn", "cnn-small", "mlp", "ngram", "transformer", "module")
 """The names that a recipe's ``network["name"]`` may take; ``module`` is a user's own, found by ``ref``."""
 
 
@@ -26,7 +27,8 @@ def build_network(spec: Mapping[str, Any], info: Mapping[str, FeatureInfo], clas
 
     Args:
         spec: ``{"name": NAME, ...arguments}``; for a user's own ``{"name": "module", "ref": "FILE.py:FACTORY",
-            ...arguments}``. The key ``output``, ``{"mean": m, "std": s}``, scales what comes out (regression).
+            ...arguments}``. The key ``output``, ``{"mean": m, "std": s, "interval": true}``, scales what comes out
+            (regression), and makes it three columns: value, low, high.
         info: the features that it will be given.
         classes: how many logits it returns; 1 for regression.
 
@@ -48,6 +50,9 @@ def build_network(spec: Mapping[str, Any], info: Mapping[str, FeatureInfo], clas
             where="network",
             mend=f"Use {near[0]!r}." if near else "Use one of " + ", ".join(NETWORKS) + ".",
         )
+    interval = output is not None and bool(output.get("interval"))
+    if interval:
+        classes = 3
     try:
         network = _build(name, arguments, info, classes)
     except TypeError as error:
@@ -60,7 +65,7 @@ def build_network(spec: Mapping[str, Any], info: Mapping[str, FeatureInfo], clas
         return network
     from tidemill.networks._base import Scaled
 
-    return Scaled(network, float(output["mean"]), float(output["std"]))
+    return Scaled(network, float(output["mean"]), float(output["std"]), interval=interval)
 
 
 def _build(name: str, arguments: dict[str, Any], info: Mapping[str, FeatureInfo], classes: int) -> nn.Module:
@@ -76,6 +81,14 @@ def _build(name: str, arguments: dict[str, Any], info: Mapping[str, FeatureInfo]
         from tidemill.networks.mlp import Mlp
 
         return Mlp(info, classes, **arguments)
+    if name == "ngram":
+        from tidemill.networks.ngram import Ngram
+
+        return Ngram(info, classes, **arguments)
+    if name == "transformer":
+        from tidemill.networks.transformer import Transformer
+
+        return Transformer(info, classes, **arguments)
     from tidemill.networks.user import load_module
 
     return load_module(info=info, classes=classes, **arguments)

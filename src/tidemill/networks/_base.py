@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo
@@ -36,21 +37,33 @@ class Pixels(nn.Module):
 
 
 class Scaled(nn.Module):
-    """A network whose outputs are brought from mean 0 and deviation 1 to the target's own scale."""
+    """A network whose outputs are brought from mean 0 and deviation 1 to the target's own scale.
+
+    Args:
+        network: gives ``[n, 1]``, or with *interval* ``[n, 3]``.
+        mean, std: of the target.
+        interval: the second and third output say how far the ends of an interval lie below and above the value, by
+            softplus, so that they never cross it. The value does not learn from the interval's loss.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: float, std: float) -> None:
+    def __init__(self, network: nn.Module, mean: float, std: float, *, interval: bool = False) -> None:
         super().__init__()
         self.network = network
+        self.interval = interval
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
 
     def forward(self, **features: Tensor) -> Tensor:
-        """Float32 ``[n, 1]`` in the target's unit."""
-        out: Tensor = self.network(**features)
-        return out.float() * self.std + self.mean
+        """Float32 ``[n, 1]``: the value; or ``[n, 3]``: value, low, high; in the target's unit."""
+        out: Tensor = self.network(**features).float()
+        if self.interval:
+            value, below, above = out.unbind(1)
+            fixed = value.detach()
+            out = torch.stack([value, fixed - functional.softplus(below), fixed + functional.softplus(above)], 1)
+        return out * self.std + self.mean
 
 
 def image_info(info: Mapping[str, FeatureInfo], network: str) -> FeatureInfo:

@@ -12,6 +12,40 @@ from tidemill.features._base import FeatureInfo
 from tidemill.networks._base import Pixels, cardinalities
 
 
+class Piecewise(nn.Module):
+    """Numbers as how far they are through each of the training rows' quantile bins.
+
+    The piecewise linear encoding of Gorishniy et al. (2022), https://arxiv.org/abs/2203.05556: no outlier is loud, and
+    one dense layer can bend at every edge.
+
+    Args:
+        columns: how many numbers a row has.
+        bins: of each.
+    """
+
+    low: Tensor
+    scale: Tensor
+
+    def __init__(self, columns: int, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+        self.register_buffer("low", torch.linspace(-2, 2, bins + 1)[:-1].repeat(columns, 1))
+        self.register_buffer("scale", torch.full((columns, bins), bins / 4))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> None:
+        """Put the edges at the quantiles of *x*, float32 ``[n, columns]``; a bin between equal ones stays empty."""
+        levels = torch.linspace(0, 1, self.bins + 1, dtype=torch.float64)
+        edges = torch.quantile(x.double(), levels, dim=0).T
+        wide = edges.diff(dim=1)
+        self.low.copy_(edges[:, :-1])
+        self.scale.copy_(torch.where(wide > 1e-6, 1 / wide.clamp(min=1e-6), 0.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float32 ``[n, columns * bins]``, each 0 below its bin, 1 above it, and linear within."""
+        return ((x[:, :, None] - self.low) * self.scale).clamp(0, 1).flatten(1)
+
+
 class Mlp(nn.Module):
     """Concatenates whatever features there are, then dense layers with batch normalisation and relu.
 
@@ -22,6 +56,7 @@ class Mlp(nn.Module):
         classes: number of logits; 1 for regression.
         hidden: widths of the hidden layers.
         dropout: share of hidden units that are silenced while training.
+        bins: into how many :class:`Piecewise` bins each number of ``x`` is encoded, beside itself; 0 for none.
     """
 
     def __init__(
@@ -30,6 +65,7 @@ class Mlp(nn.Module):
         classes: int,
         hidden: Sequence[int] = (128, 128),
         dropout: float = 0.0,
+        bins: int = 0,
     ) -> None:
         super().__init__()
         if not info.keys() & {"x", "codes", "image"}:
@@ -39,6 +75,8 @@ class Mlp(nn.Module):
                 mend="Add the step 'numbers' or 'categories' to the recipe's features.",
             )
         flat = info["x"].shape[0] if "x" in info else 0
+        self.piecewise = Piecewise(flat, bins) if bins and flat else None
+        flat += flat * bins
         self.embeddings = nn.ModuleList()
         for count in cardinalities(info["codes"]) if "codes" in info else ():
             size = min(32, round(1.6 * count**0.56))
@@ -61,9 +99,16 @@ class Mlp(nn.Module):
     ) -> Tensor:
         """Logits ``[n, classes]``."""
         parts = [] if x is None else [x]
+        if x is not None and self.piecewise is not None:
+            parts.append(self.piecewise(x))
         if codes is not None:
             parts += [embedding(codes[:, i]) for i, embedding in enumerate(self.embeddings)]
         if image is not None and self.pixels is not None:
             parts.append(self.pixels(image).flatten(1))
         out: Tensor = self.layers(torch.cat(parts, 1) if len(parts) > 1 else parts[0])
         return out
+
+    def fit_inputs(self, x: Tensor) -> None:
+        """Look at training rows, float32 ``[n, d]``, before the first step."""
+        if self.piecewise is not None:
+            self.piecewise.fit(x)

@@ -12,6 +12,7 @@ import torch
 from tidemill.errors import PackageError, TidemillError
 from tidemill.features._base import FeatureInfo, Features
 from tidemill.networks import build_network
+from tidemill.networks.inputs import network_inputs
 
 Scorer = Callable[[Features], npt.NDArray[np.float32]]
 
@@ -57,7 +58,7 @@ def open_network(
 
     def scores(features: Features) -> npt.NDArray[np.float32]:
         with torch.inference_mode():
-            inputs = {name: torch.as_tensor(np.ascontiguousarray(features[name])) for name in info}
+            inputs = network_inputs({name: features[name] for name in info}, slice(None))
             out: npt.NDArray[np.float32] = module(**inputs).float().numpy()
             return out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,12 +45,12 @@ class Augment:
         return images
 
 
-def make_augment(images: Images, target: npt.NDArray[np.int64], *, shift: float | None, flip: bool | None) -> Augment:
+def make_augment(images: Images, target: npt.NDArray[Any], *, shift: float | None, flip: bool | None) -> Augment:
     """The augmentation that fits these training images.
 
     Args:
         images: the training rows, uint8 ``[n, h, w, c]``; at most 2,000 of them are looked at.
-        target: class codes ``[n]``.
+        target: class codes ``[n]``, or a row of 0 and 1 for each image ``[n, labels]``.
         shift: largest shift as a share of the side; ``None`` is 1/24.
         flip: ``None`` asks :func:`mirror_is_safe`.
     """
@@ -58,14 +59,17 @@ def make_augment(images: Images, target: npt.NDArray[np.int64], *, shift: float 
     return Augment(dy, dx, mirror_is_safe(images, target) if flip is None else flip)
 
 
-def mirror_is_safe(images: Images, target: npt.NDArray[np.int64], rows: int = 2000) -> bool:
-    """Whether mirror images still look like their own classes, as natural scenes do and writing does not.
+def mirror_is_safe(images: Images, target: npt.NDArray[Any], rows: int = 2000) -> bool:
+    """Whether mirror images still look like their own classes (or sets of labels), as natural scenes do and writing
+    does not.
 
     Every image is assigned to the nearest class mean, once as it is and once mirrored. When mirroring costs a tenth of
     the accuracy or more, left and right mean something in this data.
     """
     take = np.linspace(0, len(images) - 1, min(rows, len(images))).astype(np.int64)
     codes = np.asarray(target[take])
+    if codes.ndim == 2:  # the set of an image's labels is its class
+        codes = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
     block = np.asarray(images[take], np.float32).mean(3)
     classes, index = np.unique(codes, return_inverse=True)
     flat = block.reshape(len(block), -1)

@@ -6,7 +6,8 @@ state to continue where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+from tidemill.features._base import Feature, Features, Sparse
+from tidemill.networks.inputs import sparse_inputs, token_counts
 
 CHUNK_BYTES = 1 << 20
 """Batches are gathered together until they fill about this much: less overhead a step, and it still fits the cache."""
@@ -36,16 +38,17 @@ class Batches:
 
     Attributes:
         features: arrays ``[n, ...]``; rows from ``rows`` on are not touched.
-        target: ``[n]``.
+        target: ``[n]`` or ``[n, labels]``.
         weight: ``[n]`` or ``None``.
         rows: how many rows train.
         size: rows a batch; what does not fill a last batch waits for the next epoch's order.
         seed: every order and augmentation follows from it.
         device: where the tensors go.
         augment: called with ``image`` and a generator.
+        chosen: which rows train, int64 ``[rows]``; ``None`` is the first ones.
     """
 
-    features: Arrays
+    features: Features
     target: npt.NDArray[Any]
     weight: npt.NDArray[np.float32] | None
     rows: int
@@ -53,6 +56,7 @@ class Batches:
     seed: int
     device: torch.device
     augment: Callable[[npt.NDArray[np.uint8], np.random.Generator], npt.NDArray[np.uint8]] | None = None
+    chosen: npt.NDArray[np.int64] | None = None
 
     @property
     def steps(self) -> int:
@@ -62,8 +66,9 @@ class Batches:
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from batch *start* on."""
         order = np.random.default_rng((self.seed, number)).permutation(self.rows)
-        row_bytes = sum(a.dtype.itemsize * int(np.prod(a.shape[1:])) for a in self.features.values())
-        many = max(1, min(64, CHUNK_BYTES // max(row_bytes * self.size, 1)))
+        if self.chosen is not None:
+            order = self.chosen[order]
+        many = max(1, min(64, CHUNK_BYTES // max(row_bytes(self.features) * self.size, 1)))
         for chunk in range(start // many, -(-self.steps // many)):
             first = chunk * many
             last = min(first + many, self.steps)
@@ -71,22 +76,72 @@ class Batches:
             yield from self._cut(rows, np.random.default_rng((self.seed, number, chunk)), max(start - first, 0))
 
     def _cut(self, rows: npt.NDArray[np.int64], random: np.random.Generator, skip: int) -> Iterator[Batch]:
+        if "tokens" in self.features:
+            rows = self._alike(rows, random)
         block = {name: array[rows] for name, array in self.features.items()}
         if self.augment is not None:
-            block["image"] = self.augment(block["image"], random)
-        features = {name: self._move(array) for name, array in block.items()}
+            block["image"] = self.augment(block["image"], random)  # type: ignore[arg-type]
         target = self._move(self.target[rows])
         weight = None if self.weight is None else self._move(self.weight[rows])
-        names = list(features)
-        split = zip(*(torch.split(tensor, self.size) for tensor in features.values()), strict=True)
+        names = list(block)
+        split = zip(*(self._split(name, array) for name, array in block.items()), strict=True)
         targets = torch.split(target, self.size)
         weights = (None,) * len(targets) if weight is None else torch.split(weight, self.size)
-        for i, (tensors, y, w) in enumerate(zip(split, targets, weights, strict=True)):
-            if i >= skip:
-                yield Batch(dict(zip(names, tensors, strict=True)), y, w)
+        for i, (parts, y, w) in enumerate(zip(split, targets, weights, strict=True)):
+            if i < skip:
+                continue
+            features: dict[str, Tensor] = {}
+            for name, part in zip(names, parts, strict=True):
+                if isinstance(part, dict):
+                    features |= part
+                else:
+                    features[name] = part
+            yield Batch(features, y, w)
+
+    def _alike(self, rows: npt.NDArray[np.int64], random: np.random.Generator) -> npt.NDArray[np.int64]:
+        """The same rows, so that those of about the same number of tokens share a batch; batches in random order."""
+        lengths = token_counts(self.features["tokens"][rows])
+        order = np.argsort(lengths * random.uniform(0.9, 1.1, len(lengths)), kind="stable")
+        whole = len(order) // self.size * self.size
+        shuffled = random.permutation(order[:whole].reshape(-1, self.size)).reshape(-1)
+        places: npt.NDArray[np.int64] = np.concatenate([shuffled, order[whole:]])
+        return rows[places]
+
+    def _split(self, name: str, array: Feature) -> list[Any]:
+        if isinstance(array, Sparse):
+            starts = range(0, len(array), self.size)
+            cut = (array[start : start + self.size] for start in starts)
+            return [{k: self._move(v) for k, v in sparse_inputs(name, part).items()} for part in cut]
+        parts = list(torch.split(self._move(array), self.size))
+        if name == "tokens":
+            counts = np.maximum.reduceat(token_counts(array), range(0, len(array), self.size)).tolist()
+            return [part[:, : max(count, 1)] for part, count in zip(parts, counts, strict=True)]
+        return parts
 
     def _move(self, array: npt.NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(array)
         if self.device.type == "cpu":
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def row_bytes(features: Features) -> int:
+    """What one row takes on average."""
+    total = 0
+    for array in features.values():
+        if isinstance(array, Sparse):
+            total += 12 * len(array.indices) // max(len(array), 1)
+        else:
+            total += array.dtype.itemsize * math.prod(array.shape[1:])
+    return total
+
+
+def row_values(features: Features) -> int:
+    """How many values one row brings into the first layer, about: a token or an n-gram stands for an embedding."""
+    total = 0
+    for name, array in features.items():
+        if isinstance(array, Sparse):
+            total += 32 * len(array.indices) // max(len(array), 1)
+        else:
+            total += math.prod(array.shape[1:]) * (64 if name == "tokens" else 1)
+    return total

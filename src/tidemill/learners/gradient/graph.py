@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
+from onnx import TensorProto, helper
+from torch import nn
 
 from tidemill.features._base import FeatureInfo
+from tidemill.learners.gradient.graph_text import write_ngram, write_transformer
+from tidemill.learners.gradient.nodes import Nodes, weights
 from tidemill.networks._base import Pixels, Scaled
 from tidemill.networks.cnn import Cnn, Rows
 from tidemill.networks.cnn_small import CnnSmall
-from tidemill.networks.mlp import Mlp
+from tidemill.networks.mlp import Mlp, Piecewise
+from tidemill.networks.ngram import Ngram
+from tidemill.networks.transformer import Transformer
 
 OPSET = 18
-TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
 
 
 class Unknown(Exception):  # noqa: N818 - a signal inside this file, not an error
@@ -41,29 +43,10 @@ def export_onnx(network: nn.Module, info: Mapping[str, FeatureInfo]) -> tuple[by
         pass
     try:
         return trace_graph(network, info), None
+    except Unknown:
+        return None, "a user's own network over sparse features is not converted"
     except torch.onnx.OnnxExporterError as error:
         return None, f"torch.onnx.export could not convert the network: {str(error).splitlines()[0]}"
-
-
-class _Graph:
-    """Nodes and weights gathered so far."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-
-    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """Append a node; the name of its output."""
-        name = f"v{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
-        return name
-
-    def constant(self, value: Tensor | np.ndarray) -> str:
-        """Store a tensor; its name."""
-        array = value.detach().cpu().contiguous().numpy() if isinstance(value, Tensor) else value
-        name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.array(array, order="C"), name))
-        return name
 
 
 def write_graph(network: nn.Module, info: Mapping[str, FeatureInfo]) -> bytes:
@@ -72,12 +55,18 @@ def write_graph(network: nn.Module, info: Mapping[str, FeatureInfo]) -> bytes:
     Raises:
         Unknown: it is not one, or holds a layer without a node here.
     """
-    graph = _Graph()
+    graph = Nodes(info)
     body = network.network if isinstance(network, Scaled) else network
     if isinstance(body, Cnn | CnnSmall):
         out = _sequence(graph, body.layers, "image")
+    elif isinstance(body, Ngram):
+        out = write_ngram(graph, body)
+    elif isinstance(body, Transformer):
+        out = write_transformer(graph, body)
     elif isinstance(body, Mlp):
         parts = ["x"] if "x" in info else []
+        if body.piecewise is not None:
+            parts.append(_piecewise(graph, body.piecewise, "x"))
         for i, embedding in enumerate(body.embeddings):
             column = graph.add("Gather", "codes", graph.constant(np.array(i, np.int64)), axis=1)
             parts.append(graph.add("Gather", graph.constant(cast("nn.Embedding", embedding).weight), column, axis=0))
@@ -88,21 +77,32 @@ def write_graph(network: nn.Module, info: Mapping[str, FeatureInfo]) -> bytes:
     else:
         raise Unknown
     if isinstance(network, Scaled):
-        out = graph.add("Mul", out, graph.constant(network.std))
-        out = graph.add("Add", out, graph.constant(network.mean))
+        out = _scaled(graph, network, out)
     graph.nodes[-1].output[0] = "scores"
-    inputs = [
-        helper.make_tensor_value_info(name, TYPES[feature.dtype], ["n", *feature.shape])
-        for name, feature in info.items()
-    ]
     scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", None])
-    proto = helper.make_graph(graph.nodes, "network", inputs, [scores], graph.weights)
+    proto = helper.make_graph(graph.nodes, "network", graph.inputs, [scores], graph.weights)
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
     data: bytes = model.SerializeToString()
     return data
 
 
-def _sequence(graph: _Graph, layers: nn.Sequential, value: str) -> str:
+def _scaled(graph: Nodes, layer: Scaled, value: str) -> str:
+    if layer.interval:
+        middle, below, above = graph.split(value, [1, 1, 1], axis=1)
+        low = graph.add("Sub", middle, graph.add("Softplus", below))
+        high = graph.add("Add", middle, graph.add("Softplus", above))
+        value = graph.add("Concat", middle, low, high, axis=1)
+    return graph.add("Add", graph.add("Mul", value, graph.constant(layer.std)), graph.constant(layer.mean))
+
+
+def _piecewise(graph: Nodes, layer: Piecewise, value: str) -> str:
+    value = graph.add("Unsqueeze", value, graph.constant(np.array([2])))
+    value = graph.add("Mul", graph.add("Sub", value, graph.constant(layer.low)), graph.constant(layer.scale))
+    value = graph.add("Clip", value, graph.constant(np.float32(0)), graph.constant(np.float32(1)))
+    return graph.add("Flatten", value, axis=1)
+
+
+def _sequence(graph: Nodes, layers: nn.Sequential, value: str) -> str:
     for layer in layers:
         match layer:
             case Pixels():
@@ -111,13 +111,13 @@ def _sequence(graph: _Graph, layers: nn.Sequential, value: str) -> str:
                 value = graph.add(
                     "Conv",
                     value,
-                    *_weights(graph, layer),
+                    *weights(graph, layer),
                     kernel_shape=list(layer.kernel_size),
                     strides=list(layer.stride),
                     pads=[int(side) for side in layer.padding] * 2,
                 )
             case nn.Linear():
-                value = graph.add("Gemm", value, *_weights(graph, layer), transB=1)
+                value = graph.add("Gemm", value, *weights(graph, layer), transB=1)
             case nn.BatchNorm2d() | nn.BatchNorm1d():
                 if layer.running_mean is None or layer.running_var is None:
                     raise Unknown
@@ -139,11 +139,7 @@ def _sequence(graph: _Graph, layers: nn.Sequential, value: str) -> str:
     return value
 
 
-def _weights(graph: _Graph, layer: nn.Conv2d | nn.Linear) -> list[str]:
-    return [graph.constant(tensor) for tensor in (layer.weight, layer.bias) if tensor is not None]
-
-
-def _pixels(graph: _Graph, layer: Pixels, value: str) -> str:
+def _pixels(graph: Nodes, layer: Pixels, value: str) -> str:
     value = graph.add("Cast", value, to=TensorProto.FLOAT)
     value = graph.add("Sub", value, graph.constant(layer.mean))
     value = graph.add("Mul", value, graph.constant(layer.scale))
@@ -151,7 +147,13 @@ def _pixels(graph: _Graph, layer: Pixels, value: str) -> str:
 
 
 def trace_graph(network: nn.Module, info: Mapping[str, FeatureInfo]) -> bytes:
-    """The graph as ``torch.onnx.export`` traces it; about two seconds."""
+    """The graph as ``torch.onnx.export`` traces it; about two seconds.
+
+    Raises:
+        Unknown: it takes sparse features, whose rows are not the batch.
+    """
+    if any(f.dtype == "sparse" for f in info.values()):
+        raise Unknown
     example = {name: torch.zeros((2, *f.shape), dtype=getattr(torch, f.dtype)) for name, f in info.items()}
     rows = torch.export.Dim("n")
     with warnings.catch_warnings():

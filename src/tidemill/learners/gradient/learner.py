@@ -18,8 +18,9 @@ from torch import nn
 from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo, Features
 from tidemill.learners._base import Context, Export, Problem, RecipeView, Scores
+from tidemill.learners._scoring import validation
 from tidemill.learners.gradient.augment import make_augment
-from tidemill.learners.gradient.batches import Batches
+from tidemill.learners.gradient.batches import Batches, row_values
 from tidemill.learners.gradient.device import kept_memory, pick_device, useful_threads
 from tidemill.learners.gradient.guard import ThreadGuard
 from tidemill.learners.gradient.interrupt import Flag, deferred_interrupt
@@ -27,6 +28,7 @@ from tidemill.learners.gradient.settings import Settings, default_batch_size, de
 from tidemill.learners.gradient.state import State, load_network, network_tensors, read_checkpoint, write_checkpoint
 from tidemill.learners.gradient.trainer import Trainer, score
 from tidemill.networks import build_network
+from tidemill.networks._base import Scaled
 
 EVALUATIONS = 50
 """At most about so many looks at the validation rows: hundreds of short epochs do not each pay for one."""
@@ -37,13 +39,19 @@ class GradientLearner:
 
     name: ClassVar[str] = "gradient"
     streams: ClassVar[bool] = True
+    quick: ClassVar[bool] = False
 
     def epochs(self, rows: int, params: Mapping[str, Any]) -> int:
-        """What ``epochs`` says, or :func:`tidemill.learners.gradient.settings.default_epochs`."""
-        return math.ceil(read_settings(params).epochs or default_epochs(rows))
+        """What ``epochs`` says, or :func:`tidemill.learners.gradient.settings.default_epochs`; at most ``stop``."""
+        settings = read_settings(params)
+        epochs = settings.epochs or default_epochs(rows, settings.passes)
+        return math.ceil(min(epochs, settings.stop or epochs))
 
     def fit(self, problem: Problem, recipe: RecipeView, context: Context) -> GradientModel:
-        """Train on ``problem.features[:train]``; keep the weights with the best validation score.
+        """Train on ``problem.features[:train]``; keep the weights that did best on the validation rows, if any.
+
+        Rows of weight zero do not train. The best weights are those of the best validation score for images in
+        classes, and of the least validation loss for all else. Regression gives value, low and high ``[n, 3]``.
 
         With a ``workdir`` it resumes from the checkpoint there, when it is of the same training, and gives the weights,
         bit for bit, that an uninterrupted run with as many threads gives.
@@ -93,7 +101,7 @@ class GradientModel:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Epochs, steps, parameters, device, number format, and seconds of training alone."""
+        """Epochs, steps, parameters, device, number format, seconds of training alone; ``chosen`` repeats the fit."""
         return self._summary
 
     def scores(self, features: Features) -> Scores:
@@ -113,37 +121,40 @@ class _Fit:
     """One fit: what was chosen for it, and where it stands."""
 
     def __init__(self, problem: Problem, recipe: RecipeView, context: Context) -> None:
-        if problem.train < 1:
+        chosen = _rows_that_train(problem)
+        rows = problem.train if chosen is None else len(chosen)
+        if rows < 1:
             raise TrainingError("there are no training rows", where="dataset", mend="Label some samples first.")
         self.problem = problem
         self.context = context
         self.settings: Settings = read_settings(recipe.params)
         self.device = pick_device(context.device)
-        rows = problem.train
-        self.epochs: float = self.settings.epochs or default_epochs(rows)
+        self.epochs: float = self.settings.epochs or default_epochs(rows, self.settings.passes)
         if context.max_epochs is not None:
             self.epochs = min(self.epochs, context.max_epochs)
         size = min(self.settings.batch_size or default_batch_size(rows), rows)
         self.spec = dict(recipe.network or {"name": "cnn" if "image" in problem.info else "mlp"})
         scale = 1.0
         if problem.kind == "regression":
-            target = np.asarray(problem.target[:rows], np.float64)
-            scale = float(target.std()) or 1.0
-            self.spec["output"] = {"mean": float(target.mean()), "std": scale}
+            mean, scale = _moments(problem, chosen)
+            self.spec["output"] = {"mean": mean, "std": scale, "interval": True}
         network = build_network(self.spec, problem.info, problem.classes)
         if recipe.init is not None:
             start(network, recipe.init)
         augment = None
-        if self.settings.augment and "image" in problem.features and problem.kind == "classification":
+        images = problem.features.get("image")
+        if self.settings.augment and isinstance(images, np.ndarray) and problem.kind != "regression":
             augment = make_augment(
-                problem.features["image"][:rows],
-                problem.target[:rows],
+                images[: problem.train],
+                problem.target[: problem.train],
                 shift=self.settings.shift,
                 flip=self.settings.flip,
             )
+        self.by_score = images is not None and problem.kind == "classification"
         self.batches = Batches(
-            problem.features, problem.target, problem.weight, rows, size, context.seed, self.device, augment
+            problem.features, problem.target, problem.weight, rows, size, context.seed, self.device, augment, chosen
         )
+        fit_inputs(network, problem.features, chosen, problem.train)
         self.trainer = Trainer(
             network,
             self.settings,
@@ -153,8 +164,9 @@ class _Fit:
             class_weight=self._class_weight(),
             scale=scale,
         )
-        row_values = sum(int(np.prod(array.shape[1:])) for array in problem.features.values())
-        self.threads = useful_threads(max(1, context.threads), size * row_values)
+        self.threads = useful_threads(max(1, context.threads), size * row_values(problem.features))
+        stop = self.settings.stop or self.epochs
+        self.total = max(1, min(len(self.trainer.rates), round(stop * self.batches.steps)))
         self.fingerprint = self._fingerprint(recipe)
         self.curve: list[tuple[int, dict[str, float]]] = []
         self.best: dict[str, torch.Tensor] | None = None
@@ -204,7 +216,7 @@ class _Fit:
         return GradientModel(network, self.spec, self.problem.info, self.device, self._facts(resumed is not None))
 
     def _epochs(self, interrupt: Flag) -> None:
-        total = len(self.trainer.rates)
+        total = self.total
         every = math.ceil(self.epochs / EVALUATIONS)
         while self.trainer.step < total and not self._out_of_patience():
             epoch, start = divmod(self.trainer.step, self.batches.steps)
@@ -217,14 +229,15 @@ class _Fit:
     def _out_of_patience(self) -> bool:
         done, within = divmod(self.trainer.step, self.batches.steps)
         patience = self.settings.patience
-        return patience is not None and within == 0 and done - self.best_at[2] >= patience
+        watched = len(self.problem.target) > self.problem.train
+        return patience is not None and watched and within == 0 and done - self.best_at[2] >= patience
 
     def _steps(self, epoch: int, start: int, interrupt: Flag) -> None:
         """Train from step *start* of the epoch to its end.
 
         Between its last step and its evaluation nothing is saved: a resumed run would leave the evaluation out.
         """
-        end = min((epoch + 1) * self.batches.steps, len(self.trainer.rates))
+        end = min((epoch + 1) * self.batches.steps, self.total)
         clock, watch = time.perf_counter, self.guard.stepped
         begun = before = clock()
         due = self.saved + self.settings.checkpoint_seconds if self.context.workdir else math.inf
@@ -271,8 +284,9 @@ class _Fit:
         if len(problem.target) > problem.train:
             scores = self.trainer.scores(problem.features, slice(problem.train, len(problem.target)))
             weight = None if problem.weight is None else problem.weight[problem.train :]
-            metrics |= judge(problem.kind, scores, problem.target[problem.train :], weight)
+            metrics |= validation(problem.kind, scores, problem.target[problem.train :], weight)
             at = (metrics["validation_score"], -metrics["validation_loss"])
+            at = at if self.by_score else at[::-1]
             if at > self.best_at[:2]:
                 self.best_at = (*at, epoch)
                 self.best = network_tensors(self.trainer.averaged, "best")
@@ -292,7 +306,13 @@ class _Fit:
             "steps_with_one_thread": self.guard.reduced,
             "seconds": self.seconds,
             "resumed": resumed,
+            "chosen": {"epochs": self.epochs, "stop": self._stop(), "batch_size": self.batches.size},
         }
+
+    def _stop(self) -> float | None:
+        """Epochs after which the weights were best, when that was before the end of the schedule."""
+        best = self.best_at[2] or self.settings.stop
+        return best if best and best < self.epochs else None
 
     def _save(self) -> None:
         if self.context.workdir is None:
@@ -328,21 +348,29 @@ def start(network: nn.Module, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
                 own.copy_(torch.from_numpy(np.array(tensors[name])))
 
 
-def judge(
-    kind: str, scores: Scores, target: npt.NDArray[Any], weight: npt.NDArray[np.float32] | None
-) -> dict[str, float]:
-    """Loss (smaller is better) and score (larger is better) on validation rows.
+def fit_inputs(
+    network: nn.Module, features: Features, chosen: npt.NDArray[np.int64] | None, train: int, most: int = 50_000
+) -> None:
+    """Let a network that offers ``fit_inputs(x)`` look at an even sample of the training rows' ``x``, float32."""
+    fit = getattr(network.network if isinstance(network, Scaled) else network, "fit_inputs", None)
+    if fit is None or "x" not in features:
+        return
+    rows = np.arange(train) if chosen is None else chosen
+    fit(torch.from_numpy(np.array(features["x"][rows[:: -(-len(rows) // most)]])))
 
-    Classification: mean negative log-likelihood and accuracy. Regression: mean squared error, and its negative.
-    """
-    if kind == "regression":
-        errors = (scores[:, 0].astype(np.float64) - target) ** 2
-        mean = float(np.average(errors, weights=weight))
-        return {"validation_loss": mean, "validation_score": -mean}
-    shifted = scores.astype(np.float64) - scores.max(1, keepdims=True)
-    losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(target)), target]
-    right = scores.argmax(1) == target
-    return {
-        "validation_loss": float(np.average(losses, weights=weight)),
-        "validation_score": float(np.average(right, weights=weight)),
-    }
+
+def _rows_that_train(problem: Problem) -> npt.NDArray[np.int64] | None:
+    """The training rows without those of weight zero; ``None`` when that is all of them."""
+    if problem.weight is None:
+        return None
+    weighs = problem.weight[: problem.train] > 0
+    return None if weighs.all() else np.flatnonzero(weighs)
+
+
+def _moments(problem: Problem, chosen: npt.NDArray[np.int64] | None) -> tuple[float, float]:
+    """Weighted mean and deviation of the training targets; a constant one has deviation 1."""
+    rows = slice(problem.train) if chosen is None else chosen
+    target = np.asarray(problem.target[rows], np.float64)
+    weight = None if problem.weight is None else problem.weight[rows]
+    mean = float(np.average(target, weights=weight))
+    return mean, float(np.sqrt(np.average((target - mean) ** 2, weights=weight))) or 1.0

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 BETAS = (0.9, 0.99)
 EPSILON = 1e-8
 MOMENTUM = 0.9
+SPARSE_RATE = 10.0
+"""How much faster tables of which a step touches few rows learn: each row is seen seldom."""
 
 
 @dataclass(slots=True)
@@ -28,8 +30,20 @@ class Group:
     second: list[Tensor] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Table:
+    """An embedding of which a step touches few rows, and each row's sum of mean squared gradients, ``[rows]``."""
+
+    name: str
+    parameter: Tensor
+    squares: Tensor
+
+
 class Optimizer:
     """AdamW (https://arxiv.org/abs/1711.05101), or SGD with Nesterov momentum, over a network's parameters.
+
+    Embeddings made with ``sparse=True`` learn by row-wise AdaGrad (Duchi et al., 2011) on the rows that a step touches:
+    a step costs what its rows cost, however large the table is.
 
     Args:
         network: on its device already.
@@ -39,7 +53,9 @@ class Optimizer:
 
     def __init__(self, network: nn.Module, kind: str, decay: float) -> None:
         self.kind = kind
-        named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+        tables = sparse_tables(network)
+        self.tables = [Table(name, p, torch.zeros_like(p[:, 0])) for name, p in tables.items() if p.requires_grad]
+        named = [(name, p) for name, p in network.named_parameters() if p.requires_grad and name not in tables]
         self.groups = []
         for matrices in (True, False):
             chosen = [(name, p) for name, p in named if (p.ndim > 1) == matrices]
@@ -56,6 +72,8 @@ class Optimizer:
     def step(self, rate: float) -> None:
         """Change every parameter that has a gradient, and drop the gradients."""
         self.count += 1
+        for table in self.tables:
+            _touch(table, rate * SPARSE_RATE)
         for group in self.groups:
             parameters, first, second = group.parameters, group.first, group.second
             gradients = [p.grad for p in parameters if p.grad is not None]
@@ -106,7 +124,29 @@ class Optimizer:
 
     def _named(self) -> dict[str, Tensor]:
         named = {"optimizer/step": self.count}
+        named |= {f"optimizer/{table.name}/squares": table.squares for table in self.tables}
         for group in self.groups:
             for moment, values in (("first", group.first), ("second", group.second)):
                 named |= {f"optimizer/{name}/{moment}": v for name, v in zip(group.names, values, strict=False)}
         return named
+
+
+def sparse_tables(network: nn.Module) -> dict[str, Tensor]:
+    """The weights of embeddings that give sparse gradients, by name."""
+    return {
+        f"{path}.weight" if path else "weight": module.weight
+        for path, module in network.named_modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse
+    }
+
+
+def _touch(table: Table, rate: float) -> None:
+    gradient = table.parameter.grad
+    if gradient is None:
+        return
+    whole = gradient.coalesce()
+    rows, values = whole.indices()[0], whole.values()
+    squares = table.squares[rows] + values.square().mean(1)
+    table.squares[rows] = squares
+    table.parameter.index_add_(0, rows, values * (-rate * (squares + EPSILON**2).rsqrt())[:, None])
+    table.parameter.grad = None

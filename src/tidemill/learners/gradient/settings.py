@@ -18,15 +18,20 @@ class Settings:
 
     Attributes:
         epochs: passes over the training rows, not necessarily whole; ``None`` follows :func:`default_epochs`.
+        passes: how many of them 60,000 rows would get, when ``epochs`` is ``None``.
+        stop: epochs after which training ends although its schedule would go on: what a refit takes over from a fit.
         batch_size: rows a step; ``None`` follows :func:`default_batch_size`.
         optimizer: ``adamw`` (https://arxiv.org/abs/1711.05101) or ``sgd`` with Nesterov momentum 0.9.
         learning_rate: the peak of the one-cycle schedule; ``None`` takes 0.02 for adamw and 0.1 for sgd, and a
-            tenth of it for networks without normalisation layers.
+            tenth of it for networks that do not normalise over the rows of a batch.
         weight_decay: decoupled for adamw, in the gradient for sgd; never on biases and normalisation.
         warmup: the share of all steps in which the learning rate rises.
-        label_smoothing: share of the target that is spread over all classes (https://arxiv.org/abs/1512.00567).
+        label_smoothing: share of the target that is spread over all classes (https://arxiv.org/abs/1512.00567);
+            ``None`` is 0.1 for the classes of images and 0 for all else.
         class_weight: ``balanced`` weighs each class by the inverse of its share of the training rows.
         average: share of all steps over which weights are averaged at the end (exponentially); 0 keeps the last ones.
+            ``None`` is 0.05, and 0 for networks with a sparse table, of which a step shall not touch every row.
+        robust: regression errors beyond one standard deviation of the target count linearly (Huber, 1964), not squared.
         augment: random shifts of images, and mirror images where the data allow it.
         shift: largest shift as a share of the side; ``None`` is 1/24.
         flip: mirror images; ``None`` asks the data (:func:`tidemill.learners.gradient.augment.mirror_is_safe`).
@@ -37,14 +42,17 @@ class Settings:
     """
 
     epochs: float | None = None
+    passes: float = 2.0
+    stop: float | None = None
     batch_size: int | None = None
     optimizer: str = "adamw"
     learning_rate: float | None = None
     weight_decay: float = 0.01
     warmup: float = 0.25
-    label_smoothing: float = 0.1
+    label_smoothing: float | None = None
     class_weight: str | None = None
-    average: float = 0.05
+    average: float | None = None
+    robust: bool = False
     augment: bool = True
     shift: float | None = None
     flip: bool | None = None
@@ -66,6 +74,8 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 _RANGES = {
     "epochs": (1e-3, 1e6),
+    "passes": (1e-3, 1e4),
+    "stop": (1e-3, 1e6),
     "batch_size": (1, 1e6),
     "learning_rate": (1e-8, 100),
     "weight_decay": (0, 10),
@@ -123,8 +133,10 @@ ENOUGH_STEPS = 800
 """What sets of three thousand rows and fewer are trained for: more steps gained less than seeds differ by."""
 
 
-def default_epochs(rows: int) -> float:
+def default_epochs(rows: int, passes: float = 2.0) -> float:
     """Passes over the data: 2 for 60,000 rows and above, more for fewer by the power 3/4, or until 800 steps.
+
+    With other *passes* than 2 the epochs and the 800 steps grow or shrink in proportion, down to 2 epochs.
 
     A set ten times smaller is seen five times as often, so its training takes about half of the time and not a tenth of
     it, which would leave it untrained. Where that ends is told under "Small sets" in docs/benchmarks.md.
@@ -132,8 +144,8 @@ def default_epochs(rows: int) -> float:
     >>> [round(default_epochs(n), 2) for n in (100, 1_000, 4_000, 60_000, 1_000_000)]
     [243, 26, 16, 2.0, 2.0]
     """
-    epochs = 2.0 * math.pow(60_000 / max(rows, 100), 0.75)
+    epochs = passes * math.pow(60_000 / max(rows, 100), 0.75)
     if epochs <= 3:
         return max(2.0, epochs)
     steps = max(1, rows // default_batch_size(rows))
-    return min(math.ceil(epochs), max(4, math.ceil(ENOUGH_STEPS / steps)))
+    return min(math.ceil(epochs), max(4, math.ceil(ENOUGH_STEPS * passes / 2 / steps)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -14,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tidemill.learners.gradient.batches import Batch, Batches
+from tidemill.features._base import Features
+from tidemill.learners.gradient.batches import Batch, Batches, row_bytes
 from tidemill.learners.gradient.device import bfloat16_pays
-from tidemill.learners.gradient.optimizer import Optimizer
+from tidemill.learners.gradient.optimizer import Optimizer, sparse_tables
 from tidemill.learners.gradient.schedule import one_cycle
 from tidemill.learners.gradient.settings import Settings
 from tidemill.learners.gradient.state import (
@@ -25,11 +25,14 @@ from tidemill.learners.gradient.state import (
     merge,
     network_tensors,
 )
+from tidemill.networks.inputs import network_inputs
 
 SCORED_BYTES = 1 << 19
 """Input scored at once; a wide convolution's activations take a hundred times as much."""
 
-NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # noqa: SLF001
+NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)  # noqa: SLF001
+QUANTILES = (0.05, 0.95)
+"""Between them lie nine tenths of a regression's targets."""
 
 
 class Trainer:
@@ -39,7 +42,8 @@ class Trainer:
         network: on the device; its weights are changed in place.
         settings: see there.
         steps: length of the schedule.
-        kind: ``classification`` (target int64 ``[n]``) or ``regression`` (target float32 ``[n]``).
+        kind: ``classification`` (target int64 ``[n]``), ``multilabel`` (target uint8 ``[n, labels]``) or ``regression``
+            (target float32 ``[n]``).
         device: where the batches are.
         class_weight: float32 ``[classes]`` on the device, or ``None``.
         scale: what regression errors are divided by, so that the loss does not depend on the target's unit.
@@ -75,10 +79,15 @@ class Trainer:
             settings.precision == "auto" and bfloat16_pays(device, network)
         )
         self.optimizer = Optimizer(self.network, settings.optimizer, settings.weight_decay)
-        horizon = max(1, round(settings.average * steps))
+        images = convolutional and kind == "classification"
+        given = settings.label_smoothing
+        self.smoothing = given if given is not None else 0.1 if images else 0.0
+        share = settings.average if settings.average is not None else 0.0 if sparse_tables(network) else 0.05
+        self.averages = share > 0
+        horizon = max(1, round(share * steps))
         self.every = max(1, horizon // 8)
         self.decay = 1 - self.every / max(horizon, self.every)
-        self.averaged = copy.deepcopy(network).eval() if settings.average else network
+        self.averaged = copy.deepcopy(network).eval() if self.averages else network
         self._pairs = [
             (mean, own)
             for mean, own in zip(self.averaged.state_dict().values(), network.state_dict().values(), strict=True)
@@ -88,7 +97,7 @@ class Trainer:
     def train(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
         """Take one step for each batch; yields its loss, float32 ``[]`` on the device, after the weights changed."""
         network, optimizer, rates = self.network, self.optimizer, self.rates
-        clip, every, average = self.settings.clip, self.every, bool(self.settings.average)
+        clip, every, average = self.settings.clip, self.every, self.averages
         network.train()
         for batch in batches:
             with self._format():
@@ -110,23 +119,36 @@ class Trainer:
 
     def _loss(self, out: Tensor, batch: Batch) -> Tensor:
         if self.kind == "regression":
-            error = (out.float().squeeze(1) - batch.target) / self.scale
-            each = functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
+            each = self._errors(out.float(), batch.target)
+        elif self.kind == "multilabel":
+            wanted = batch.target.float()
+            if self.smoothing:
+                wanted = wanted * (1 - self.smoothing) + self.smoothing / 2
+            each = functional.binary_cross_entropy_with_logits(out.float(), wanted, reduction="none").mean(1)
         elif batch.weight is None:
             return functional.cross_entropy(
-                out.float(), batch.target, self.class_weight, label_smoothing=self.settings.label_smoothing
+                out.float(), batch.target, self.class_weight, label_smoothing=self.smoothing
             )
         else:
             each = functional.cross_entropy(
-                out.float(),
-                batch.target,
-                self.class_weight,
-                reduction="none",
-                label_smoothing=self.settings.label_smoothing,
+                out.float(), batch.target, self.class_weight, reduction="none", label_smoothing=self.smoothing
             )
         if batch.weight is None:
             return each.mean()
         return (each * batch.weight).sum() / batch.weight.sum().clamp(min=1e-8)
+
+    def _errors(self, out: Tensor, target: Tensor) -> Tensor:
+        """Squared error of the value; of an interval's ends the pinball loss (Koenker and Bassett, 1978)."""
+        errors = (target[:, None] - out) / self.scale
+        value = errors[:, 0]
+        if self.settings.robust:
+            loss = functional.huber_loss(value, torch.zeros_like(value), reduction="none")
+        else:
+            loss = value.square() / 2
+        for column, level in zip(range(1, errors.shape[1]), QUANTILES, strict=False):
+            miss = errors[:, column]
+            loss = loss + torch.maximum(level * miss, (level - 1) * miss)
+        return loss
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -154,7 +176,7 @@ class Trainer:
     def local_update(
         self,
         state: State,
-        arrays: Mapping[str, npt.NDArray[Any]],
+        arrays: Mapping[str, Any],
         steps: int,
         *,
         batch_size: int = 64,
@@ -182,7 +204,7 @@ class Trainer:
         return self.state()
 
     @torch.no_grad()
-    def scores(self, features: Mapping[str, npt.NDArray[Any]], rows: slice) -> npt.NDArray[np.float32]:
+    def scores(self, features: Features, rows: slice) -> npt.NDArray[np.float32]:
         """Raw scores of the averaged network in float32, ``[n, classes]``."""
         return score(self.averaged, features, rows, self.device)
 
@@ -190,18 +212,17 @@ class Trainer:
 @torch.no_grad()
 def score(
     network: nn.Module,
-    features: Mapping[str, npt.NDArray[Any]],
+    features: Features,
     rows: slice,
     device: torch.device,
 ) -> npt.NDArray[np.float32]:
     """A network's outputs for some rows, float32 ``[n, classes]``, batch by batch."""
     network.eval()
-    row_bytes = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in features.values())
-    size = max(64, min(1024, SCORED_BYTES // max(row_bytes, 1)))
+    size = max(64, min(1024, SCORED_BYTES // max(row_bytes(features), 1)))
     start, stop, _ = rows.indices(len(next(iter(features.values()))))
     parts = []
     for first in range(start, stop, size):
         block = slice(first, min(first + size, stop))
-        batch = {name: torch.from_numpy(np.array(array[block])).to(device) for name, array in features.items()}
+        batch = {name: tensor.to(device) for name, tensor in network_inputs(features, block).items()}
         parts.append(network(**batch).float().cpu().numpy())
     return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
