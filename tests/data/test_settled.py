@@ -137,3 +137,41 @@ def test_what_is_said_later_is_not_seen_by_a_resumed_cycle(store: Store) -> None
     before = store.find(Feedback)[0].created
     say(store, predict(store, "k2"), "c")
     assert [s.label for s in settled_labels(store, LABEL_OF, until=before).live] == ["b"]
+
+
+def test_equal_sets_of_labels_are_equal_votes(store: Store) -> None:
+    label_of = get_task("text-multi-label").label
+    subject = predict(store, "k1")
+    say(store, subject, ["war", "drama"], "ann")
+    say(store, subject, ["drama", "war", "war"], "bob")
+    say(store, subject, [], "cem")
+    assert [s.label for s in settled_labels(store, label_of).live] == [["drama", "war"]]
+
+    torn = predict(store, "k2")
+    say(store, torn, ["war"], "ann")
+    say(store, torn, [], "bob")
+    settled = settled_labels(store, label_of)
+    assert len(settled.live) == 1 and settled.statements == 5
+    assert settled.contradictions == {torn: {"war": 1, "none of them": 1}}
+
+
+@pytest.mark.parametrize(
+    ("said", "settled"),
+    [([2.5], 2.5), ([3, 3.0, 9], 3.0), ([1.0, 2.0, 50.0], 2.0), ([1.0, 2.0, 3.0, 50.0], 2.5), ([1.0, 2.0], None)],
+)
+def test_numbers_settle_by_the_most_frequent_else_by_their_median(
+    store: Store, said: list[float], settled: float | None
+) -> None:
+    subject = predict(store, "k1")
+    for place, value in enumerate(said):
+        say(store, subject, 1000.0 + place, f"author {place}")  # an older statement of the same author, replaced
+        say(store, subject, value, f"author {place}")
+    found = settled_labels(store, get_task("tabular-regression").label)
+    assert [s.label for s in found.live] == ([] if settled is None else [settled])
+    assert (found.contradictions == {subject: {"1": 1, "2": 1}}) == (settled is None)
+
+
+def test_lists_and_numbers_of_annotators(store: Store) -> None:
+    for subject, label in (("smp_1", ["b", "a"]), ("smp_2", 3), ("smp_3", True)):
+        store.insert(Annotation(id=new_id("label"), subject=subject, label=label, author="ann", purpose="useful"))
+    assert settled_labels(store, LABEL_OF).annotations == {"smp_1": ["a", "b"], "smp_2": 3.0, "smp_3": True}
