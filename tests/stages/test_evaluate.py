@@ -15,6 +15,7 @@ from tidemill.data.settled import Settled
 from tidemill.errors import NotReadyError
 from tidemill.gate import Judged, Policy, judge
 from tidemill.learners._base import Context
+from tidemill.loop._base import Setting
 from tidemill.metrics import prior_probabilities, row_scores
 from tidemill.records import JSON, Dataset, Model, Report, new_id
 from tidemill.runtime import Predictor, load
@@ -41,8 +42,11 @@ class Bench:
         config = Config.model_validate({"schema": 1, "task": task.name, "target": target, "data": [source]})
         dataset = open_dataset(store.root, store.get(Dataset, prepare(store, task, config, [source], Settled())))
         recipe = task.recipes(dataset.signature)[0]
+        setting = Setting(store=store, task=task, config=config, sources=(source,),
+                          recipes=lambda signature: tuple(task.recipes(signature)), threads=1)  # fmt: skip
+        aim = setting.aim(dataset.signature)
         model_id = train(
-            store, task, dataset, recipe, lambda: fit(store, task, dataset, recipe, {}, Context()),
+            store, aim, dataset, recipe, lambda: fit(store, aim, dataset, recipe, {}, Context()),
             run_id=new_id("run"), cycle_id=None, seed=0,
         )  # fmt: skip
         model = store.get(Model, model_id)

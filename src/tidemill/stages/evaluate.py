@@ -37,19 +37,21 @@ class RowOutcomes:
         rows: int64 ``[n]``, rows of the dataset.
         keys: uint64 ``[n]``, their split keys.
         weights: float64 ``[n]``, inverse inclusion probabilities.
-        target: codes ``[n]``, or values.
-        probabilities: float64 ``[n, labels of the dataset]``, or predicted values ``[n, 1]``, with an
-            interval ``[n, 3]``.
-        answers: what the model's own rule makes of them: codes ``[n]`` (-1: none), 0 and 1 ``[n, labels]``, or values.
-        scores: float64 ``[n]``, the task's metric by row, larger is better.
+        target: codes ``[n]``, 0 and 1 ``[n, labels]``, or values ``[n]``.
+        probabilities: float32 ``[n, labels of the dataset]``, or ``[n, 1]`` or ``[n, 3]``: value, low, high.
+        answers: by the model's own spec, in the dataset's labels: codes int32 ``[n]`` with -1 where it abstains, uint8
+            ``[n, labels]``, or values ``[n]``.
+        guesses: int32 ``[n]``, what a classifier would answer where it abstains; ``answers`` itself for the others.
+        scores: float64 ``[n]``, the metric by row, larger is better.
     """
 
     rows: npt.NDArray[np.int64]
     keys: npt.NDArray[np.uint64]
     weights: Floats
     target: npt.NDArray[Any]
-    probabilities: Floats
+    probabilities: npt.NDArray[np.float32]
     answers: npt.NDArray[Any]
+    guesses: npt.NDArray[Any]
     scores: Floats
 
 
@@ -115,6 +117,10 @@ def evaluate(
             outcomes.probabilities,
             outcomes.keys,
             outcomes.weights,
+            answers=outcomes.answers,
+            guesses=outcomes.guesses if signature.kind == "classification" else None,
+            costs=costs,
+            level=Answers(predictor.manifest.answer).level,
             labels=signature.labels,
             masks=slice_masks(columns, names, outcomes.target, signature.labels),
         ),
@@ -136,57 +142,70 @@ def _outcomes(
     split: str,
     on_event: Callable[[JSON], None] | None,
 ) -> RowOutcomes:
-    parts, done = [], 0
+    kind, labels = dataset.signature.kind, dataset.signature.labels
+    rule = Answers(predictor.manifest.answer)
+    found, answers, guesses, done = [], [], [], 0
     for columns in dataset.chunks(rows, _CHUNK):
-        parts.append(predictor.scores(columns))
-        done += len(parts[-1])
+        p = rule.probabilities(predictor.scores(columns))
+        given = rule.decide(p)
+        if kind == "classification":
+            guess = rule.rule.guess(p) if rule.rule.abstains else given
+            p = align(p, rule.labels, labels)
+            guesses.append(recode(guess, rule.labels, labels, p))
+            given = np.where(given < 0, given, guesses[-1]).astype(np.int32)
+        elif kind == "multilabel":
+            p, given = align(p, rule.labels, labels), align(given, rule.labels, labels)
+        found.append(p)
+        answers.append(given)
+        done += len(p)
         if on_event is not None:
             on_event({"stage": "evaluate", "what": f"answering {split}", "done": done, "total": len(rows)})
-    rule = Answers(predictor.manifest.answer)
-    found = rule.probabilities(np.concatenate(parts))
-    answers = rule.decide(found)
-    probabilities = found.astype(np.float64)
-    target = np.asarray(dataset.target[rows])
-    labels = dataset.signature.labels
-    if dataset.signature.kind != "regression":
-        probabilities = align(probabilities, rule.labels, labels)
-    if dataset.signature.kind == "classification":
-        place = {label: code for code, label in enumerate(labels)}
-        # a label that the data no longer knows is an answer that no row can agree with
-        codes = np.array([*(place.get(label, len(labels)) for label in rule.labels), -1])
-        answers = codes[answers]
-    elif dataset.signature.kind == "multilabel":
-        answers = align(answers, rule.labels, labels).astype(np.uint8)
+    target, probabilities, answered = np.asarray(dataset.target[rows]), np.concatenate(found), np.concatenate(answers)
+    spread = training_spread(dataset)
     return RowOutcomes(
         rows=rows,
         keys=np.asarray(dataset.keys[rows]),
         weights=np.asarray(dataset.weight[rows], np.float64),
         target=target,
         probabilities=probabilities,
-        answers=answers,
-        scores=row_scores(metric, target, probabilities, answers, costs=costs, spread=training_spread(dataset)),
+        answers=answered,
+        guesses=np.concatenate(guesses) if guesses else answered,
+        scores=row_scores(metric, target, probabilities, answered, costs=costs, spread=spread),
     )
 
 
 def training_spread(dataset: DatasetArrays) -> float:
-    """The variance of the labelled training targets of a regression; 1 for other kinds."""
-    if dataset.signature.kind != "regression":
-        return 1.0
-    return spread_of(dataset.target[dataset.rows("train")])
+    """The variance of the training rows' values, the *spread* of ``r2``; 1 for other kinds."""
+    return spread_of(dataset.target[dataset.rows("train")]) if dataset.signature.kind == "regression" else 1.0
 
 
-def align(probabilities: Floats, labels: Sequence[str], wanted: Sequence[str]) -> Floats:
-    """Columns of a model's labels in the order of a dataset's; a label that the model does not know has probability 0.
+def align(values: npt.NDArray[Any], labels: Sequence[str], wanted: Sequence[str]) -> npt.NDArray[Any]:
+    """Columns of a model's labels in the order of a dataset's, of the same dtype; 0 for a label it does not know.
 
     >>> align(np.array([[0.2, 0.8]]), ["cat", "dog"], ["ant", "dog", "cat"]).tolist()
     [[0.0, 0.8, 0.2]]
     """
+    if tuple(labels) == tuple(wanted):
+        return values
     place = {label: code for code, label in enumerate(labels)}
-    found = np.zeros((len(probabilities), len(wanted)))
+    found = np.zeros((len(values), len(wanted)), values.dtype)
     for code, label in enumerate(wanted):
         if label in place:
-            found[:, code] = probabilities[:, place[label]]
+            found[:, code] = values[:, place[label]]
     return found
+
+
+def recode(
+    codes: npt.NDArray[Any], labels: Sequence[str], wanted: Sequence[str], probabilities: npt.NDArray[Any]
+) -> npt.NDArray[np.int32]:
+    """A model's codes ``[n]`` as a dataset's; where that has the label no more, its most probable one instead.
+
+    >>> recode(np.array([1, 0]), ["cat", "dog"], ["ant", "cat"], np.array([[0.0, 0.2], [0.0, 0.8]])).tolist()
+    [1, 1]
+    """
+    place = {label: code for code, label in enumerate(wanted)}
+    found = np.array([place.get(label, -1) for label in labels], np.int32)[codes]
+    return np.asarray(np.where(found < 0, probabilities.argmax(axis=1), found), np.int32)
 
 
 def _latency(dataset: DatasetArrays, predictor: Predictor, rows: npt.NDArray[np.int64]) -> JSON:
@@ -216,25 +235,38 @@ def _latency(dataset: DatasetArrays, predictor: Predictor, rows: npt.NDArray[np.
 
 def _mistakes(dataset: DatasetArrays, outcomes: RowOutcomes) -> list[JSON]:
     """The rows where the model was most sure of a wrong answer, or most wrong, the worst first."""
-    labels = dataset.signature.labels
-    if dataset.signature.kind == "classification":
-        loss = -row_scores("log_loss", outcomes.target, outcomes.probabilities)
-        wrong = outcomes.probabilities.argmax(axis=1) != outcomes.target
+    kind, labels = dataset.signature.kind, dataset.signature.labels
+    target, p = outcomes.target, outcomes.probabilities
+    if kind == "classification":
+        loss, wrong = -row_scores("log_loss", target, p), outcomes.guesses != target
+    elif kind == "multilabel":
+        loss, wrong = -row_scores("label_log_loss", target, p), (outcomes.answers != target).any(axis=1)
     else:
-        loss = -row_scores("mae", outcomes.target, outcomes.probabilities)
+        loss = -row_scores("mae", target, p)
         wrong = loss > 0
     order = np.flatnonzero(wrong)
     order = order[np.argsort(-loss[order], kind="stable")][:_WORST]
     found = []
     for i in order:
         row = int(outcomes.rows[i])
-        p = outcomes.probabilities[i]
         entry: JSON = {"sample": dataset.sample_id(row), "origin": dataset.origin(row), "inputs": dataset.show(row)}
-        if labels:
-            code, answer = int(outcomes.target[i]), int(p.argmax())
-            entry |= {"label": labels[code], "label_score": float(p[code])}
-            entry |= {"answer": labels[answer], "score": float(p[answer])}
+        if kind == "classification":
+            code, answer = int(target[i]), int(outcomes.guesses[i])
+            entry |= {"label": labels[code], "label_score": float(p[i, code])}
+            entry |= {"answer": labels[answer], "score": float(p[i, answer])}
+            if outcomes.answers[i] < 0:
+                entry["abstained"] = True
+        elif kind == "multilabel":
+            entry |= {"label": _named(labels, target[i]), "answer": _named(labels, outcomes.answers[i])}
+            doubtful = [code for code in range(len(labels)) if target[i, code] != outcomes.answers[i, code]]
+            entry["scores"] = {labels[code]: float(p[i, code]) for code in doubtful}
         else:
-            entry |= {"label": float(outcomes.target[i]), "answer": float(p[0])}
+            entry |= {"label": float(target[i]), "answer": float(p[i, 0])}
+            if p.shape[1] == 3:
+                entry["interval"] = p[i, 1:].astype(float).tolist()
         found.append(entry | {"loss": float(loss[i])})
     return found
+
+
+def _named(labels: Sequence[str], row: npt.NDArray[Any]) -> list[str]:
+    return [label for label, holds in zip(labels, row, strict=True) if holds]
