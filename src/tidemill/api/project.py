@@ -16,6 +16,7 @@ from tidemill.project.statements import read_statements
 from tidemill.records import JSON, to_json
 from tidemill.runtime import Predictor
 from tidemill.store import FeedbackOutcome
+from tidemill.tasks import metric_of, selection_of
 
 
 class Project(OpenProject):
@@ -33,6 +34,16 @@ class Project(OpenProject):
         """The model in force, or ``None``."""
         deployment = self.store.champion()
         return None if deployment is None else to_json(self.model(deployment.model_id))
+
+    @property
+    def metric(self) -> str:
+        """The per-row score that the gate judges: the task's, or the utility where answers have a price."""
+        return metric_of(self.task, self.config.decision)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The scores that models are compared by: what the gate judges, then what recipes are chosen by."""
+        return tuple(dict.fromkeys((self.metric, selection_of(self.task, self.config.decision))))
 
     def plan(
         self, *, budget: str | float | None = None, max_trials: int | None = None, max_epochs: int | None = None

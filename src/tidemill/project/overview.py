@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tidemill.data.assigned import fold_journal
 from tidemill.data.settled import settled_labels
 from tidemill.errors import NotReadyError
@@ -22,6 +25,7 @@ from tidemill.records import (
     Run,
     to_json,
 )
+from tidemill.tasks import metric_of
 
 
 def status(project: OpenProject) -> JSON:
@@ -43,6 +47,7 @@ def status(project: OpenProject) -> JSON:
         "folder": str(project.dir),
         "task": project.config.task,
         "target": project.config.target,
+        "metric": metric_of(project.task, project.config.decision),
         "champion": _champion(project, deployment) if deployment else None,
         "dataset": {"id": dataset.id, "counts": dataset.counts} if dataset else None,
         "live": live,
@@ -53,20 +58,43 @@ def status(project: OpenProject) -> JSON:
 
 
 def live_quality(project: OpenProject) -> JSON:
-    """How often the answers given to audited traffic were right, as the labels asked for say.
+    """How good the answers given to audited traffic were, as the labels asked for say.
 
     Returns:
-        ``{"audited", "answered", "quality"}``; ``quality`` is the weighted share of right answers, or ``None``.
+        ``{"audited", "answered", "metric", "quality", "abstained"}``: *quality* is the weighted mean of *metric* (the
+        share of right answers among those given, the F1 of a sample's labels, or the absolute error), *abstained* the
+        weighted share that had no answer; ``None`` where there is nothing to tell it from.
     """
     settled = settled_labels(project.store, project.task.label)
     judged = [s for s in settled.live if s.split != "train"]
-    total = sum(s.weight for s in judged)
-    right = sum(s.weight for s in judged if str(s.prediction.answer.get("label")) == str(s.label))
+    found = [(agreement(s.prediction.answer, s.label), s.weight) for s in judged]
+    total = sum(weight for _, weight in found)
+    given = sum(weight for value, weight in found if value is not None)
     return {
         "audited": settled.audited,
         "answered": settled.answered,
-        "quality": right / total if total else None,
+        "metric": {"classification": "accuracy", "multilabel": "f1_samples", "regression": "mae"}[project.task.kind],
+        "quality": sum(value * weight for value, weight in found if value is not None) / given if given else None,
+        "abstained": 1.0 - given / total if total else None,
     }
+
+
+def agreement(answer: Mapping[str, Any], label: Any) -> float | None:
+    """How well an answer agrees with the label that people settled on; for numbers, how far it is off.
+
+    ``None`` when the model gave no answer, or one of another kind, which an older task may have left.
+
+    >>> agreement({"label": "7"}, "7"), agreement({"labels": ["a", "b"]}, ["b"]), agreement({"value": 3.0}, 2.5)
+    (1.0, 0.6666666666666666, 0.5)
+    """
+    if isinstance(label, list):
+        if "labels" not in answer:
+            return None
+        given, right = set(answer["labels"]), set(label)
+        return 2.0 * len(given & right) / (len(given) + len(right)) if given or right else 1.0
+    if isinstance(label, str):
+        return None if answer.get("label") is None else float(answer["label"] == label)
+    return abs(answer["value"] - label) if "value" in answer else None
 
 
 def runs(project: OpenProject) -> list[JSON]:

@@ -10,6 +10,7 @@ from tidemill.cli.command import Command
 from tidemill.cli.commands.plan import Budget, Epochs, Trials
 from tidemill.cli.session import Session
 from tidemill.cli.show import layout, units
+from tidemill.cli.show.comparison import score
 from tidemill.cli.show.progress import progress
 
 
@@ -32,7 +33,7 @@ def cycle(
         data = session.project.cycle(
             budget=budget, max_trials=max_trials, max_epochs=max_epochs, seed=seed, on_event=listener
         )
-    metric = session.project.task.metric
+    metric = session.project.metric
     session.answer(data, lambda made: view(made, metric))
 
 
@@ -53,15 +54,15 @@ def _candidates(candidates: list[dict[str, Any]], chosen: str | None, metric: st
     if not candidates:
         return None
     return layout.table(
-        ["", "recipe", f">validation {metric}", ">size", ">took", "model"],
+        ["", "recipe", f">validation {units.metric_column(metric)}", ">size", ">took", "model"],
         [
             (
-                "▸" if chosen is not None and c.get("model") == chosen else "",
+                "▸" if chosen is not None and chosen in (c.get("model"), c.get("final")) else "",
                 f"{c['recipe']} (baseline)" if c.get("baseline") else c["recipe"],
-                units.quality(c.get("validation"), metric),
+                score(c.get("validation"), metric),
                 units.size(c.get("size_bytes")),
                 units.seconds(c.get("seconds")),
-                c.get("model") or f"failed: {c.get('failed')}",
+                c.get("final") or c.get("model") or f"failed: {c.get('failed')}",
             )
             for c in candidates
         ],
@@ -72,12 +73,22 @@ def _outcome(data: dict[str, Any]) -> Any:
     decision = data["decision"]
     if decision is None:
         return layout.panel(
-            "Nothing can be learned before training samples with at least two different labels are known. "
+            f"Nothing can be learned before {_needed(data.get('kind'))}. "
             "Answers about validation and test samples count for judging, not for learning.",
             title="labels needed",
             good=False,
         )
     return layout.panel(decision["reason"], title=decision["outcome"], good=decision["outcome"] == "promoted")
+
+
+def _needed(kind: str | None) -> str:
+    if kind == "classification":
+        return "training samples with at least two different labels are known"
+    return (
+        "the numbers of some training samples are known"
+        if kind == "regression"
+        else "labels of training samples are known"
+    )
 
 
 def _next(data: dict[str, Any]) -> list[str]:

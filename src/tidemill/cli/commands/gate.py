@@ -7,6 +7,7 @@ from typing import Any
 from tidemill.cli.command import Command
 from tidemill.cli.session import Session
 from tidemill.cli.show import layout, units
+from tidemill.cli.show.comparison import score
 
 EXIT_REFUSED = 1
 
@@ -36,20 +37,25 @@ def _view(data: dict[str, Any]) -> Any:
 
 
 def _sets(evidence: dict[str, Any]) -> Any:
+    metric = evidence["metric"]
     rows = [
         (
             name,
             units.count(facts["rows"]),
             other,
-            units.quality(against["challenger"], evidence["metric"]),
-            units.quality(against["other"], evidence["metric"]),
+            score(against["challenger"], metric),
+            score(against["other"], metric),
             f"{against['p_better']:.2g}",
         )
         for name, facts in evidence.get("sets", {}).items()
         for other, against in facts.items()
         if isinstance(against, dict)
     ]
-    return layout.table(["set", ">rows", "against", ">challenger", ">other", ">p"], rows) if rows else None
+    return (
+        layout.table(["set", ">rows", "against", f">challenger's {units.metric_column(metric)}", ">other", ">p"], rows)
+        if rows
+        else None
+    )
 
 
 COMMAND = Command(run=gate, panel="Learn", examples=("gate", "gate --json"))

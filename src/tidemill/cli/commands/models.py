@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tidemill.cli.command import Command
 from tidemill.cli.session import Session
 from tidemill.cli.show import layout, units
+from tidemill.cli.show.comparison import unseen, unseen_columns
 
 
 def models(session: Session) -> None:
@@ -14,21 +16,21 @@ def models(session: Session) -> None:
 
     The champion has a star.
     """
-    metric = session.project.task.metric
-    session.answer(session.project.models(), lambda rows: _view(rows, metric))
+    names = session.project.metrics
+    session.answer(session.project.models(), lambda rows: _view(rows, names))
 
 
-def _view(rows: list[dict[str, Any]], metric: str) -> Any:
+def _view(rows: list[dict[str, Any]], names: Sequence[str]) -> Any:
     if not rows:
         return layout.line("no models yet; `tidemill cycle` makes some")
     return layout.table(
-        ["", "model", "recipe", f">validation {metric}", ">size", "made"],
+        ["", "model", "recipe", *unseen_columns(names), ">size", "made"],
         [
             (
                 "★" if m["champion"] else "",
                 m["id"],
                 m["recipe"],
-                units.quality(m["metrics"].get("validation", {}).get(metric), metric),
+                *unseen(m["metrics"], names),
                 units.size(m["size_bytes"]),
                 units.ago(m["created"]),
             )

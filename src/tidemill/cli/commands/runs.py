@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from tidemill.cli.command import Command
 from tidemill.cli.session import Session
 from tidemill.cli.show import layout, units
+from tidemill.cli.show.comparison import unseen, unseen_columns
 
 
 def runs(
@@ -19,22 +21,22 @@ def runs(
 
     What was trained, how it went, and what it took.
     """
-    metric = session.project.task.metric
-    session.answer(session.project.runs()[:limit], lambda rows: _view(rows, metric))
+    names = session.project.metrics
+    session.answer(session.project.runs()[:limit], lambda rows: _view(rows, names))
 
 
-def _view(rows: list[dict[str, Any]], metric: str) -> Any:
+def _view(rows: list[dict[str, Any]], names: Sequence[str]) -> Any:
     if not rows:
         return layout.line("no runs yet; `tidemill cycle` makes some")
     return layout.table(
-        ["run", "recipe", "kind", "status", f">validation {metric}", ">took", "started"],
+        ["run", "recipe", "kind", "status", *unseen_columns(names), ">took", "started"],
         [
             (
                 r["id"],
                 r["recipe"],
                 r["kind"],
                 r["status"],
-                units.quality(r["metrics"].get("validation", {}).get(metric), metric),
+                *unseen(r["metrics"], names),
                 units.seconds(r["seconds"]),
                 units.ago(r["created"]),
             )

@@ -24,14 +24,14 @@ def _view(data: dict[str, Any]) -> Any:
     rows = [
         ("project", data["folder"]),
         ("task", f"{data['task']}, target {data['target']}"),
-        *_champion(data["champion"]),
+        *_champion(data["champion"], data["metric"]),
         ("data", _dataset(data["dataset"])),
         ("predictions", units.count(live["predictions"])),
         (
             "feedback",
             f"{units.count(live['feedback'])}; {units.count(live['labels_since_cycle'])} labels since the cycle",
         ),
-        ("audit", answered if live["quality"] is None else f"{answered}, {units.percent(live['quality'])} right"),
+        ("audit", answered if live["quality"] is None else f"{answered}, {_audited(live)}"),
         ("questions", waiting or "none waiting"),
         ("last cycle", _cycle(data["cycle"])),
         ("on disk", units.size(data["store_bytes"])),
@@ -39,15 +39,23 @@ def _view(data: dict[str, Any]) -> Any:
     return layout.stack(layout.pairs(rows), layout.following(data["next"]))
 
 
-def _champion(champion: dict[str, Any] | None) -> list[tuple[str, str]]:
+def _audited(live: dict[str, Any]) -> str:
+    """How good the answers were that the audit drew."""
+    if live["metric"] == "accuracy":
+        text = f"{units.percent(live['quality'])} right"
+        return f"{text}, {units.percent(live['abstained'])} abstained" if live["abstained"] else text
+    return f"{units.metric_name(live['metric'])} {units.quality(live['quality'], live['metric'])}"
+
+
+def _champion(champion: dict[str, Any] | None, metric: str) -> list[tuple[str, str]]:
     if champion is None:
         return [("champion", "none yet")]
     action = {"promote": "promoted", "rollback": "put back"}[champion["action"]]
     since = f"{action} {units.ago(champion['since'])}"
     rows = [("champion", f"{champion['recipe']}  {champion['model']}  {units.size(champion['size_bytes'])}, {since}")]
     for split, metrics in champion["metrics"].items():
-        name = next(iter(metrics))
-        rows.append((split, f"{name.replace('_', ' ')} {units.quality(metrics[name], name)}"))
+        name = metric if metric in metrics else next(iter(metrics))
+        rows.append((split, f"{units.metric_name(name)} {units.quality(metrics[name], name)}"))
     return rows
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tidemill.cli.show import layout, units
+from tidemill.cli.show.answers import label
 
 _WORST = 5
-_SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro", "roc_auc", "log_loss",
-          "calibration_error", "mae", "rmse", "r2")  # fmt: skip
+_SHOWN = (
+    "utility", "expected_cost", "accuracy", "answered", "accuracy_answered", "balanced_accuracy", "subset_accuracy",
+    "f1_samples", "f1_micro", "f1_macro", "precision_macro", "recall_macro", "roc_auc", "average_precision_macro",
+    "hamming_loss", "log_loss", "calibration_error", "mae", "rmse", "r2", "interval_coverage", "interval_width",
+)  # fmt: skip
 
 
 def report(data: dict[str, Any]) -> Any:
@@ -39,7 +43,7 @@ def metrics(reports: dict[str, Any]) -> Any:
         return layout.line("not evaluated yet")
     names = [n for n in _SHOWN if any(n in content["metrics"] for content in reports.values())]
     rows: list[tuple[str, ...]] = [
-        (name.replace("_", " "), *(units.quality(c["metrics"].get(name), name) for c in reports.values()))
+        (units.metric_column(name), *(units.quality(c["metrics"].get(name), name) for c in reports.values()))
         for name in names
     ]
     rows.append(("rows", *(units.count(c["counts"]["rows"]) for c in reports.values())))
@@ -61,10 +65,11 @@ def _details(split: str, content: dict[str, Any]) -> list[Any]:
         )
     if slices := content.get("slices"):
         metric = content["slice_metric"]
-        worst = sorted(slices, key=lambda s: s["value"] if s["value"] is not None else 0, reverse=metric == "mae")
+        small = units.smaller_is_better(metric)
+        worst = sorted(slices, key=lambda s: s["value"] if s["value"] is not None else 0, reverse=small)
         parts.append(
             layout.table(
-                ["slice", ">rows", f">{metric}"],
+                ["slice", ">rows", f">{units.metric_column(metric)}"],
                 [(s["slice"], units.count(s["rows"]), units.quality(s, metric)) for s in worst[:_WORST]],
                 title=f"{split}: weakest slices",
             )
@@ -74,7 +79,7 @@ def _details(split: str, content: dict[str, Any]) -> list[Any]:
             layout.table(
                 ["sample", "from", "label", "answered", ">sure"],
                 [
-                    (m["sample"], m["origin"], str(m["label"]), str(m["answer"]), units.percent(m.get("score")))
+                    (m["sample"], m["origin"], label(m["label"]), label(m["answer"]), units.percent(m.get("score")))
                     for m in mistakes[:_WORST]
                 ],
                 title=f"{split}: worst mistakes",

@@ -10,7 +10,8 @@ NONE = "–"
 _SHARES = frozenset(
     {
         *("accuracy", "balanced_accuracy", "subset_accuracy", "calibration_error", "ece", "roc_auc", "quality"),
-        *("hamming", "hamming_loss", "answered", "coverage", "interval_coverage"),
+        *("hamming", "hamming_loss", "answered", "accuracy_answered", "coverage", "interval_coverage"),
+        *("calibration_error_debiased", "average_precision_macro"),
         *(
             f"{name}{kind}"
             for name in ("precision", "recall", "f1")
@@ -18,13 +19,18 @@ _SHARES = frozenset(
         ),
     }
 )
-_SMALLER = frozenset(
-    {"mae", "mse", "rmse", "log_loss", "brier", "calibration_error", "ece", "hamming_loss", "cost",
-     "interval_width"}
-)  # fmt: skip
-_NAMES = {"r2": "R²", "rmse": "RMSE", "mae": "MAE", "mse": "MSE", "ece": "calibration error", "roc_auc": "ROC AUC",
-          "log_loss": "log-loss", "brier": "Brier score", "hamming": "labels that agree",
-          "hamming_loss": "Hamming loss"}  # fmt: skip
+_SMALLER = frozenset({
+    "mae", "mse", "rmse", "log_loss", "label_log_loss", "brier", "calibration_error", "calibration_error_debiased",
+    "ece", "hamming_loss", "cost", "expected_cost", "pinball_loss", "interval_width",
+})  # fmt: skip
+_NAMES = {
+    "r2": "R²", "rmse": "RMSE", "mae": "MAE", "mse": "MSE", "ece": "calibration error", "roc_auc": "ROC AUC",
+    "log_loss": "log-loss", "label_log_loss": "log-loss", "brier": "Brier score", "hamming": "labels that agree",
+    "hamming_loss": "Hamming loss", "answered": "share answered", "accuracy_answered": "accuracy of answers given",
+    "calibration_error_debiased": "calibration error (debiased)", "interval_coverage": "covered by intervals",
+    "interval_width": "mean width of intervals", "pinball_loss": "quantile loss",
+    "average_precision_macro": "average precision (mean of the labels)",
+}  # fmt: skip
 _OF = {"f1": "F1", "precision": "precision", "recall": "recall"}
 _MEANS = {"macro": "mean of the labels", "micro": "all labels together", "samples": "mean of the samples",
           "weighted": "labels by size"}  # fmt: skip
