@@ -19,7 +19,7 @@ from tidemill.project.statements import Placed, split_labels, write_csv
 from tidemill.records import JSON, Annotation, Feedback, Prediction, QueueItem, new_id, to_json
 from tidemill.runtime.answers import parse_label
 from tidemill.runtime.statements import parse_feedback
-from tidemill.store import FeedbackOutcome, check_prediction_id
+from tidemill.store import FeedbackOutcome, Store, check_prediction_id
 
 
 def answer_spec(project: OpenProject) -> JSON:
@@ -48,8 +48,16 @@ def stated(project: OpenProject, texts: Sequence[str]) -> Any:
 def add_feedback(project: OpenProject, items: Iterable[Placed]) -> list[FeedbackOutcome]:
     """Check all statements, then commit them together; when one is faulty, none is written."""
     spec, store = answer_spec(project), project.store
-    known = partial(check_prediction_id, store.secret)
-    return store.add_feedback([parse_feedback(imported(item), where, spec, known) for where, item in items])
+    known, given = partial(check_prediction_id, store.secret), partial(given_answer, store)
+    return store.add_feedback(
+        [parse_feedback(imported(item), where, spec, known, given) for where, item in items]
+    )
+
+
+def given_answer(store: Store, prediction: str) -> JSON | None:
+    """The answer of a prediction; ``None`` while it is only in the journal."""
+    found = store.find(Prediction, id=prediction, limit=1)
+    return found[0].answer if found else None
 
 
 def imported(item: JSON) -> JSON:

@@ -15,15 +15,19 @@ from tidemill.records import Feedback, FeedbackKind, new_id
 from tidemill.runtime.answers import parse_label
 
 Known = Callable[[str], bool]
+Given = Callable[[str], Mapping[str, Any] | None]
 
 KINDS: tuple[str, ...] = get_args(FeedbackKind)
 MAX_NAME = 200
 MAX_COMMENT = 10_000
 _MAX_LABEL = 1000
+_MAX_LABELS = 10_000
 _FIELDS = ("prediction", "kind", "value", "author", "asked", "key")
 
 
-def parse_feedback(content: Mapping[str, Any], where: str, answer: Mapping[str, Any], known: Known) -> Feedback:
+def parse_feedback(
+    content: Mapping[str, Any], where: str, answer: Mapping[str, Any], known: Known, given: Given | None = None
+) -> Feedback:
     """One statement of feedback, its value checked against the answer spec.
 
     Args:
@@ -31,9 +35,10 @@ def parse_feedback(content: Mapping[str, Any], where: str, answer: Mapping[str, 
         where: its place in the request.
         answer: the spec of the answers that it may correct.
         known: whether a prediction id was given out by this project.
+        given: the answer of a prediction, or ``None`` where it is not at hand; needed only where models abstain.
 
     Raises:
-        InputError: a field is unknown, missing, or not what its kind asks for.
+        InputError: a field is unknown, missing, or not what its kind asks for, or there is no answer to confirm.
         NotFoundError: no prediction has this id.
     """
     only_fields(content, _FIELDS, where, "Send prediction and kind, and if you like value, author, asked and key.")
@@ -43,6 +48,8 @@ def parse_feedback(content: Mapping[str, Any], where: str, answer: Mapping[str, 
         said = "kind is missing" if kind is None else f"kind {str(kind)[:MAX_NAME]!r} is unknown"
         hint = nearest(kind[:MAX_NAME], KINDS) if isinstance(kind, str) else ""
         raise InputError(f"{said}.{hint}", where=f"{where}.kind", mend=f"Use one of {', '.join(KINDS)}.")
+    if kind == "confirmation" and given is not None:
+        _confirmed(given(subject), f"{where}.kind")
     asked = content.get("asked", False)
     if not isinstance(asked, bool):
         raise InputError(f"asked is {kind_of(asked)}", where=f"{where}.asked", mend="Give true or false.")
@@ -68,13 +75,7 @@ def _value(kind: str, value: Any, where: str, answer: Mapping[str, Any], known: 
             )
         return None
     if kind == "correction":
-        if value is None:
-            raise InputError("a correction needs the right value", where=where, mend="Give the right label or number.")
-        if not isinstance(value, str | int | float) or (isinstance(value, str) and len(value) > _MAX_LABEL):
-            raise InputError(
-                f"{kind_of(value)} is no label", where=where, mend=f"Give a number, or at most {_MAX_LABEL} characters."
-            )
-        return parse_label(answer, value, where=where)
+        return _correction(value, where, answer)
     if kind == "comment":
         if not isinstance(value, str) or not value.strip() or len(value) > MAX_COMMENT:
             raise InputError(
@@ -92,6 +93,35 @@ def _value(kind: str, value: Any, where: str, answer: Mapping[str, Any], known: 
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(f"a {kind} is a number, not {kind_of(value)}", where=where, mend="Give a finite number.")
     return float(value)
+
+
+def _correction(value: Any, where: str, answer: Mapping[str, Any]) -> str | float | list[str]:
+    several = answer.get("kind") == "multilabel"
+    if value is None:
+        right = "the list of right labels, [] for none" if several else "the right label or number"
+        raise InputError("a correction needs the right value", where=where, mend=f"Give {right}.")
+    stated = value if several and isinstance(value, list) else [value]
+    if len(stated) > _MAX_LABELS:
+        raise InputError(
+            f"{len(stated)} labels are too many", where=where, mend=f"Give at most {_MAX_LABELS}, each label once."
+        )
+    for item in stated:
+        if not isinstance(item, str | int | float) or (isinstance(item, str) and len(item) > _MAX_LABEL):
+            raise InputError(
+                f"{kind_of(item)} is no label",
+                where=where,
+                mend=f"Give {'a list of labels' if several else 'a number'}, or at most {_MAX_LABEL} characters.",
+            )
+    return parse_label(answer, value, where=where)
+
+
+def _confirmed(answer: Mapping[str, Any] | None, where: str) -> None:
+    if answer is not None and answer.get("abstained"):
+        raise InputError(
+            f"the model gave no answer here (its guess was {answer.get('guess')!r}), so there is none to confirm",
+            where=where,
+            mend="Say what is right with a correction.",
+        )
 
 
 def _prediction(identifier: Any, where: str, known: Known) -> str:

@@ -51,7 +51,7 @@ class HotRoutes:
         content = parse_json(await self._guard.read_body(receive))
         header = _header_key(head)
         if "feedback" not in content:
-            item = parse_feedback(content, "body", service.follower.feedback_spec(), service.knows)
+            item = parse_feedback(content, "body", service.follower.feedback_spec(), service.knows, service.given)
             outcome = await asyncio.wrap_future(service.feedback.submit(_keyed(item, content, header, header)))
             if outcome.status == "conflict":
                 raise _conflict(outcome, "body.key")
@@ -80,7 +80,7 @@ class HotRoutes:
             where = f"feedback[{i}]"
             if not isinstance(statement, dict):
                 raise InputError("the statement is not an object", where=where, mend="Give {FIELD: VALUE, …}.")
-            item = parse_feedback(statement, where, answer, service.knows)
+            item = parse_feedback(statement, where, answer, service.knows, service.given)
             items.append(_keyed(item, statement, header, None if header is None else f"{header}#{i}"))
         return items
 

@@ -45,6 +45,14 @@ class Service:
         """Whether this project gave out *prediction*, also when its row is still in the journal."""
         return check_prediction_id(self.project.store.secret, prediction)
 
+    def given(self, prediction: str) -> dict[str, Any] | None:
+        """The answer of *prediction* where the model may abstain; ``None`` while its row is in the journal."""
+        spec = self.follower.feedback_spec()
+        if spec.get("abstain_cost") is None and spec.get("threshold") is None:
+            return None
+        found = self.project.store.find(Prediction, id=prediction, limit=1)
+        return found[0].answer if found else None
+
     def trace(self, identifier: str) -> dict[str, Any]:
         """The line of an id; folds first when a prediction may be too young to be in the tables.
 
