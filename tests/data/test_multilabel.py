@@ -95,7 +95,9 @@ def test_nothing_none_and_unlabelled_are_told_apart(tmp_path: Path) -> None:
     assert report["labels of no known name were left out of their lists"] == (1, ["'z'"])
 
     texts = ["a", "|", None, "b| a|a", "A.|", "", "?"]
-    data, report = version(tmp_path, table(tmp_path / "b.parquet", list("stuvwxy"), texts), signature_of(("a", "b"), "|"))
+    data, report = version(
+        tmp_path, table(tmp_path / "b.parquet", list("stuvwxy"), texts), signature_of(("a", "b"), "|")
+    )
     assert data.target.tolist() == [[1, 0], [0, 0], [-1, -1], [1, 1], [1, 0], [-1, -1], [-1, -1]]
     assert report["samples without a label were kept, to be asked about"][0] == 3
     assert "genres = '?'" in next(e for w, (_, e) in report.items() if w.startswith("labels spelled like"))[0]

@@ -81,10 +81,11 @@ def test_chinese_in_gb18030(tmp_path: Path) -> None:
 def test_wrong_bytes_are_replaced_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     good = "".join(f"größe {i},{i}\n" for i in range(100)).encode()
-    path.write_bytes(b"text,n\n" + good + b"caf\xe9,100\n")
+    path.write_bytes(b"text,n\n" + good + "größer à".encode()[:-1] + b",100\n\xff\xfe,101\n")
     columns, _, _, faults = everything(open_source(path))
-    assert columns["text"][-1] == "caf\ufffd" and columns["text"][7] == "größe 7"
-    assert faults == [("a.csv, row 101", "bytes that are no text in this encoding were replaced by \ufffd")]
+    assert columns["text"][-2:] == ["größer \ufffd", "\ufffd\ufffd"] and columns["text"][7] == "größe 7"
+    what = "bytes that are no text in this encoding were replaced by \ufffd"
+    assert faults == [("a.csv, row 101", what), ("a.csv, row 102", what)]
 
 
 def test_ragged_rows_are_left_out_and_counted_with_their_numbers(tmp_path: Path) -> None:
@@ -196,7 +197,7 @@ def test_gzip_bomb_is_refused(tmp_path: Path) -> None:
 def test_json_lines(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     rows: list[object] = [
-        {"n": i, "ok": i % 2 == 0, "text": f"t{i}", "label": "ab"[i % 2], "more": [i]} for i in range(20)
+        {"n": i, "ok": i % 2 == 0, "text": f"t{i}", "label": "ab"[i % 2], "more": {"a": [i]}} for i in range(20)
     ]
     lines = [json.dumps(r) for r in rows]
     lines[3] = "{broken"

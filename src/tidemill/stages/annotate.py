@@ -2,21 +2,24 @@
 
 Two queues, never mixed up. The *audit* queue asks for the labels of randomly drawn traffic, and of unlabelled samples
 of the test and validation splits; the gate lives on it, so it is never ordered by what a model finds hard. The *useful*
-queue asks what would teach the model most: contradictions between authors first, then inputs on which the champion's
-two best labels are closest (margin sampling; Scheffer et al., 2001).
+queue asks what would teach the model most: contradictions between authors first, then inputs on which the champion is
+least certain: its two best labels are closest (margin sampling; Scheffer et al., 2001), of several labels one lies
+closest to its threshold, or the interval of a number is wide beside the others'.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from heapq import nlargest
 from typing import Any, Literal
 
 import numpy as np
 
 from tidemill.data.dataset import DatasetArrays
 from tidemill.data.settled import Settled
+from tidemill.errors import NotFoundError
 from tidemill.records import JSON, Annotation, Feedback, LiveKey, Prediction, QueueItem, new_id
 from tidemill.runtime import Predictor
-from tidemill.runtime.answers import probabilities
 from tidemill.store import Store
 
 MOST = 500
@@ -39,7 +42,8 @@ def annotate(
     Returns:
         How many questions each purpose has: ``{"audit": n, "settle": n, "useful": n}``.
     """
-    items = [*_audit(store, settled), *_settle(store, dataset, settled), *_useful_traffic(store)]
+    spec: JSON = {} if predictor is None else predictor.manifest.answer
+    items = [*_audit(store, settled), *_settle(store, dataset, settled), *_useful_traffic(store, spec, seed)]
     if dataset is not None:
         items += _held_out(dataset, seed)
         items += _useful_samples(dataset, dataset.rows("train", labelled=False), predictor, seed)
@@ -105,7 +109,10 @@ def _settle(store: Store, dataset: DatasetArrays | None, settled: Settled) -> li
         if subject.startswith(Prediction.prefix):
             inputs = store.get(Prediction, subject).inputs
         elif dataset is not None:
-            inputs = dataset.show(dataset.row_of(subject))
+            try:
+                inputs = dataset.show(dataset.row_of(subject))
+            except NotFoundError:  # the source no longer has it
+                continue
         else:
             continue
         said = ", ".join(f"{label} ({n})" for label, n in votes.items())
@@ -132,26 +139,22 @@ def _useful_samples(
             )
             for place, row in enumerate(chosen)
         ]
-    items: list[QueueItem] = []
-    margins, answers = [], []
+    answers: list[JSON] = []
     for chunk in np.array_split(pool, max(1, len(pool) // 1024)):
         if len(chunk):
-            scores = predictor.scores(dataset.columns(chunk))
-            best = np.sort(probabilities(predictor.manifest.answer, scores), axis=1)
-            margins.append(best[:, -1] - best[:, -2])
-            answers += predictor.answers(scores)
-    order = np.argsort(np.concatenate(margins), kind="stable")[:MOST] if margins else np.empty(0, np.int64)
-    for place in order:
-        answer, row = answers[int(place)], int(pool[place])
+            answers += predictor.answers(predictor.scores(dataset.columns(chunk)))
+    found = _doubts(answers, predictor.manifest.answer, rng)
+    items: list[QueueItem] = []
+    for place in sorted(range(len(answers)), key=lambda i: found[i][0])[:MOST]:
+        rank, reason = found[place]
+        row = int(pool[place])
         items.append(
-            _item(
-                "useful", dataset.sample_id(row), _margin(answer), _reason(answer), dataset.show(row), suggestion=answer
-            )
+            _item("useful", dataset.sample_id(row), rank, reason, dataset.show(row), suggestion=answers[place])
         )
     return items
 
 
-def _useful_traffic(store: Store) -> list[QueueItem]:
+def _useful_traffic(store: Store, spec: JSON, seed: int) -> list[QueueItem]:
     """Answers given lately on inputs nobody spoke of, the least certain first."""
     lately = store.find(Prediction, audited=False, newest_first=True, limit=10 * MOST)
     subjects = [p.id for p in lately]
@@ -161,16 +164,55 @@ def _useful_traffic(store: Store) -> list[QueueItem]:
         spoken |= {f.subject for f in store.find(Feedback, subject=portion)}
         spoken |= {a.subject for a in store.find(Annotation, subject=portion)}
     spoken_keys = {p.key for p in lately if p.id in spoken}
-    by_key = {p.key: p for p in lately if p.key not in spoken_keys and "scores" in p.answer}
-    hardest = sorted(by_key.values(), key=lambda p: (_margin(p.answer), p.id))[:MOST]
-    return [_item("useful", p.id, _margin(p.answer), _reason(p.answer), p.inputs, suggestion=p.answer) for p in hardest]
+    open_ = list(
+        {p.key: p for p in lately if p.key not in spoken_keys and {"scores", "value"} & p.answer.keys()}.values()
+    )
+    found = _doubts([p.answer for p in open_], spec, np.random.default_rng(seed))
+    hardest = sorted(zip(found, open_, strict=True), key=lambda pair: (pair[0][0], pair[1].id))[:MOST]
+    return [_item("useful", p.id, rank, reason, p.inputs, suggestion=p.answer) for (rank, reason), p in hardest]
 
 
-def _margin(answer: JSON) -> float:
-    best = sorted(answer["scores"].values())[-2:]
-    return float(best[-1] - best[0])
+def _doubts(answers: Sequence[JSON], spec: JSON, rng: np.random.Generator) -> list[tuple[float, str]]:
+    """For each answer its rank (0: the model could not be less certain) and the reason in plain words.
+
+    Args:
+        answers: as the model gave them, all of one kind.
+        spec: the champion's, for the thresholds of several labels; 0.5 where it says none.
+        rng: for the order of numbers whose intervals say nothing.
+    """
+    if answers and "value" in answers[0]:
+        return _interval_doubts(answers, rng)
+    known = spec.get("thresholds") or []
+    thresholds = dict(zip(spec.get("labels", []), known, strict=True)) if known else {}
+    return [_label_doubt(a, thresholds) if "labels" in a else _class_doubt(a) for a in answers]
 
 
-def _reason(answer: JSON) -> str:
-    (second, p2), (first, p1) = sorted(answer["scores"].items(), key=lambda item: item[1])[-2:]
-    return f"the model wavers between {first} ({p1:.0%}) and {second} ({p2:.0%})"
+def _class_doubt(answer: JSON) -> tuple[float, str]:
+    best = nlargest(2, answer["scores"].items(), key=lambda item: item[1])
+    (first, p1), (second, p2) = best if len(best) == 2 else (*best, ("anything else", 0.0))
+    said = "the model gave no answer: it wavers" if answer.get("label") is None else "the model wavers"
+    return float(p1 - p2), f"{said} between {first} ({p1:.0%}) and {second} ({p2:.0%})"
+
+
+def _label_doubt(answer: JSON, thresholds: JSON) -> tuple[float, str]:
+    """How near the closest label is to being given or not; 1 where it could not be farther."""
+    near, label, p = min((abs(p - thresholds.get(name, 0.5)), name, p) for name, p in answer["scores"].items())
+    given = label in answer["labels"]
+    said = f"is only just {'' if given else 'not '}given"
+    least = thresholds.get(label, 0.5)
+    return min(1.0, 2 * near), f"the model is in doubt about {label}: at {p:.0%} it {said}, which takes {least:.0%}"
+
+
+def _interval_doubts(answers: Sequence[JSON], rng: np.random.Generator) -> list[tuple[float, str]]:
+    """By the width of intervals beside the usual width; at random where all are alike or there are none."""
+    widths = np.array([high - low for low, high in (a.get("interval") or (0.0, 0.0) for a in answers)], np.float64)
+    usual = float(np.median(widths)) or float(widths.mean())
+    if usual <= 0 or np.allclose(widths, usual):
+        said = "no interval" if not widths.any() else "intervals of the same width to all"
+        return [(float(rank), f"the model gives {said}, so the order is random") for rank in rng.random(len(answers))]
+    found = []
+    for answer, width in zip(answers, (widths / usual).tolist(), strict=True):
+        low, high = answer.get("interval") or (answer["value"],) * 2
+        reason = f"the model expects {answer['value']:.4g}, but anything from {low:.4g} to {high:.4g}"
+        found.append((1 / (1 + width), f"{reason}: {width:.1f} times the usual interval"))
+    return found
