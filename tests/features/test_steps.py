@@ -33,7 +33,8 @@ def fitted(step, *chunks):
 
 
 def test_every_file_holds_a_step_of_its_name() -> None:
-    assert step_names() == ["categories", "dates", "numbers", "onehot", "pixel_vector", "pixels"]
+    expected = ["bpe", "categories", "dates", "ngrams", "numbers", "onehot", "pixel_vector", "pixels"]
+    assert step_names() == expected
     for name in step_names():
         kind = step_class(name)
         assert issubclass(kind, FeatureStep) and kind.name == name and kind.handles

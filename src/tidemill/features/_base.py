@@ -81,7 +81,10 @@ class Sparse:
 
     def to_scipy(self) -> sparse.csr_array:
         """The same memory as a SciPy array ``[n, width]``."""
-        return sparse.csr_array((self.values, self.indices, self.offsets), shape=(len(self), self.width))
+        # offsets as wide as the indices where they fit: otherwise SciPy would make wide copies of all indices
+        small = len(self.indices) <= np.iinfo(np.int32).max
+        offsets = self.offsets.astype(np.int32) if small else self.offsets
+        return sparse.csr_array((self.values, self.indices, offsets), shape=(len(self), self.width))
 
 
 Feature = npt.NDArray[Any] | Sparse
