@@ -14,12 +14,12 @@ from tidemill.data.settled import Settled
 from tidemill.gate import Costs, Judged, Policy, judge
 from tidemill.loop._base import OnEvent, Setting
 from tidemill.loop.fitting import unfit
-from tidemill.metrics import prior_probabilities, row_scores, slice_masks
+from tidemill.metrics import constant_scores, slice_masks
 from tidemill.metrics.units import Floats
 from tidemill.records import Cycle, Decision, Generation, Model, new_id
 from tidemill.runtime import load
 from tidemill.stages.deploy import deploy
-from tidemill.stages.evaluate import Evaluation, RowOutcomes, evaluate
+from tidemill.stages.evaluate import Evaluation, RowOutcomes, evaluate, training_spread
 from tidemill.store import Store
 
 
@@ -173,18 +173,25 @@ class Bench:
             champion=scores(champion),
             anchor=scores(anchor),
             baseline=scores(baseline),
-            prior=self._majority(mine) if champion is None else None,
+            prior=self._constant(mine) if champion is None else None,
             weights=mine.weights,
             slices=self._slices(mine),
             response_rate=settled.answered / settled.audited if audited and settled.audited else None,
             left_out=settled.drawn_training / drawn if audited and drawn else None,
         )
 
-    def _majority(self, outcomes: RowOutcomes) -> Floats:
-        """The scores of always answering with the training rows' class frequencies."""
-        shape = outcomes.probabilities.shape
-        prior = prior_probabilities(self.dataset.target[self.dataset.rows("train")], shape[1])
-        return row_scores(self.setting.metric, outcomes.target, np.broadcast_to(prior, shape))
+    def _constant(self, outcomes: RowOutcomes) -> Floats:
+        """The scores of the best answer that the training rows' targets alone suggest, always the same."""
+        signature = self.dataset.signature
+        return constant_scores(
+            self.setting.metric,
+            signature.kind,
+            self.dataset.target[self.dataset.rows("train")],
+            outcomes.target,
+            max(1, len(signature.labels)),
+            costs=self.setting.costs(signature),
+            spread=training_spread(self.dataset),
+        )
 
     def _slices(self, outcomes: RowOutcomes) -> Mapping[str, npt.NDArray[np.bool_]]:
         signature, wanted = self.dataset.signature, self.setting.config.gate.slices

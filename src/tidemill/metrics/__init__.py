@@ -11,8 +11,9 @@ from tidemill.metrics.classification import OVERALL, PER_CLASS, ClassificationMe
 from tidemill.metrics.decisions import Decisions
 from tidemill.metrics.multilabel import MultilabelMetrics, multilabel_metrics
 from tidemill.metrics.paired import Paired, holm, paired
+from tidemill.metrics.prior import constant_scores, prior_probabilities, spread_of
 from tidemill.metrics.regression import regression_metrics
-from tidemill.metrics.scores import prior, prior_probabilities, row_scores, spread_of
+from tidemill.metrics.scores import row_scores
 from tidemill.metrics.selective import decision_metrics, risk_coverage
 from tidemill.metrics.slices import slice_masks
 from tidemill.metrics.units import Units, kish
@@ -26,13 +27,13 @@ __all__ = [
     "Paired",
     "Units",
     "classification_metrics",
+    "constant_scores",
     "decision_metrics",
     "fit_answer",
     "holm",
     "kish",
     "multilabel_metrics",
     "paired",
-    "prior",
     "prior_probabilities",
     "regression_metrics",
     "risk_coverage",

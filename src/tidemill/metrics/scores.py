@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.data.schema import Kind
 from tidemill.errors import ConfigError
 from tidemill.metrics.decisions import Decisions
 from tidemill.metrics.units import Floats
@@ -109,47 +108,3 @@ def _regression(metric: str, target: npt.NDArray[Any], predicted: npt.NDArray[An
     if metric == "mae":
         return -np.abs(error)
     return -np.square(error) if metric == "mse" else 1.0 - np.square(error) / spread
-
-
-def prior_probabilities(target: npt.NDArray[Any], classes: int) -> Floats:
-    """The share of each class among training targets, float64 ``[classes]``: what one knows without any inputs.
-
-    Its most probable class is the majority, so ``row_scores(metric, y, np.tile(prior, (len(y), 1)))`` is what the
-    gate's rule for a first deployment compares with. Negative codes (no label) do not count.
-
-    >>> prior_probabilities(np.array([0, 1, 1, -1, 1]), 3).tolist()
-    [0.25, 0.75, 0.0]
-    """
-    codes = np.asarray(target, np.int64)
-    counts = np.bincount(codes[codes >= 0], minlength=classes).astype(np.float64)
-    return np.asarray(counts / max(counts.sum(), 1.0), np.float64)
-
-
-def prior(kind: Kind, target: npt.NDArray[Any], classes: int) -> Floats:
-    """What one knows of any row without its inputs, float64 ``[classes]``: the class frequencies of the training
-    targets, each label's share of rows, or the mean value. Unlabelled rows do not count.
-
-    >>> prior("multilabel", np.array([[1, 0], [1, 1], [-1, -1]], np.int8), 2).tolist()
-    [1.0, 0.5]
-    >>> prior("regression", np.array([1.0, np.nan, 3.0]), 1).tolist()
-    [2.0]
-    """
-    if kind == "classification":
-        return prior_probabilities(target, classes)
-    if kind == "multilabel":
-        known = target[target[:, 0] >= 0] if classes else target
-        return np.asarray(known.mean(axis=0, dtype=np.float64) if len(known) else np.zeros(classes), np.float64)
-    values = np.asarray(target, np.float64)
-    values = values[np.isfinite(values)]
-    return np.array([values.mean() if len(values) else 0.0])
-
-
-def spread_of(target: npt.NDArray[Any]) -> float:
-    """The variance of the known training targets, the *spread* of ``r2``; 1 where they do not vary.
-
-    >>> spread_of(np.array([1.0, 3.0, np.nan]))
-    1.0
-    """
-    values = np.asarray(target, np.float64)
-    values = values[np.isfinite(values)]
-    return (float(values.var()) if len(values) else 0.0) or 1.0
