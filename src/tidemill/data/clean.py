@@ -138,7 +138,7 @@ class Cleaner:
         else:
             gone = spelling.mask(pc.equal(strings, ""))
         self._count_numbers(f.name, strings, gone)
-        self._count(f"missing values in {f.name!r}", gone, batch)
+        self.count(f"missing values in {f.name!r}", gone, batch)
         return Ragged.from_arrow(strings), gone
 
     def _count_numbers(self, name: str, strings: pa.Array, gone: Mask) -> None:
@@ -155,24 +155,24 @@ class Cleaner:
         untidy = spelling.untidy(strings)
         if untidy is not None:
             what = "control characters and byte order marks inside of texts were removed"
-            self._count(what, untidy, batch, name, strings)
+            self.count(what, untidy, batch, name, strings)
             strings = spelling.tidy(strings)
         stripped = spelling.strip(strings)
         padded = spelling.mask(pc.not_equal(pc.binary_length(strings), pc.binary_length(stripped)))
-        self._count("padded values were stripped", padded, batch, name, strings)
+        self.count("padded values were stripped", padded, batch, name, strings)
         return stripped
 
     def _spelled_missing(self, name: str, strings: pa.Array, batch: Batch) -> Mask:
         gone = spelling.missing(strings)
         spelled = gone & spelling.mask(pc.not_equal(strings, ""))
-        self._count("spellings of a missing value (?, NA, …) were taken for missing", spelled, batch, name, strings)
+        self.count("spellings of a missing value (?, NA, …) were taken for missing", spelled, batch, name, strings)
         return gone
 
     def _numbers(self, name: str, array: pa.Array, batch: Batch, missing: str | None = None) -> npt.NDArray[np.float64]:
         missing = missing or f"missing values in {name!r}"
         plain = spelling.numbers_and_gaps(array) if _is_strings(array.type) else None
         if plain is not None and not (np.abs(plain) >= _EXACT).any():
-            self._count(missing, np.isnan(plain), batch)
+            self.count(missing, np.isnan(plain), batch)
             return plain + 0.0  # -0.0 and 0.0 are one value
         if _is_text(array.type):
             strings = self._stripped(name, spelling.strings_of(array).fill_null(""), batch)
@@ -180,16 +180,16 @@ class Cleaner:
             numbers = spelling.to_numbers(strings).copy()
             infinite = spelling.infinite(strings) | np.isinf(numbers)
             rounded = np.isfinite(numbers) & (np.abs(numbers) >= _EXACT)
-            self._count("numbers of more digits than can be told apart were rounded", rounded, batch, name, strings)
+            self.count("numbers of more digits than can be told apart were rounded", rounded, batch, name, strings)
             wrong = ~gone & np.isnan(numbers) & ~infinite
-            self._count("text where a number belongs was taken for missing", wrong, batch, name, strings)
+            self.count("text where a number belongs was taken for missing", wrong, batch, name, strings)
         else:
             numbers = np.array(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
             infinite = np.isinf(numbers)
-        self._count("infinite numbers were taken for missing", infinite, batch, name)
+        self.count("infinite numbers were taken for missing", infinite, batch, name)
         numbers[infinite] = np.nan
         numbers += 0.0  # -0.0 and 0.0 are one value
-        self._count(missing, np.isnan(numbers), batch)
+        self.count(missing, np.isnan(numbers), batch)
         return numbers
 
     def _seconds(self, name: str, array: pa.Array, batch: Batch) -> npt.NDArray[np.float64]:
@@ -202,15 +202,15 @@ class Cleaner:
             gone = self._spelled_missing(name, strings, batch)
             seconds = spelling.to_seconds(strings)
             wrong = ~gone & np.isnan(seconds)
-            self._count("text where a date belongs was taken for missing", wrong, batch, name, strings)
-        self._count(f"missing values in {name!r}", np.isnan(seconds), batch)
+            self.count("text where a date belongs was taken for missing", wrong, batch, name, strings)
+        self.count(f"missing values in {name!r}", np.isnan(seconds), batch)
         return seconds
 
     def _number_target(self, raw: RawColumn | None, batch: Batch) -> npt.NDArray[np.float32]:
         array = pa.nulls(len(batch), pa.float64()) if raw is None else pa.array(raw)
         numbers = self._numbers(self.signature.target, array, batch, missing=_UNLABELLED)
         beyond = np.abs(numbers) > LARGEST
-        self._count("numbers too large for a target were taken for missing", beyond, batch, self.signature.target)
+        self.count("numbers too large for a target were taken for missing", beyond, batch, self.signature.target)
         numbers[beyond] = np.nan
         return numbers.astype(np.float32)
 
@@ -223,8 +223,8 @@ class Cleaner:
         codes, empty, spelled = self._known(
             words.dictionary, rows, "labels of no known class were taken for unlabelled"
         )
-        self._count(_UNLABELLED, empty[rows], batch)
-        self._count(_SPELLED, spelled[rows], batch, self.signature.target, original)
+        self.count(_UNLABELLED, empty[rows], batch)
+        self.count(_SPELLED, spelled[rows], batch, self.signature.target, original)
         result: npt.NDArray[np.int32] = codes[rows]
         return result
 
@@ -242,12 +242,12 @@ class Cleaner:
             if len(self._exact):  # a label may be spelled like a missing value
                 gone &= ~spelling.mask(pc.is_in(cells, value_set=pa.array(list(self._exact), pa.large_string())))
             spelled = gone & spelling.mask(pc.not_equal(cells, ""))
-            self._count(_SPELLED, spelled, batch, self.signature.target, cells)
+            self.count(_SPELLED, spelled, batch, self.signature.target, cells)
             given = ~gone
             cells = pc.if_else(pa.array(given), cells, pa.scalar(None, pa.large_string()))
             separator = self.signature.separator
             lists = pc.split_pattern(cells, separator) if separator else _single(cells)
-        self._count(_UNLABELLED, ~given, batch)
+        self.count(_UNLABELLED, ~given, batch)
         target[given] = 0
         parents = pc.list_parent_indices(lists).to_numpy()
         members = spelling.strip(spelling.strings_of(pc.list_flatten(lists)).fill_null(""))
@@ -259,7 +259,7 @@ class Cleaner:
         if spelled.any():
             at = np.zeros(len(batch), bool)
             at[parents[spelled[indices]]] = True
-            self._count(_SPELLED, at, batch, self.signature.target)
+            self.count(_SPELLED, at, batch, self.signature.target)
         known = codes[indices] >= 0
         target[parents[known], codes[indices][known]] = 1
         return target
@@ -283,7 +283,8 @@ class Cleaner:
         empty = np.array([value == "" for value in values], bool)
         return codes, empty, gone & ~empty & (codes < 0)
 
-    def _count(self, what: str, which: Mask, batch: Batch, name: str = "", values: pa.Array | None = None) -> None:
+    def count(self, what: str, which: Mask, batch: Batch, name: str = "", values: pa.Array | None = None) -> None:
+        """Note that *what* was done to the rows of a batch, with their origins as examples."""
         count = int(which.sum())
         if not count:
             return

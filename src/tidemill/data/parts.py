@@ -26,7 +26,7 @@ from tidemill.data import spelling
 from tidemill.data.arrays import Column, Ragged, length
 from tidemill.data.clean import Cleaner, Tally
 from tidemill.data.encode import encode
-from tidemill.data.keys import content_keys, strings_key
+from tidemill.data.keys import Keys, content_keys, strings_key
 from tidemill.data.near import near_keys, thumbnails
 from tidemill.data.schema import Signature
 from tidemill.data.sources import Source
@@ -148,9 +148,12 @@ def import_part(
                 cleaned = cleaner.clean(batch)
                 more: dict[str, Column] = {}
                 if side.group is not None:
-                    more["group"] = _group(batch.columns.get(side.group), len(batch))
+                    more["group"] = groups = _group(batch.columns.get(side.group), len(batch))
+                    cleaner.count(f"rows without a {side.group!r} are groups of their own", groups == 0, batch)
                 if side.time is not None:
-                    more["time"] = _time(batch.columns.get(side.time), len(batch))
+                    more["time"] = moments = _time(batch.columns.get(side.time), len(batch))
+                    what = f"rows without a moment in {side.time!r} were put among the oldest"
+                    cleaner.count(what, np.isnan(moments), batch)
                 if side.weight is not None:
                     more["weight"] = cleaner.weights(side.weight, batch)
                 writer.append(
@@ -219,7 +222,7 @@ def _encoded(
         return encode(signature, [inputs for _, inputs in fitting]), [i for i, _ in fitting]
 
 
-def _group(raw: RawColumn | None, n: int) -> Column:
+def _group(raw: RawColumn | None, n: int) -> Keys:
     """Keys of the group column's values; 0 where there is none."""
     if raw is None:
         return np.zeros(n, np.uint64)
@@ -227,7 +230,7 @@ def _group(raw: RawColumn | None, n: int) -> Column:
     return np.where(spelling.missing(strings), np.uint64(0), strings_key(strings))
 
 
-def _time(raw: RawColumn | None, n: int) -> Column:
+def _time(raw: RawColumn | None, n: int) -> npt.NDArray[np.float64]:
     if raw is None:
         return np.full(n, np.nan)
     array = pa.array(raw)

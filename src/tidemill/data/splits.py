@@ -7,6 +7,8 @@ was trained on:
 - a training row of the source that equals, or nearly equals, a row of its test or validation split is dropped;
 - a newcomer that ties two splits together, or nearly equals a sample of another split than its own, is dropped;
 - where a source has no validation (or no test) split, it is carved out of its training rows by hash;
+- policy ``group``: groups go by the hash of their names, as many as it takes for the shares of rows; a group with more
+  than half of the rows of the smaller share trains, as far as the others are enough to judge;
 - policy ``time``: of the keys that are new to a version, the newest share becomes ``reference`` and the next newest
   ``validation``; keys assigned earlier stay, so the window rolls with every import.
 """
@@ -264,7 +266,11 @@ def _decide(
     carved = presets[:, SOURCE_TRAIN]
     shares_reference = np.where(carved & has_test, 0.0, policy.reference)
     shares_validation = np.where(carved & has_validation, 0.0, policy.validation)
-    place = _ranks(rows, new, clusters, hashed) if policy.kind == "time" and rows.time is not None else hashed
+    place = hashed
+    if policy.kind == "time" and rows.time is not None:
+        place = _ranks(rows, new, clusters, hashed)
+    elif policy.kind == "group" and rows.group is not None:
+        place = _by_size(rows, new & (drawn & (count == 0))[rows.cluster], clusters, policy, hashed)
     by_hash = np.where(
         place < shares_reference, REFERENCE, np.where(place < shares_reference + shares_validation, VALIDATION, TRAIN)
     )
@@ -313,6 +319,18 @@ def _ranks(
     order = order[fresh[order]]
     place = np.ones(clusters)
     place[order] = (np.arange(len(order)) + 0.5) / max(1, len(order))
+    return place
+
+
+def _by_size(
+    rows: Rows, new: npt.NDArray[np.bool_], clusters: int, policy: SplitPolicy, hashed: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Where each cluster stands among the new rows, from 0 to 1: by the hash, the large ones last."""
+    sizes = np.bincount(rows.cluster[new], minlength=clusters)
+    large = sizes > 0.5 * min(policy.validation, policy.reference) * sizes.sum()
+    order = np.lexsort((hashed, large))
+    place = np.ones(clusters)
+    place[order] = (np.cumsum(sizes[order]) - 0.5 * sizes[order]) / max(1, sizes.sum())
     return place
 
 
