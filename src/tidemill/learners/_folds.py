@@ -122,7 +122,7 @@ def _strata(problem: Problem) -> Rows:
     if problem.kind == "multilabel":
         ranked = np.argsort(np.argsort(target.sum(axis=0), kind="stable"))  # 0: the rarest label
         rank = np.where(target > 0, ranked, problem.classes)
-        return rank.min(axis=1, initial=problem.classes).astype(np.int64)
+        return np.asarray(rank.min(axis=1, initial=problem.classes), np.int64)
     places = np.argsort(np.argsort(target, kind="stable"), kind="stable")
     tenth: Rows = places * _BINS // max(len(target), 1)
     return tenth
