@@ -13,12 +13,15 @@ import numpy as np
 import pyarrow as pa
 
 from tidemill.data import spelling
+from tidemill.data.sources._encodings import sniff_encoding
 from tidemill.errors import SourceError
 
 SAMPLE_BYTES = 1 << 20
-_BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-_CONTROLS = bytes(c for c in range(32) if c not in b"\t\n\f\r\x1b")
+LINES = "\x1f"
+"""The delimiter of a file without columns: no text holds it."""
 _DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
+_REGULAR = 0.7
+"""A file in which fewer lines than this share have one number of fields is no table."""
 _IDENTIFIER = re.compile(r"^[^\W\d][\w .\-/()%#:?]{0,40}$")
 
 
@@ -33,6 +36,7 @@ class Dialect:
         header: the first row names the columns.
         names: the column names, from the header or ``column_1`` ….
         target: the column that looks like the target.
+        renamed: names that the header repeats, as they are called here.
     """
 
     encoding: str
@@ -41,66 +45,67 @@ class Dialect:
     header: bool
     names: tuple[str, ...]
     target: str
+    renamed: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         """What was found out, for people."""
+        if self.delimiter == LINES:
+            return [f"text in {self.encoding}, one a line, in the column {self.names[0]!r}"]
         head = "with a header" if self.header else f"no header, columns named column_1 … column_{len(self.names)}"
         quotes = "fields in double quotes" if self.quoted else "no quotes"
-        return [f"text in {self.encoding}, separated by {_DELIMITERS[self.delimiter]}, {quotes}, {head}"]
+        said = [f"text in {self.encoding}, separated by {_DELIMITERS[self.delimiter]}, {quotes}, {head}"]
+        if self.renamed:
+            said.append(f"names that stand twice in the header are told apart: {', '.join(self.renamed)}")
+        return said
 
 
-def sniff(sample: bytes, where: str, *, whole: bool) -> Dialect:
+def sniff(
+    sample: bytes, where: str, *, whole: bool, like: tuple[str, ...] | None = None, lines: bool = False
+) -> Dialect:
     """The dialect of a text table.
 
     Args:
         sample: its first bytes.
         where: the file's name, for messages.
         whole: the sample is the whole file.
+        like: the columns of the table that this file is another piece of.
+        lines: a file that falls into no columns is taken for one text a line.
 
     Raises:
         SourceError: it is no text, or has no rows.
     """
-    encoding = sniff_encoding(sample, where)
+    encoding = sniff_encoding(sample, where, whole=whole)
     text = sample.decode(encoding, "replace")
     if not whole and "\n" in text:
         text = text[: text.rindex("\n") + 1]
     if not text.strip():
         raise SourceError("the file holds nothing but white space.", where=where, mend="Give at least one row.")
     delimiter, quoted, rows = _layout(text)
-    width = Counter(len(r) for r in rows).most_common(1)[0][0]
+    width, hits = Counter(len(r) for r in rows).most_common(1)[0]
+    if lines and (width == 1 or hits < _REGULAR * len(rows)):
+        return _as_lines(encoding, text, like)
     body = [r for r in rows if len(r) == width]
-    header = len(rows[0]) == width and _has_header(body)
-    names = unique_names(body[0]) if header else tuple(f"column_{i + 1}" for i in range(width))
+    if like is not None and len(like) == width:
+        header = unique_names(rows[0]) == like or (len(rows[0]) == width and _has_header(body))
+        names = unique_names(body[0]) if header else like
+    else:
+        header = len(rows[0]) == width and _has_header(body)
+        names = unique_names(body[0]) if header else tuple(f"column_{i + 1}" for i in range(width))
     target = _target(names, body[1:] if header else body, header=header)
-    return Dialect(encoding, delimiter, quoted, header, names, target)
+    return Dialect(encoding, delimiter, quoted, header, names, target, _renamed(names, body[0]) if header else ())
 
 
-def sniff_encoding(sample: bytes, where: str) -> str:
-    """UTF-8, UTF-16 by its mark, GB 18030, Windows-1252 or Latin-1: a codec that fits nearly all of the sample."""
-    for mark, name in _BOMS:
-        if sample.startswith(mark):
-            return name
-    controls = len(sample) - len(sample.translate(None, _CONTROLS))
-    if controls > len(sample) // 100:
-        mend = "Give a CSV or TSV in UTF-8, a JSONL, Parquet, IDX or npz file, or a folder or zip of images."
-        raise SourceError("the file is binary and of no known format.", where=where, mend=mend)
-    high = len(sample) - len(sample.decode("ascii", "ignore"))
-    if high == 0:
-        return "utf-8"
-    wrong = sample.decode("utf-8", "replace").count("\ufffd") - sample.count("\ufffd".encode())
-    right = sum(c > "\x7f" for c in sample.decode("utf-8", "ignore"))
-    if right and wrong <= max(1 + high // 50, right // 2):  # a few wrong bytes, or a character cut at the sample's end
-        return "utf-8"
-    chinese = sample.decode("gb18030", "ignore")
-    common = sum("\u4e00" <= c <= "\u9fff" for c in chinese)
-    # Both bytes of a common Chinese character are high; a lone accent with the next letter would pass for a rare one.
-    if high * 0.7 < common * 2 < high * 1.3 and chinese.encode("gb18030")[:64] == sample[:64]:
-        return "gb18030"
-    try:
-        sample.decode("cp1252")
-    except UnicodeDecodeError:
-        return "latin-1"
-    return "cp1252"
+def _as_lines(encoding: str, text: str, like: tuple[str, ...] | None) -> Dialect:
+    first = next(line.strip().strip("\ufeff") for line in text.splitlines() if line.strip())
+    header = first.isidentifier() and first.isascii() and text.count(first) == 1
+    name = like[0] if like and len(like) == 1 else "text"
+    name = first if header else name
+    return Dialect(encoding, LINES, False, header, (name,), name)
+
+
+def _renamed(names: tuple[str, ...], cells: list[str]) -> tuple[str, ...]:
+    written = [cell.strip().strip("\ufeff") for cell in cells]
+    return tuple(f"{n} is {w!r} again" for n, w in zip(names, written, strict=True) if w and n != w)
 
 
 def _layout(text: str) -> tuple[str, bool, list[list[str]]]:

@@ -1,14 +1,18 @@
-"""Finding and opening files: names of splits, gzip with a guard, fingerprints."""
+"""Opening files: names of splits, unpacking with a guard, fingerprints."""
 
 from __future__ import annotations
 
+import bz2
+import difflib
 import gzip
 import hashlib
 import io
+import lzma
+import os
 import re
 import zlib
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
 from typing import IO, cast
 
 from tidemill.data.sources._base import NO_SPLIT, TEST, TRAIN, VALIDATION, Limits
@@ -20,6 +24,40 @@ _SPLIT_WORDS = {
     "test": TEST, "testing": TEST, "t10k": TEST, "holdout": TEST,
 }  # fmt: skip
 GZIP = b"\x1f\x8b"
+_PACKERS = ((GZIP, "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"))
+_PACKED_SUFFIXES = (".gz", ".bz2", ".xz")
+
+
+def unpacked_name(name: str) -> str:
+    """The name without what a packer added to it.
+
+    >>> unpacked_name("rows.csv.gz"), unpacked_name("rows.csv")
+    ('rows.csv', 'rows.csv')
+    """
+    return next((name.removesuffix(s) for s in _PACKED_SUFFIXES if name.casefold().endswith(s)), name)
+
+
+def suffix_of(path: PurePath) -> str:
+    """The suffix that tells the format: lower case, behind ``.gz`` and its like."""
+    return PurePath(unpacked_name(path.name)).suffix.casefold()
+
+
+def common_root(files: Sequence[Path]) -> Path:
+    """The deepest folder that holds all files."""
+    return Path(os.path.commonpath([path.parent for path in files]))
+
+
+def split_of_file(path: Path, root: Path) -> int:
+    """The split that a file's name speaks of, or else one of the folders between *root* and the file.
+
+    >>> split_of_file(Path("d/test/part-1.csv"), Path("d")), split_of_file(Path("d/part-1.csv"), Path("d"))
+    (2, -1)
+    """
+    own = split_of(unpacked_name(path.name))
+    if own != NO_SPLIT:
+        return own
+    folders = path.relative_to(root).parts[:-1]
+    return next((s for f in folders if f.isalnum() and (s := split_of(f)) != NO_SPLIT), NO_SPLIT)
 
 
 def split_of(name: str) -> int:
@@ -46,6 +84,15 @@ def fingerprint(kind: str, root: Path, files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def near_names(path: Path) -> str:
+    """Files and folders beside a name that is not there, which look like it."""
+    try:
+        beside = [p.name for p in path.parent.iterdir() if not p.name.startswith(".")]
+    except OSError:
+        return ""
+    return " or ".join(difflib.get_close_matches(path.name, beside, 3, 0.5))
+
+
 def require(path: Path) -> None:
     """Refuse a file that is not there, cannot be read, or is empty.
 
@@ -53,7 +100,8 @@ def require(path: Path) -> None:
         SourceError: with how to mend it.
     """
     if not path.exists():
-        mend = "Check the path that was given, or stands under `data` in tidemill.yaml."
+        near = near_names(path)
+        mend = f"Did you mean {near}?" if near else "Check the path that was given, or stands under `data`."
         raise SourceError("there is no such file.", where=str(path), mend=mend)
     if not path.is_file():  # reading a pipe would wait for ever
         raise SourceError("this is no regular file.", where=str(path), mend="Save it as a file first.")
@@ -67,13 +115,20 @@ def require(path: Path) -> None:
         raise SourceError("the file is empty.", where=str(path), mend="Give a file with at least one row.")
 
 
-class Guarded(io.RawIOBase):
-    """A gzip stream that refuses bombs and truncated files in the words of this house."""
+def _unpacking(path: Path, packer: str) -> gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile:
+    if packer == "gzip":
+        return gzip.GzipFile(path, "rb")
+    return bz2.BZ2File(path) if packer == "bzip2" else lzma.LZMAFile(path)
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+
+class Guarded(io.RawIOBase):
+    """A packed file as it unpacks, which refuses bombs and truncated files in the words of this house."""
+
+    def __init__(self, path: Path, limits: Limits, packer: str) -> None:
         self._path = path
         self._limits = limits
-        self._file = cast("IO[bytes]", gzip.open(path, "rb"))  # noqa: SIM115 - closed by close()
+        self._packer = packer
+        self._file = cast("IO[bytes]", _unpacking(path, packer))
         self._packed = max(1, path.stat().st_size)
         self._read = 0
 
@@ -85,8 +140,8 @@ class Guarded(io.RawIOBase):
         """Fill *buffer* as far as one read goes."""
         try:
             data = self._file.read(len(buffer))
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            message = "the gzip file is truncated or damaged."
+        except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+            message = f"the {self._packer} file is truncated or damaged."
             raise SourceError(message, where=str(self._path), mend="Download or copy it again.") from error
         self._read += len(data)
         if self._read > 1 << 20 and self._read > self._packed * self._limits.max_archive_ratio:
@@ -94,6 +149,12 @@ class Guarded(io.RawIOBase):
                 f"the file unpacks to more than {self._limits.max_archive_ratio:g} times its size.",
                 where=str(self._path),
                 mend="Unpack it yourself if you trust it, or raise limits.archive_ratio.",
+            )
+        if self._read > self._limits.max_archive_bytes:
+            raise TooLargeError(
+                f"the file unpacks to more than the {self._limits.max_archive_bytes:,} bytes allowed.",
+                where=str(self._path),
+                mend="Split it, unpack it yourself, or raise limits.archive_gb.",
             )
         buffer[: len(data)] = data
         return len(data)
@@ -104,14 +165,22 @@ class Guarded(io.RawIOBase):
         super().close()
 
 
+def packer_of(path: Path) -> str | None:
+    """What a file was packed with, told by its first bytes: ``gzip``, ``bzip2``, ``xz`` or nothing."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    return next((packer for mark, packer in _PACKERS if start.startswith(mark)), None)
+
+
 def open_stream(path: Path, limits: Limits) -> IO[bytes]:
-    """A file as a stream of bytes; gzip is unpacked as it is read.
+    """A file as a stream of bytes; gzip, bzip2 and xz are unpacked as they are read.
 
     Raises:
         SourceError: it is missing, empty or, later while reading, truncated.
-        TooLargeError: while reading, when it unpacks to far more than its size.
+        TooLargeError: while reading, when it unpacks to far more than its size, or to more than the limit.
     """
     require(path)
-    with path.open("rb") as file:
-        packed = file.read(2) == GZIP
-    return cast("IO[bytes]", io.BufferedReader(Guarded(path, limits), 1 << 20)) if packed else path.open("rb")
+    packer = packer_of(path)
+    if packer is None:
+        return path.open("rb")
+    return cast("IO[bytes]", io.BufferedReader(Guarded(path, limits, packer), 1 << 20))

@@ -1,10 +1,9 @@
-"""CSV and TSV, plain or gzipped: encoding, delimiter, quotes and header are sniffed and said."""
+"""CSV, TSV and lines of text, plain or packed: encoding, delimiter, quotes and header are sniffed and said."""
 
 from __future__ import annotations
 
-import codecs
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, cast
@@ -18,7 +17,15 @@ import pyarrow.csv as pacsv
 from tidemill.data import spelling
 from tidemill.data.sources._base import Batch, Fault, Limits, RawColumn, Shapes, Source, Summary, numbered_rows
 from tidemill.data.sources._dialect import SAMPLE_BYTES, Dialect, sniff
-from tidemill.data.sources._files import fingerprint, open_stream, split_of, split_of_value
+from tidemill.data.sources._encodings import UTF8, Recoded, RowDecoder, marked
+from tidemill.data.sources._files import (
+    common_root,
+    fingerprint,
+    open_stream,
+    split_of_file,
+    split_of_value,
+    suffix_of,
+)
 from tidemill.data.sources._summary import summarise
 from tidemill.errors import SourceError, TidemillError
 
@@ -35,36 +42,46 @@ class DelimitedSource(Source):
         limits: what it may cost.
         target: what to call the target column of a file without a header.
         name: what to call the source.
+        root: the folder from which on a file's name and folders tell its split.
     """
 
     def __init__(
-        self, files: list[Path], limits: Limits, *, target: str | None = None, name: str | None = None
+        self,
+        files: list[Path],
+        limits: Limits,
+        *,
+        target: str | None = None,
+        name: str | None = None,
+        root: Path | None = None,
     ) -> None:
         super().__init__(name or files[0].name, limits)
         self.files = files
-        self.dialects = [self._sniff(path) for path in files]
-        first = self.dialects[0]
+        self.root = root or common_root(files)
+        first = self._sniff(files[0], None)
+        self.dialects = [first, *(self._sniff(path, first.names) for path in files[1:])]
         if not first.header and target and target not in first.names:
             self.notes.append(f"the file has no header; its {first.target!r} is taken for {target!r}")
             self.dialects = [_rename(d, first.target, target) for d in self.dialects]
             first = self.dialects[0]
         for path, dialect in zip(files[1:], self.dialects[1:], strict=True):
-            if dialect.names != first.names:
-                raise SourceError(
-                    f"its columns ({_brief(dialect.names)}) are not those of {files[0].name} ({_brief(first.names)}).",
-                    where=str(path),
-                    mend="Give files of the same columns, or name one of them under `data`.",
-                )
-        several = len(files) > 1
+            check_columns(path, dialect.names, files[0], first.names, self.root)
+        said: dict[str, list[str]] = {}
         for path, dialect in zip(files, self.dialects, strict=True):
-            self.notes += [f"{path.name}: {note}" if several else note for note in dialect.notes()]
+            for note in dialect.notes():
+                said.setdefault(note, []).append(self._called(path))
+        self.notes += [f"{_listed(paths)}: {note}" if len(files) > 1 else note for note, paths in said.items()]
         self.columns = list(first.names)
         self.split_column = self._find_split_column()
 
-    def _sniff(self, path: Path) -> Dialect:
+    def _called(self, path: Path) -> str:
+        """A file's name for people: from the common folder on."""
+        return path.relative_to(self.root).as_posix()
+
+    def _sniff(self, path: Path, like: tuple[str, ...] | None) -> Dialect:
+        lines = suffix_of(path) not in (".csv", ".tsv", ".tab")
         with open_stream(path, self.limits) as stream:
             sample = stream.read(SAMPLE_BYTES)
-            return sniff(sample, str(path), whole=not stream.read(1))
+            return sniff(sample, str(path), whole=not stream.read(1), like=like, lines=lines)
 
     def _find_split_column(self) -> str | None:
         name = next((c for c in self.columns if c.casefold() == "split"), None)
@@ -81,8 +98,7 @@ class DelimitedSource(Source):
 
     def fingerprint(self) -> str:
         """Paths, sizes, times, and how the columns are called."""
-        root = self.files[0].parent
-        return fingerprint(f"delimited {self.columns}", root, self.files)
+        return fingerprint(f"delimited {self.columns}", self.root, self.files)
 
     def summary(self) -> Summary:
         """One pass over all files."""
@@ -91,7 +107,7 @@ class DelimitedSource(Source):
     def batches(self, size: int = 8192, *, shapes: Shapes | None = None) -> Iterator[Batch]:
         """All rows of all files, each cell as it is written."""
         for i, path in enumerate(self.files):
-            code = split_of(path.name)
+            code = split_of_file(path, self.root)
             for batch in self._read(i, size):
                 if self.split_column is None:
                     yield replace(batch, split=np.full(len(batch), code, np.int8))
@@ -109,13 +125,15 @@ class DelimitedSource(Source):
             ragged.append(_Ragged(row.number - int(dialect.header), row.actual_columns, row.text[:80]))
             return "skip"
 
+        name = self._called(path)
+        decoder = None if _needs_recoding(dialect) else RowDecoder(dialect.encoding, name)
         with open_stream(path, self.limits) as stream:
             numbers = _Numbers()
             try:
                 for block in self._open(stream, dialect, skip):
                     rows, left_out = numbers.next(block.num_rows, ragged)
-                    faults = self._ragged(path, dialect, left_out)
-                    yield from self._batches(path, dialect, block, rows, faults, size)
+                    faults = self._ragged(name, dialect, left_out)
+                    yield from self._batches(name, dialect, decoder, block, rows, faults, size)
                     self._check_width(path, numbers)
             except pa.ArrowInvalid as error:
                 raise self._explain(path, error) from error
@@ -124,14 +142,14 @@ class DelimitedSource(Source):
             if ragged:
                 nothing: dict[str, RawColumn] = {n: pa.array([], pa.large_string()) for n in dialect.names}
                 rows = np.empty(0, np.int64)
-                last = tuple(self._ragged(path, dialect, ragged))
-                yield Batch(nothing, np.empty(0, np.int8), numbered_rows(path.name, rows), last)
+                last = tuple(self._ragged(name, dialect, ragged))
+                yield Batch(nothing, np.empty(0, np.int8), numbered_rows(name, rows), last)
 
     @staticmethod
-    def _ragged(path: Path, dialect: Dialect, rows: list[_Ragged]) -> list[Fault]:
+    def _ragged(name: str, dialect: Dialect, rows: list[_Ragged]) -> list[Fault]:
         what = "the row has another number of fields than the table and was left out"
         width = len(dialect.names)
-        return [Fault(f"{path.name}, row {r.number}", what, f"{r.fields} instead of {width}: {r.text}") for r in rows]
+        return [Fault(f"{name}, row {r.number}", what, f"{r.fields} instead of {width}: {r.text}") for r in rows]
 
     def _check_width(self, path: Path, numbers: _Numbers) -> None:
         if numbers.skipped > 20 and numbers.skipped > MAX_RAGGED * numbers.cursor:
@@ -142,9 +160,9 @@ class DelimitedSource(Source):
             )
 
     def _open(self, stream: IO[bytes], dialect: Dialect, skip: object) -> Iterator[pa.RecordBatch]:
-        plain = dialect.encoding in ("utf-8", "utf-8-sig")
+        plain = not _needs_recoding(dialect)
         names = list(dialect.names)
-        data: IO[bytes] = stream if plain else cast("IO[bytes]", io.BufferedReader(_Recoded(stream, dialect.encoding)))
+        data: IO[bytes] = stream if plain else cast("IO[bytes]", io.BufferedReader(Recoded(stream, dialect.encoding)))
         reader = pacsv.open_csv(
             data,
             read_options=pacsv.ReadOptions(
@@ -164,18 +182,20 @@ class DelimitedSource(Source):
 
     def _batches(
         self,
-        path: Path,
+        name: str,
         dialect: Dialect,
+        decoder: RowDecoder | None,
         block: pa.RecordBatch,
         rows: npt.NDArray[np.int64],
         faults: list[Fault],
         size: int,
     ) -> Iterator[Batch]:
-        recoded = dialect.encoding not in ("utf-8", "utf-8-sig")
-        columns: dict[str, pa.Array] = {}
-        for name, cells in zip(dialect.names, block.columns, strict=True):
-            columns[name] = _as_text(cells, f"{path.name}", name, rows, faults, recoded=recoded)
-        keep = _short_enough(columns, path.name, rows, faults, self.limits.max_field_bytes)
+        if decoder is not None:
+            columns = decoder.columns(block.columns, dialect.names, rows, faults)
+        else:
+            columns = {n: c.cast(pa.large_string()) for n, c in zip(dialect.names, block.columns, strict=True)}
+            faults += [f for n, c in columns.items() for f in marked(c, name, n, rows)]
+        keep = _short_enough(columns, name, rows, faults, self.limits.max_field_bytes)
         if keep is not None:
             columns = {n: c.filter(pa.array(keep)) for n, c in columns.items()}
             rows = rows[keep]
@@ -184,7 +204,7 @@ class DelimitedSource(Source):
             yield Batch(
                 {n: c.slice(start, size) for n, c in columns.items()},
                 np.full(len(part), -1, np.int8),
-                numbered_rows(path.name, part),
+                numbered_rows(name, part),
                 tuple(faults) if start == 0 else (),
             )
 
@@ -232,43 +252,32 @@ class _Numbers:
         self.cursor += left
 
 
-class _Recoded(io.RawIOBase):
-    """Another encoding read as UTF-8; bytes that fit no character become U+FFFD."""
-
-    def __init__(self, stream: IO[bytes], encoding: str) -> None:
-        self._stream = stream
-        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
-        self._rest = b""
-        self._done = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        while not self._rest and not self._done:
-            data = self._stream.read(1 << 16)
-            self._done = not data
-            self._rest = self._decoder.decode(data, final=self._done).encode("utf-8", "replace")
-        part, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
-        buffer[: len(part)] = part
-        return len(part)
+def _needs_recoding(dialect: Dialect) -> bool:
+    """The parser works on bytes: UTF-16 hides its marks from it, and GB 18030 has characters that end in a bar."""
+    if dialect.encoding in UTF8 or dialect.encoding in ("cp1252", "latin-1"):
+        return False
+    return dialect.encoding != "gb18030" or dialect.delimiter == "|"
 
 
-def _as_text(
-    cells: pa.Array, file: str, column: str, rows: npt.NDArray[np.int64], faults: list[Fault], *, recoded: bool
-) -> pa.Array:
-    what = "bytes that are no text in this encoding were replaced by \ufffd"
-    try:
-        text = cells.cast(pa.large_string())
-    except pa.ArrowInvalid:
-        text = pa.array([c.decode("utf-8", "replace") for c in cells.to_pylist()], pa.large_string())
-        recoded = True
-    if recoded:
-        marked = np.flatnonzero(spelling.mask(pc.match_substring(text, "\ufffd")))
-        faults.extend(
-            Fault(f"{file}, row {rows[i]}", what, f"{column}: {text[int(i)].as_py()[:60]}") for i in marked.tolist()
-        )
-    return text
+def check_columns(
+    path: Path, names: Sequence[str], first: Path, expected: Sequence[str], root: Path, *, ordered: bool = False
+) -> None:
+    """Refuse a file that has not the columns of the first one; their order may differ unless *ordered*.
+
+    Raises:
+        SourceError: names the file and the columns that differ.
+    """
+    if (tuple(names) == tuple(expected)) if ordered else (set(names) == set(expected)):
+        return
+    lacks, brings = [n for n in expected if n not in names], [n for n in names if n not in expected]
+    said = [f"lacks {', '.join(map(repr, lacks[:5]))}"] if lacks else []
+    said += [f"has {', '.join(map(repr, brings[:5]))} besides"] if brings else []
+    beside = first.relative_to(root).as_posix()
+    raise SourceError(
+        f"its columns are not those of {beside}: it {' and '.join(said) or 'has them in another order'}.",
+        where=str(path),
+        mend="Give files of the same columns, or name one of them under `data`.",
+    )
 
 
 def _short_enough(
@@ -291,5 +300,5 @@ def _rename(dialect: Dialect, old: str, new: str) -> Dialect:
     return replace(dialect, names=names, target=new)
 
 
-def _brief(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+def _listed(paths: list[str]) -> str:
+    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")

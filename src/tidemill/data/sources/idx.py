@@ -24,7 +24,7 @@ from tidemill.data.sources._base import (
     numbered,
     rows_for,
 )
-from tidemill.data.sources._files import GZIP, fingerprint, open_stream, split_of
+from tidemill.data.sources._files import fingerprint, open_stream, packer_of, split_of
 from tidemill.data.sources._summary import summarise
 from tidemill.errors import SourceError
 
@@ -46,7 +46,7 @@ def looks_like_idx(path: Path, limits: Limits) -> bool:
     """Told by the first four bytes, behind gzip if need be."""
     with path.open("rb") as file:
         start = file.read(4)
-    if start[:2] == GZIP:
+    if packer_of(path):
         with open_stream(path, limits) as stream:
             start = stream.read(4)
     return len(start) == 4 and start[:2] == b"\0\0" and start[2] in _TYPES and 1 <= start[3] <= 4

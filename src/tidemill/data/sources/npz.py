@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tidemill.data import images
+from tidemill.data.sources._archive import checked_members, open_zip
 from tidemill.data.sources._base import Batch, Limits, RawColumn, Shapes, Source, Summary, numbered, rows_for
 from tidemill.data.sources._files import fingerprint, require, split_of, split_of_value
 from tidemill.data.sources._summary import summarise
-from tidemill.data.sources._zip import checked_members, open_zip
 from tidemill.errors import SourceError
 
 _TARGETS = frozenset({"y", "labels", "label", "target", "targets"})

@@ -1,21 +1,22 @@
-"""Parquet files, also several of one table, with images as the Hugging Face datasets store them."""
+"""Parquet files, also several of one table, with images and class names as the Hugging Face datasets store them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tidemill.data import images, spelling
-from tidemill.data.sources._base import Batch, Fault, Limits, RawColumn, Shapes, Source, Summary, numbered, rows_for
-from tidemill.data.sources._files import fingerprint, require, split_of, split_of_value
+from tidemill.data.sources._arrow import ArrowColumns, holds_bytes
+from tidemill.data.sources._base import Batch, Limits, Shapes, Source, Summary, numbered, rows_for
+from tidemill.data.sources._files import common_root, fingerprint, require, split_of_file
 from tidemill.data.sources._summary import summarise
-from tidemill.errors import InputError, SourceError
+from tidemill.data.sources.delimited import check_columns
+from tidemill.errors import SourceError
 
 _READ_BYTES = 1 << 16  # of each column at once: row groups may be as large as the file
 
@@ -27,19 +28,22 @@ class ParquetSource(Source):
     its own name.
     """
 
-    def __init__(self, files: list[Path], limits: Limits, *, name: str | None = None) -> None:
+    def __init__(self, files: list[Path], limits: Limits, *, name: str | None = None, root: Path | None = None) -> None:
         super().__init__(name or files[0].name, limits)
         self.files = files
+        self.root = root or common_root(files)
         schemas = [self._open(path).schema_arrow for path in files]
         for path, schema in zip(files, schemas, strict=True):
-            if schema.names != schemas[0].names:
-                message = f"its columns are not those of {files[0].name}."
-                raise SourceError(message, where=str(path), mend="Give files of the same columns.")
-        self.schema = schemas[0]
-        self.image_columns = [f.name for f in self.schema if _holds_bytes(f.type)]
-        self.shapes = {name: self._probe(name) for name in self.image_columns}
-        self.split_column = next((n for n in self.schema.names if n.casefold() == "split"), None)
-        self.notes.append(f"Parquet: {len(self.schema.names)} columns in {len(files)} file{'s' * (len(files) > 1)}")
+            check_columns(path, schema.names, files[0], schemas[0].names, self.root, ordered=True)
+            for ours, theirs in zip(schema, schemas[0], strict=True):
+                if holds_bytes(ours.type) != holds_bytes(theirs.type):
+                    message = f"column {ours.name!r} is {ours.type} here and {theirs.type} in {files[0].name}."
+                    raise SourceError(message, where=str(path), mend="Give files of the same columns.")
+        self.columns = ArrowColumns(schemas[0], limits, str(files[0]), features=_features(schemas[0]))
+        if self.columns.image_columns:
+            self.columns.probe(self._open(files[0]).iter_batches(64))
+        self.notes.append(f"Parquet: {len(schemas[0].names)} columns in {len(files)} file{'s' * (len(files) > 1)}")
+        self.notes += self.columns.notes
 
     def _open(self, path: Path) -> pq.ParquetFile:
         require(path)
@@ -50,20 +54,9 @@ class ParquetSource(Source):
             message = f"this is no complete Parquet file ({error})."
             raise SourceError(message, where=str(path), mend="Write or copy it again.") from error
 
-    def _probe(self, name: str) -> tuple[int, ...]:
-        for table in self._open(self.files[0]).iter_batches(64, columns=[name]):
-            for data in _bytes(table.column(0)).to_pylist():
-                if data:
-                    try:
-                        return images.probe(data, max_pixels=self.limits.max_image_pixels)
-                    except InputError:
-                        continue
-        message = f"column {name!r} holds bytes that are no images."
-        raise SourceError(message, where=str(self.files[0]), mend="Leave the column out.")
-
     def fingerprint(self) -> str:
         """Paths, sizes and times of the files."""
-        return fingerprint("parquet", self.files[0].parent, self.files)
+        return fingerprint("parquet", self.root, self.files)
 
     def summary(self) -> Summary:
         """One pass over all row groups."""
@@ -71,75 +64,34 @@ class ParquetSource(Source):
 
     def batches(self, size: int = 8192, *, shapes: Shapes | None = None) -> Iterator[Batch]:
         """All rows in order."""
-        wanted = {n: tuple((shapes or {}).get(n, s)) for n, s in self.shapes.items()}
+        wanted = self.columns.wanted(shapes)
         for shape in wanted.values():
             size = rows_for(size, int(np.prod(shape)))
         for path in self.files:
-            code = split_of(path.name)
+            code = split_of_file(path, self.root)
+            name = path.relative_to(self.root).as_posix()
             first = 1
             try:
-                for table in self._open(path).iter_batches(size):
-                    yield self._batch(path, table, code, first, wanted)
+                file = self._open(path)
+                for table in file.iter_batches(rows_for(size, _row_bytes(file))):
+                    yield self.columns.batch(table, numbered(name, first, table.num_rows), code, wanted)
                     first += table.num_rows
             except (pa.ArrowException, OSError) as error:
                 message = f"the file is damaged after row {first - 1} ({error})."
                 raise SourceError(message, where=str(path), mend="Write or copy it again.") from error
 
-    def _batch(self, path: Path, table: pa.RecordBatch, code: int, first: int, shapes: Shapes) -> Batch:
-        origin = numbered(path.name, first, table.num_rows)
-        columns: dict[str, RawColumn] = dict(zip(table.schema.names, table.columns, strict=True))
-        split = np.full(table.num_rows, code, np.int8)
-        if self.split_column:
-            words = spelling.strings_of(columns[self.split_column]).fill_null("")
-            codes = np.array([split_of_value(w) for w in words.to_pylist()], np.int8)
-            if (codes >= 0).all():
-                split = codes
-                del columns[self.split_column]
-        faults: list[Fault] = []
-        keep = np.ones(table.num_rows, bool)
-        for name, shape in shapes.items():
-            columns[name] = self._decode(_bytes(cast("pa.Array", columns[name])), shape, origin, keep, faults)
-        self._check_length(columns, origin, keep, faults)
-        if not keep.all():
-            arrow = pa.array(keep)
-            columns = {n: c[keep] if isinstance(c, np.ndarray) else c.filter(arrow) for n, c in columns.items()}
-            origin, split = origin.filter(arrow), split[keep]
-        return Batch(columns, split, origin, tuple(faults))
 
-    def _decode(
-        self, data: pa.Array, shape: tuple[int, ...], origin: pa.Array, keep: np.ndarray, faults: list[Fault]
-    ) -> images.Pixels:
-        pixels = np.zeros((len(data), *shape), np.uint8)
-        for i, value in enumerate(data):
-            try:
-                pixels[i] = images.decode(value.as_py() or b"", shape, max_pixels=self.limits.max_image_pixels)
-            except InputError as error:
-                keep[i] = False
-                what = "the image could not be read and was left out"
-                faults.append(Fault(origin[i].as_py(), what, error.what))
-        return pixels
-
-    def _check_length(
-        self, columns: dict[str, RawColumn], origin: pa.Array, keep: np.ndarray, faults: list[Fault]
-    ) -> None:
-        limit = self.limits.max_field_bytes
-        for name, column in columns.items():
-            if isinstance(column, np.ndarray) or not (
-                pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-            ):
-                continue
-            long = spelling.mask(pc.greater(pc.binary_length(column), limit))
-            for i in np.flatnonzero(long).tolist():
-                what = f"a field is longer than {limit:,} bytes, and the row was left out"
-                faults.append(Fault(origin[i].as_py(), what, name))
-            keep &= ~long
+def _row_bytes(file: pq.ParquetFile) -> int:
+    """Unpacked bytes of an average row of the widest row group."""
+    groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+    return max((int(g.total_byte_size / g.num_rows) for g in groups if g.num_rows), default=1)
 
 
-def _holds_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _bytes(column: pa.Array) -> pa.Array:
-    return column.field("bytes") if pa.types.is_struct(column.type) else column
+def _features(schema: pa.Schema) -> Mapping[str, Any] | None:
+    """What the ``datasets`` library says of the columns in the file itself."""
+    try:
+        said = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = said["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return features if isinstance(features, dict) else None
