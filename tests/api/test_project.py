@@ -63,13 +63,16 @@ def test_a_first_cycle_promotes_the_best_on_validation(trained: tidemill.Project
     (cycle,) = trained.cycles()
     assert cycle["status"] == "done" and cycle["decision"]["outcome"] == "promoted"
     assert trained.champion is not None
-    scores = {m["recipe"]: m["metrics"]["validation"]["accuracy"] for m in trained.models()}
-    assert set(scores) == {"naive-bayes", "ridge", "lightgbm"}
-    assert len(trained.runs()) == 3
+    offered = {"naive-bayes", "ridge", "lightgbm", "mlp"}
+    tried = {m["recipe"]: m["metrics"]["validation"] for m in trained.models() if "validation" in m["metrics"]}
+    assert set(tried) == offered and all(set(trained.metrics) <= set(means) for means in tried.values())
+    best = max(tried, key=lambda name: tried[name][trained.metrics[-1]])
+    refits = [r["recipe"] for r in trained.runs() if r["kind"] == "refit"]
+    assert best in refits and trained.model().recipe in refits
 
 
 def test_status_says_what_to_do_next(trained: tidemill.Project, empty: tidemill.Project) -> None:
-    assert trained.status()["champion"]["recipe"] in {"naive-bayes", "ridge", "lightgbm"}
+    assert trained.status()["champion"]["recipe"] in {"naive-bayes", "ridge", "lightgbm", "mlp"}
     assert any("serve" in step for step in trained.status()["next"])
     assert empty.status()["champion"] is None
     assert empty.status()["next"][0].startswith("tidemill cycle")
@@ -96,7 +99,8 @@ def test_the_gate_replays_its_decision(trained: tidemill.Project) -> None:
 def test_plan_changes_nothing(empty: tidemill.Project) -> None:
     before = sorted(path for path in empty.dir.rglob("*") if path.is_file() and "store.db" not in path.name)
     planned = empty.plan(budget="1h")
-    assert [r["name"] for r in planned["recipes"]] == ["naive-bayes", "ridge", "lightgbm"]
+    assert [r["name"] for r in planned["recipes"]] == ["naive-bayes", "ridge", "lightgbm", "mlp"]
+    assert planned["recipes"][0]["features"] == ["numbers", "categories"]
     assert all(r["seconds"] > 0 for r in planned["recipes"])
     assert planned["recipes"][2]["trials"] > 1
     assert planned["disk_bytes"] > 0 and planned["memory_bytes"] > 0

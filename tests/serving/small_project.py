@@ -21,15 +21,18 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.config import Config
-from tidemill.data.schema import Field, Signature
+from tidemill.data.arrays import Ragged
+from tidemill.data.schema import Field, Kind, Signature
 from tidemill.errors import NotReadyError
 from tidemill.features.pipeline import Pipeline
+from tidemill.learners._base import Export
+from tidemill.learners._graph import Graph
 from tidemill.packages import Manifest, write_package
 from tidemill.records import Deployment, Feedback, Model, Prediction, new_id, to_json
 from tidemill.runtime import Predictor, load
 from tidemill.serving.server import serve
 from tidemill.store import Store, create_store, open_store
-from tidemill.tasks._base import Task
+from tidemill.tasks import Task, get_task
 from tidemill.tasks.image_classification import ImageClassification
 
 SIGNATURE = Signature(
@@ -38,6 +41,18 @@ SIGNATURE = Signature(
     kind="classification",
     labels=tuple("0123456789"),
 )
+TIDE_INPUTS = (
+    Field(name="size", type="number"),
+    Field(name="tide", type="category", optional=True),
+    Field(name="note", type="text", optional=True),
+    Field(name="day", type="date", optional=True),
+)
+TIDES = ("ebb", "flood", "slack")
+TASKS = {
+    "classification": "tabular-classification",
+    "multilabel": "text-multi-label",
+    "regression": "tabular-regression",
+}
 TRAINING = 1500
 
 
@@ -76,6 +91,48 @@ class SmallProject:
             raise NotReadyError("no model has been promoted yet", mend="Run tidemill cycle.")
         model = self.store.get(Model, deployment.model_id)
         return deployment, load(self.store.root / model.path)
+
+    @classmethod
+    def of_kind(cls, folder: Path, kind: Kind, answer: dict[str, Any], **config: Any) -> SmallProject:
+        """A project of another kind, whose one model is a line through a number; ``answer`` goes into its spec."""
+        project = cls.create(folder, **config)
+        labels = () if kind == "regression" else TIDES
+        project.signature = Signature(inputs=TIDE_INPUTS, target="y", kind=kind, labels=labels)
+        project.task = get_task(TASKS[kind])
+        project.deploy(project.add_line(answer))
+        return project
+
+    def add_line(self, answer: dict[str, Any]) -> Model:
+        """A model whose scores are ``size`` times 1, 0, -1; for regression ``size`` between half of it and double."""
+        identifier = new_id(Model.prefix)
+        pipeline = Pipeline([{"step": "numbers", "raw": True}], self.signature)
+        sizes = np.linspace(-2, 2, 8)
+        gone = Ragged.from_strings([None] * 8)
+        columns = {"size": sizes, "tide": gone, "note": gone, "day": np.zeros(8)}
+        pipeline.fit([columns])
+        features = pipeline.transform(columns)
+        slopes = np.array([[1.0, 0.5, 2.0] if self.signature.kind == "regression" else [1.0, 0.0, -1.0]], np.float32)
+        graph = Graph()
+        scores = graph.add("MatMul", "x", graph.constant(slopes))
+        export = Export(onnx=graph.model(pipeline.info(), scores, 3).SerializeToString())
+        manifest = Manifest(
+            id=identifier,
+            created=time.time(),
+            task=self.task.name,
+            recipe="line",
+            runtime="onnx",
+            signature=self.signature.to_json(),
+            features=pipeline.to_json(),
+            answer={**self.task.answer(self.signature), **answer},
+        )
+        path = f"models/{identifier}"
+        expected = features["x"] @ slopes
+        size = write_package(self.store.root / path, manifest, export, features, expected)
+        model = Model(
+            id=identifier, run_id=None, dataset_id=None, task=self.task.name, recipe="line", path=path, size_bytes=size
+        )
+        self.store.insert(model)
+        return model
 
     def trace(self, identifier: str) -> dict[str, Any]:
         prediction = self.store.get(Prediction, identifier)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from small_project import SIGNATURE, Served
 
-from tidemill.serving.schemas import inputs_schema
+from tidemill.serving.describing import inputs_schema
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 

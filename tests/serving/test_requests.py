@@ -42,7 +42,7 @@ BAD_FEEDBACK = [
     (feedback(kind=["confirmation"]), "kind"),
     (feedback(value="ebb"), "value"),
     (feedback(kind="correction"), "value"),
-    (feedback(kind="correction", value=[]), "value"),
+    (feedback(kind="correction", value={"ebb": 1}), "value"),
     (feedback(kind="rating", value="5"), "value"),
     (feedback(kind="rating", value=True), "value"),
     (feedback(kind="rating"), "value"),

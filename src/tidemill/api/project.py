@@ -204,12 +204,24 @@ class Project(OpenProject):
         return housekeeping.doctor(self)
 
     def serve(
-        self, *, host: str | None = None, port: int | None = None, on_ready: Callable[[int], None] | None = None
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        on_ready: Callable[[int], None] | None = None,
+        on_swap: Callable[[JSON], None] | None = None,
     ) -> None:
-        """Serve the champion over HTTP until stopped; follows every promotion and rollback."""
+        """Serve the champion over HTTP until stopped; follows every promotion and rollback.
+
+        Args:
+            on_ready: called with the port once requests are answered.
+            on_swap: called with each deployment that is taken up, the first one included, on a thread of the service.
+        """
         from tidemill.serving.server import serve
 
-        serve(self, host or self.config.serve.host, self.config.serve.port if port is None else port, on_ready)
+        told = None if on_swap is None else (lambda deployment: on_swap(to_json(deployment)))
+        at = self.config.serve.port if port is None else port
+        serve(self, host or self.config.serve.host, at, on_ready, on_swap=told)
 
     def up(
         self,
@@ -218,11 +230,12 @@ class Project(OpenProject):
         port: int | None = None,
         after_labels: int | None = None,
         on_ready: Callable[[int], None] | None = None,
+        on_swap: Callable[[JSON], None] | None = None,
         on_event: OnEvent = unheard,
     ) -> None:
         """Serve, and start a cycle in a process of its own after so many new labels."""
         with watch(self, after_labels or self.config.cycle.after_labels, on_event):
-            self.serve(host=host, port=port, on_ready=on_ready)
+            self.serve(host=host, port=port, on_ready=on_ready, on_swap=on_swap)
 
     def _predictor(self, model: str | None) -> Predictor:
         return self.open_model(self.model(model))

@@ -17,6 +17,7 @@ from tidemill.project import OpenProject
 from tidemill.project.cleaning import require_room
 from tidemill.records import JSON, Dataset, Decision, to_json
 from tidemill.stages.prepare import open_sources, signature_of
+from tidemill.tasks import metric_of
 
 _POLL_SECONDS = 0.25
 
@@ -65,6 +66,7 @@ def run(
         "dataset": {"id": dataset.id, "counts": dataset.counts} if dataset else None,
         "candidates": cycle.summary["candidates"],
         "decision": {k: v for k, v in to_json(decision).items() if k != "evidence"} if decision else None,
+        "kind": project.task.kind,
         "needs_labels": bool(cycle.summary.get("needs_labels", False)),
         "questions": cycle.summary["questions"],
         "stages": cycle.summary["stages"],
@@ -104,6 +106,7 @@ def plan_cycle(
     row_bytes = sum(_bytes_per_value(f.type, f.shape) for f in signature.inputs)
     return {
         "task": project.config.task,
+        "metric": metric_of(project.task, config.decision),
         "sources": [
             {"source": s, "rows": m.rows, "notes": list(m.notes)}
             for s, m in zip(project.sources, summaries, strict=True)
@@ -113,7 +116,14 @@ def plan_cycle(
         "labels": list(signature.labels),
         "inputs": [{"name": f.name, "type": f.type} for f in signature.inputs],
         "recipes": [
-            {"name": r.name, "learner": r.learner, "baseline": r.baseline, **planned.recipes[r.name]} for r in recipes
+            {
+                "name": r.name,
+                "learner": r.learner,
+                "baseline": r.baseline,
+                "features": list(dict.fromkeys(step["step"] for step in r.features)),
+                **planned.recipes[r.name],
+            }
+            for r in recipes
         ],
         "seconds": planned.seconds,
         # Raw arrays once, and the materialised features of each distinct pipeline once more.

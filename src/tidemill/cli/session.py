@@ -87,7 +87,9 @@ class Session:
 
     def note(self, text: str) -> None:
         """One line for people that is not part of the answer."""
-        self.err.print(text, style="dim", markup=False, highlight=False)
+        from tidemill.cli.show.layout import visible
+
+        self.err.print(visible(text), style="dim", markup=False, highlight=False)
 
     @contextlib.contextmanager
     def quiet_stdout(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from tidemill.errors import NotReadyError, TidemillError
 from tidemill.serving._base import ServedProject
 from tidemill.serving.answering import error_answer, log_fault
 from tidemill.serving.asgi import ASGIApp, Message, Receive, Scope, Send
+from tidemill.serving.following import OnSwap
 from tidemill.serving.guard import Guard, RequestHead
 from tidemill.serving.hot import HotRoutes
 from tidemill.serving.routes import create_api
@@ -21,11 +22,15 @@ class Application:
     """The ASGI application over one project.
 
     Its living parts start with the server (ASGI lifespan, or :meth:`start`) and end with it.
+
+    Args:
+        on_swap: told of each deployment that is taken up.
     """
 
-    def __init__(self, project: ServedProject) -> None:
+    def __init__(self, project: ServedProject, on_swap: OnSwap | None = None) -> None:
         settings = project.config.serve
         self._project = project
+        self._on_swap = on_swap
         self._service: Service | None = None
         self._guard = Guard(
             hosts=settings.hosts, origins=settings.origins, max_body=int(settings.max_body_mb * 1_000_000)
@@ -45,7 +50,7 @@ class Application:
 
     def start(self) -> None:
         """Open what serving needs, and load the champion if there is one."""
-        self._service = Service(self._project)
+        self._service = Service(self._project, self._on_swap)
 
     def stop(self) -> None:
         """Answer what waits, flush, fold, and close."""

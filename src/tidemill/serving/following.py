@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tidemill.data.schema import Signature
@@ -14,6 +15,8 @@ from tidemill.runtime import Predictor
 from tidemill.serving._base import Served, ServedProject
 
 logger = logging.getLogger("tidemill.serving")
+
+OnSwap = Callable[[Deployment], None]
 
 INTERVAL = 0.2
 RETRY_FIRST = 1.0
@@ -29,11 +32,13 @@ class Follower:
 
     Args:
         project: whose champion is followed.
+        on_swap: told of each deployment that is taken up, on whichever thread took it up.
         interval: seconds between two looks at the store.
     """
 
-    def __init__(self, project: ServedProject, *, interval: float = INTERVAL) -> None:
+    def __init__(self, project: ServedProject, on_swap: OnSwap | None = None, *, interval: float = INTERVAL) -> None:
         self._project = project
+        self._on_swap = on_swap
         self._interval = interval
         self._seen: tuple[int, ...] | None = None
         self._served: Served | None = None
@@ -67,6 +72,17 @@ class Follower:
             )
         return self._served
 
+    def contract(self) -> tuple[Signature, dict[str, Any]]:
+        """The inputs and the answer spec of the model that answers; those of the project while there is none.
+
+        Raises:
+            NotReadyError: the project does not know its inputs yet.
+        """
+        if self._served is not None:
+            predictor = self._served.predictor
+            return predictor.signature, predictor.manifest.answer
+        return self._project.signature, self.feedback_spec()
+
     def feedback_spec(self) -> dict[str, Any]:
         """The spec that feedback is checked against; also while no model can be loaded, so that none is lost."""
         if self._served is not None:
@@ -82,7 +98,9 @@ class Follower:
                 return
             self._seen = seen
             if seen[0]:
-                self._served = self._take_up(store.champion())
+                before, self._served = self._served, self._take_up(store.champion())
+                if self._on_swap is not None and (before is None or before.deployment != self._served.deployment):
+                    self._on_swap(self._served.deployment)
             self.fault, self._retry_after = None, RETRY_FIRST
         except TidemillError as error:
             self._failed(str(error))
@@ -126,7 +144,9 @@ def feedback_spec(answer: dict[str, Any], signature: Signature) -> dict[str, Any
     >>> wines = Signature(inputs=(), target="wine", kind="classification", labels=("red", "white"))
     >>> feedback_spec({"kind": "classification", "labels": ["red"]}, wines)["labels"]
     ['red', 'white']
+    >>> feedback_spec({"kind": "regression"}, wines)
+    {'kind': 'regression'}
     """
-    if answer["kind"] != "classification":
+    if answer["kind"] == "regression":
         return answer
     return {**answer, "labels": list(dict.fromkeys([*answer["labels"], *signature.labels]))}

@@ -13,7 +13,7 @@ from tidemill.runtime.statements import name, parse_feedback
 from tidemill.serving.answering import Answer, json_answer
 from tidemill.serving.asgi import Receive
 from tidemill.serving.guard import Guard, RequestHead
-from tidemill.serving.requests import parse_json, parse_predict
+from tidemill.serving.requests import parse_json, parse_predict, require_short
 from tidemill.serving.service import Service
 from tidemill.store import FeedbackOutcome
 
@@ -38,7 +38,10 @@ class HotRoutes:
     async def predict(self, service: Service, head: RequestHead, receive: Receive) -> Answer:
         """Answer rows of inputs; the predictions are on disk when this returns."""
         self._guard.require_json(head)
-        request = parse_predict(await self._guard.read_body(receive), self._max_rows)
+        body = await self._guard.read_body(receive)
+        request = parse_predict(body, self._max_rows)
+        if len(body) > service.max_text:  # otherwise no text in it can be too long
+            require_short(request.records, service.follower.served().predictor.signature, service.max_text)
         return Answer(200, await service.batcher.predict(request))
 
     async def feedback(self, service: Service, head: RequestHead, receive: Receive) -> Answer:

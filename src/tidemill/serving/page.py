@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import json
+import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 
-def api_page(document: dict[str, Any]) -> str:
-    """The HTML page that shows *document*, an OpenAPI description."""
+def api_page(document: dict[str, Any], origin: str) -> str:
+    """The HTML page that shows *document*, an OpenAPI description, with examples to be tried at *origin*."""
     from jinja2 import Environment  # only this page needs it
 
     schemas = document["components"]["schemas"]
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["shape"] = shape
+    environment.filters["curl"] = partial(curl, origin)
     environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     return template.render(info=document["info"], paths=document["paths"], schemas=schemas)
+
+
+def curl(origin: str, body: Any, path: str) -> str:
+    r"""The line for a shell that sends *body*.
+
+    >>> print(curl("http://127.0.0.1:8321", {"inputs": {"text": "it's"}}, "/v1/predict"))
+    curl http://127.0.0.1:8321/v1/predict -H 'Content-Type: application/json' \
+      -d '{"inputs": {"text": "it'"'"'s"}}'
+    """
+    data = shlex.quote(json.dumps(body, ensure_ascii=False))
+    return f"curl {shlex.quote(origin + path)} -H 'Content-Type: application/json' \\\n  -d {data}"
 
 
 def shape(schema: dict[str, Any]) -> str:

@@ -6,11 +6,13 @@ describes them for OpenAPI, and a test holds the two together.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from tidemill.data.schema import Signature
 from tidemill.errors import InputError, TooLargeError
 from tidemill.runtime.statements import kind_of, name, only_fields
 from tidemill.serving.answering import RequestError
@@ -51,6 +53,24 @@ def parse_json(body: bytes) -> dict[str, Any]:
             400, f"the body is {kind_of(content)}, not an object", where="body", mend='Send an object, {"…": …}.'
         )
     return content
+
+
+def require_short(records: Sequence[Mapping[str, Any]], signature: Signature, most: int) -> None:
+    """Refuse texts of more than *most* bytes, which would hold up everybody else's answers.
+
+    Raises:
+        TooLargeError: there is one; the message names its row and field.
+    """
+    fields = [field.name for field in signature.inputs if field.type != "image"]
+    for row, record in enumerate(records, 1):
+        for field in fields:
+            value = record.get(field)
+            if isinstance(value, str) and len(value) > most // 4 and (size := len(value.encode())) > most:
+                raise TooLargeError(
+                    f"the text takes {size / 1e6:.2f} MB, and {most / 1e6:g} MB are the limit",
+                    where=f"row {row}, field {field!r}" if len(records) > 1 else f"field {field!r}",
+                    mend="Send less of it, or raise limits.text_mb in tidemill.yaml.",
+                )
 
 
 def parse_predict(body: bytes, max_rows: int) -> PredictRequest:

@@ -14,9 +14,10 @@ from starlette.responses import HTMLResponse
 from tidemill.errors import InputError, NotFoundError, NotReadyError, TidemillError
 from tidemill.runtime.statements import MAX_NAME, nearest
 from tidemill.serving.answering import Answer, RequestError, error_answer, log_fault
+from tidemill.serving.describing import describe, errors
 from tidemill.serving.hot import HOT_PATHS
 from tidemill.serving.page import api_page
-from tidemill.serving.schemas import Health, ModelList, Readiness, describe, errors
+from tidemill.serving.schemas import Health, ModelList, Readiness
 from tidemill.serving.service import Service
 
 Running = Callable[[], Service]
@@ -84,17 +85,22 @@ def _add_records(api: FastAPI, service: Running) -> None:
 def _add_description(api: FastAPI, service: Running) -> None:
     @api.get("/openapi.json", include_in_schema=False)
     def openapi() -> dict[str, Any]:
-        project = service().project
+        running = service()
+        config, follower = running.project.config, running.follower
+        max_rows, text_mb = config.serve.max_rows, config.limits.text_mb
         try:
-            signature = project.signature
+            spec = follower.feedback_spec()
+            signature, answer = follower.contract()
         except NotReadyError:
-            signature = None
-        return describe(api, signature, project.config.serve.max_rows)
+            return describe(api, None, None, (), max_rows=max_rows, text_mb=text_mb)
+        return describe(api, signature, answer, spec.get("labels", ()), max_rows=max_rows, text_mb=text_mb)
 
     @api.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
+    def docs(request: Request) -> HTMLResponse:
         policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
-        return HTMLResponse(api_page(openapi()), headers={"content-security-policy": policy})
+        return HTMLResponse(
+            api_page(openapi(), str(request.base_url).rstrip("/")), headers={"content-security-policy": policy}
+        )
 
 
 def _add_errors(api: FastAPI) -> None:

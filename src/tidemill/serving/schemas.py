@@ -1,21 +1,14 @@
-"""The shapes of requests and answers, as OpenAPI describes them.
+"""The shapes of requests and answers of every kind of task.
 
-FastAPI describes its own routes; the hot routes are added here. The schema of ``Inputs`` follows the project's
-signature, so that a client made from the document knows the fields.
+:mod:`tidemill.serving.describing` narrows them to the project's own fields and labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field, RootModel
-from pydantic.json_schema import models_json_schema
 
-from tidemill.data.schema import Field as InputField
-from tidemill.data.schema import Signature
 from tidemill.runtime.statements import MAX_COMMENT, MAX_NAME
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
@@ -39,22 +32,46 @@ class PredictBody(Strict):
     caller: Name | None = Field(default=None, description="who asks")
 
 
-class Classified(BaseModel):
-    """One answer: the likeliest label, and the probability of each."""
+class Answered(BaseModel):
+    """What every answer has."""
 
     id: str = Field(description="give it back with your feedback")
+    audit: bool = Field(description="drawn for the audit: please ask someone for the right answer")
+
+
+class Classified(Answered):
+    """One answer: the label that costs least, which is the likeliest unless the project says what errors cost."""
+
     label: str
     score: float = Field(description="the label's probability")
-    scores: dict[str, float]
-    audit: bool = Field(description="drawn for the audit: please ask someone for the right answer")
+    scores: dict[str, float] = Field(description="the probability of each label; they sum to 1")
 
 
-class Estimated(BaseModel):
-    """One answer: a number."""
+class Abstained(Answered):
+    """No answer, since none is sure enough; what would have been said stands in `guess`."""
 
-    id: str = Field(description="give it back with your feedback")
+    label: None
+    abstained: Literal[True]
+    guess: str
+    score: float = Field(description="the guess's probability")
+    scores: dict[str, float] = Field(description="the probability of each label; they sum to 1")
+
+
+class Labelled(Answered):
+    """One answer: every label that reaches its threshold, perhaps none."""
+
+    labels: list[str]
+    scores: dict[str, float] = Field(description="the probability of each label, by itself")
+
+
+class Estimated(Answered):
+    """One answer: a number, and where the project asks for it the interval that covers so many of the true ones."""
+
     value: float
-    audit: bool = Field(description="drawn for the audit: please ask someone for the right answer")
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+        default=None, description="from low to high"
+    )
+    level: float | None = Field(default=None, description="share of true values that such intervals cover")
 
 
 class Predictions(BaseModel):
@@ -62,7 +79,7 @@ class Predictions(BaseModel):
 
     model: str
     deployment: str
-    predictions: list[Classified] | list[Estimated]
+    predictions: list[Classified | Abstained] | list[Labelled] | list[Estimated]
 
 
 class Statement(Strict):
@@ -85,7 +102,9 @@ class Correction(Statement):
     """The answer was wrong, and this is right."""
 
     kind: Literal["correction"]
-    value: str | int | float | bool = Field(description="a label of the project, or for numbers the right number")
+    value: str | int | float | bool | list[str | int | float | bool] = Field(
+        description="the right label, the list of all right labels ([] for none), or the right number"
+    )
 
 
 class Rating(Statement):
@@ -193,129 +212,3 @@ class ModelList(BaseModel):
 
     object: Literal["list"]
     data: list[ListedModel]
-
-
-_MEANINGS = {
-    400: "not JSON, or no proper HTTP request",
-    403: "addressed to a foreign host, or sent by a foreign page",
-    404: "no record has this id",
-    408: "the body did not arrive in time",
-    409: "the same key with another body",
-    413: "the body, an image or the number of rows is over its limit",
-    415: "the body is not declared as JSON",
-    422: "a field is unknown, missing or wrong",
-    500: "a fault of the server, with its id in the log",
-    503: "not ready, overloaded, or the disk failed; try again after Retry-After",
-}
-_HOT = (400, 403, 408, 413, 415, 422, 500, 503)
-
-
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, as FastAPI takes them.
-
-    >>> errors(404)[404]["description"]
-    'no record has this id'
-    """
-    return {
-        status: {"model": ErrorAnswer, "description": _MEANINGS[status]} for status in sorted({403, 500, *statuses})
-    }
-
-
-def describe(api: FastAPI, signature: Signature | None, max_rows: int) -> dict[str, Any]:
-    """The OpenAPI document of the whole service.
-
-    Args:
-        api: whose own routes are in it.
-        signature: of the project's inputs, or ``None`` while nothing has been prepared.
-        max_rows: how many rows or statements one request may hold.
-    """
-    document = get_openapi(title=api.title, version=api.version, description=api.description, routes=api.routes)
-    bodies = (PredictBody, Predictions, FeedbackBody, FeedbackAnswer, ErrorAnswer)
-    _, made = models_json_schema([(body, "validation") for body in bodies], ref_template="#/components/schemas/{model}")
-    schemas = document["components"]["schemas"]
-    schemas.update(made["$defs"])
-    if signature is not None:
-        schemas["Inputs"] = inputs_schema(signature)
-    for option in schemas["PredictBody"]["properties"]["inputs"]["anyOf"]:
-        if option.get("type") == "array":
-            option["maxItems"] = max_rows
-    schemas["Statements"]["properties"]["feedback"]["maxItems"] = max_rows
-    hot = {
-        "/v1/predict": {"post": _operation("predict", "Predict", "PredictBody", {200: "Predictions"}, _HOT)},
-        "/v1/feedback": {
-            "post": _operation(
-                "feedback",
-                "Say whether a prediction was right",
-                "FeedbackBody",
-                {201: "FeedbackAnswer", 200: "FeedbackAnswer"},
-                (*_HOT, 404, 409),
-            )
-        },
-    }
-    header = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
-    hot["/v1/feedback"]["post"]["parameters"] = [
-        {"name": "Idempotency-Key", "in": "header", "required": False, "schema": header}
-    ]
-    for path in document["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)  # FastAPI's own shape, for parameters that none of them has
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
-    document["paths"] = {**hot, **document["paths"]}
-    return document
-
-
-_DONE = {
-    "Predictions": "the predictions are on disk",
-    "FeedbackAnswer": "committed (201), or the first result again (200)",
-}
-
-
-def _operation(
-    identifier: str, summary: str, body: str, answers: dict[int, str], failures: Iterable[int]
-) -> dict[str, Any]:
-    def content(name: str) -> dict[str, Any]:
-        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-
-    responses = {str(s): {"description": _DONE[name], "content": content(name)} for s, name in answers.items()}
-    for status in sorted(failures):
-        responses[str(status)] = {"description": _MEANINGS[status], "content": content("ErrorAnswer")}
-    return {
-        "operationId": identifier,
-        "summary": summary,
-        "tags": ["loop"],
-        "requestBody": {"required": True, "content": content(body)},
-        "responses": responses,
-    }
-
-
-def inputs_schema(signature: Signature) -> dict[str, Any]:
-    """The JSON Schema of one row of inputs.
-
-    >>> age = InputField(name="age", type="number")
-    >>> inputs_schema(Signature(inputs=(age,), target="y", kind="regression"))["properties"]
-    {'age': {'type': 'number'}}
-    """
-    return {
-        "title": "Inputs",
-        "description": "One row of inputs, by field.",
-        "type": "object",
-        "properties": {field.name: _field_schema(field) for field in signature.inputs},
-        "required": [field.name for field in signature.inputs if not field.optional],
-        "additionalProperties": False,
-    }
-
-
-def _field_schema(field: InputField) -> dict[str, Any]:
-    if field.type == "image":
-        shape = " × ".join(str(side) for side in field.shape or ())
-        return {
-            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "array"}}],
-            "description": "A PNG, JPEG, GIF, BMP, WebP, PPM or TIFF file as base64 or data URL, or nested lists of "
-            f"values from 0 to 255, [height][width] or [height][width][channel]; it is resized to {shape}.",
-        }
-    if field.type == "date":
-        schema: dict[str, Any] = {"type": "string", "description": "date or time, ISO 8601"}
-    else:
-        schema = {"type": "number" if field.type == "number" else "string"}
-    return {**schema, "type": [schema["type"], "null"]} if field.optional else schema

@@ -16,6 +16,7 @@ import uvicorn
 from tidemill.errors import BusyError, ConfigError
 from tidemill.serving._base import ServedProject
 from tidemill.serving.app import Application, with_cors
+from tidemill.serving.following import OnSwap
 from tidemill.serving.guard import is_loopback
 
 GRACE = 30
@@ -28,6 +29,7 @@ def serve(
     port: int | None = None,
     on_ready: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
+    on_swap: OnSwap | None = None,
 ) -> None:
     """Serve *project* until SIGINT or SIGTERM (in the main thread) or until *stop* is set.
 
@@ -40,6 +42,7 @@ def serve(
         port: 0 means any free one; ``serve.port`` unless given.
         on_ready: called with the port once requests are answered.
         stop: set it from any thread to end the service.
+        on_swap: told of each deployment that is taken up, the first one included, on a thread of the service.
 
     Raises:
         ConfigError: *host* would open the service to other machines, or may not be listened on.
@@ -48,7 +51,7 @@ def serve(
     settings = project.config.serve
     listener = listen(settings.host if host is None else host, settings.port if port is None else port)
     with contextlib.closing(listener):
-        application = Application(project)
+        application = Application(project, on_swap)
         config = uvicorn.Config(
             with_cors(application, settings.origins),
             lifespan="off",  # started and stopped here, so that an error reaches the caller as it is

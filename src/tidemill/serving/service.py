@@ -9,25 +9,30 @@ from tidemill.records import Prediction
 from tidemill.serving._base import ServedProject
 from tidemill.serving.batcher import Batcher
 from tidemill.serving.folding import Folder
-from tidemill.serving.following import Follower
+from tidemill.serving.following import Follower, OnSwap
 from tidemill.store import FeedbackWriter, JournalWriter, check_prediction_id
 
 
 class Service:
     """The living parts of one serving process; making one starts them.
 
+    Args:
+        on_swap: told of each deployment that is taken up.
+
     Attributes:
         project: what is served.
+        max_text: bytes of UTF-8 that one text of a request may have.
         follower: keeps the champion loaded.
         batcher: answers predictions.
         feedback: commits feedback in groups.
         folder: folds the journal.
     """
 
-    def __init__(self, project: ServedProject) -> None:
+    def __init__(self, project: ServedProject, on_swap: OnSwap | None = None) -> None:
         store = project.store
         self.project = project
-        self.follower = Follower(project)
+        self.max_text = int(project.config.limits.text_mb * 1_000_000)
+        self.follower = Follower(project, on_swap)
         self._journal = JournalWriter(store.root)
         self.batcher = Batcher(
             self.follower.served,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tidemill.cli import complete
 from tidemill.cli.command import Command
 from tidemill.cli.session import Session
 from tidemill.cli.show import layout
@@ -14,7 +15,9 @@ from tidemill.cli.show import layout
 
 def export(
     session: Session,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's id, or `champion`.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="The model's id, or `champion`.", autocompletion=complete.models)
+    ],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; must be new or empty.")],
 ) -> None:
     """Copy a model's package to a folder.

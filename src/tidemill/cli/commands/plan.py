@@ -28,11 +28,12 @@ def plan(session: Session, budget: Budget = None, max_trials: Trials = None, max
 
 def _view(data: dict[str, Any]) -> Any:
     recipes = layout.table(
-        ["recipe", "learner", ">trials", ">epochs", ">time", "role"],
+        ["recipe", "learner", "reads", ">trials", ">epochs", ">time", "role"],
         [
             (
                 r["name"],
                 r["learner"],
+                " + ".join(r["features"]),
                 units.count(r.get("trials")),
                 units.count(r.get("max_epochs")),
                 units.seconds(r.get("seconds")),
@@ -45,6 +46,7 @@ def _view(data: dict[str, Any]) -> Any:
         layout.pairs(
             [
                 ("task", data["task"]),
+                ("judged by", units.metric_column(data["metric"])),
                 *(("source", f"{s['source']}  {units.count(s['rows'], 'row')}") for s in data["sources"]),
                 *(("note", note) for source in data["sources"] for note in source["notes"]),
                 ("inputs", units.count(len(data["inputs"]))),

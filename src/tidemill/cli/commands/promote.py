@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tidemill.cli import complete
 from tidemill.cli.command import Command
 from tidemill.cli.commands.feedback import default_author
 from tidemill.cli.session import Session
@@ -14,7 +15,7 @@ from tidemill.cli.show import layout
 
 def promote(
     session: Session,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's id.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's id.", autocompletion=complete.models)],
     reason: Annotated[str, typer.Option("--reason", help="Why, for whoever reads the history.")],
 ) -> None:
     """Make a model the champion by hand.

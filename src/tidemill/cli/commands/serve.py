@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -17,10 +18,26 @@ Port = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port
 def serve(session: Session, host: Host = None, port: Port = None) -> None:
     """Serve the champion over HTTP.
 
-    Follows the store: a promotion or rollback swaps the model without a restart. Every answer is in the journal, and
-    every piece of feedback in the store, before it leaves. Ctrl-C ends it.
+    Follows the store: a promotion or rollback swaps the model without a restart, and a line says so. Every answer is in
+    the journal, and every piece of feedback in the store, before it leaves. Ctrl-C ends it.
     """
-    session.project.serve(host=host, port=port, on_ready=lambda bound: say_ready(session, host, bound))
+    session.project.serve(
+        host=host, port=port, on_ready=lambda bound: say_ready(session, host, bound), on_swap=swaps(session)
+    )
+
+
+def swaps(session: Session) -> Callable[[dict[str, Any]], None]:
+    """Says of each model that is taken up which one it is, and why."""
+    before: list[str] = []
+
+    def say(deployment: dict[str, Any]) -> None:
+        model = deployment["model_id"]
+        verb = "swapped to" if before else "model"
+        said = {"promote": "promoted", "rollback": "put back"}[deployment["action"]]
+        session.note(f"{verb} {model}, {said}: {deployment['reason']}")
+        before.append(model)
+
+    return say
 
 
 def say_ready(session: Session, host: str | None, port: int) -> None:

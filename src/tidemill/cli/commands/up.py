@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tidemill.cli.command import Command
-from tidemill.cli.commands.serve import Host, Port, say_ready
+from tidemill.cli.commands.serve import Host, Port, say_ready, swaps
 from tidemill.cli.session import Session
 
 
@@ -28,6 +28,7 @@ def up(
         host=host,
         port=port,
         on_ready=lambda bound: say_ready(session, host, bound),
+        on_swap=swaps(session),
         on_event=lambda event: session.note(str(event["what"])),
     )
 

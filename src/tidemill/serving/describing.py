@@ -1,0 +1,239 @@
+"""The OpenAPI document: FastAPI's own routes, the hot ones, and the schemas narrowed to this project.
+
+``Inputs`` follows the signature of the model that answers; labels, lists, numbers, intervals and abstentions stand
+there only where this project's answers have them. So a client made from the document knows the fields and the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from tidemill.data.schema import Field, Signature
+from tidemill.runtime.statements import MAX_NAME
+from tidemill.serving.examples import answered, row, stated
+from tidemill.serving.schemas import ErrorAnswer, FeedbackAnswer, FeedbackBody, PredictBody, Predictions
+
+SHOWN_LABELS = 50
+"""Labels up to which the page shows a made-up answer with the probability of each."""
+MOST_LABELS = 1000
+"""Labels that the document names one by one; where there are more, any text may stand."""
+
+_MEANINGS = {
+    400: "not JSON, or no proper HTTP request",
+    403: "addressed to a foreign host, or sent by a foreign page",
+    404: "no record has this id",
+    408: "the body did not arrive in time",
+    409: "the same key with another body",
+    413: "the body, an image or the number of rows is over its limit",
+    415: "the body is not declared as JSON",
+    422: "a field is unknown, missing or wrong",
+    500: "a fault of the server, with its id in the log",
+    503: "not ready, overloaded, or the disk failed; try again after Retry-After",
+}
+_HOT = (400, 403, 408, 413, 415, 422, 500, 503)
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of a route, as FastAPI takes them.
+
+    >>> errors(404)[404]["description"]
+    'no record has this id'
+    """
+    return {
+        status: {"model": ErrorAnswer, "description": _MEANINGS[status]} for status in sorted({403, 500, *statuses})
+    }
+
+
+def describe(
+    api: FastAPI,
+    signature: Signature | None,
+    answer: Mapping[str, Any] | None,
+    labels: Iterable[str],
+    *,
+    max_rows: int,
+    text_mb: float,
+) -> dict[str, Any]:
+    """The OpenAPI document of the whole service.
+
+    Args:
+        api: whose own routes are in it.
+        signature: of the inputs, or ``None`` while nothing has been prepared.
+        answer: the answer spec of the model that serves, or of the task while there is none; ``None`` with *signature*.
+        labels: those that feedback may name.
+        max_rows: how many rows or statements one request may hold.
+        text_mb: how long one text may be.
+    """
+    document = get_openapi(title=api.title, version=api.version, description=api.description, routes=api.routes)
+    bodies = (PredictBody, Predictions, FeedbackBody, FeedbackAnswer, ErrorAnswer)
+    _, made = models_json_schema([(body, "validation") for body in bodies], ref_template="#/components/schemas/{model}")
+    schemas = document["components"]["schemas"]
+    schemas.update(made["$defs"])
+    predicted = told = None
+    if signature is not None and answer is not None:
+        schemas["Inputs"] = inputs_schema(signature, text_mb)
+        _narrow_answers(schemas, answer)
+        schemas["Correction"]["properties"]["value"] = correction_schema(answer["kind"], list(labels))
+        few = len(answer.get("labels", ())) <= SHOWN_LABELS
+        predicted = ({"inputs": row(signature)}, answered(answer) if few else None)
+        told = (stated(answer), None)
+    for option in schemas["PredictBody"]["properties"]["inputs"]["anyOf"]:
+        if option.get("type") == "array":
+            option["maxItems"] = max_rows
+    schemas["Statements"]["properties"]["feedback"]["maxItems"] = max_rows
+    hot = {
+        "/v1/predict": {"post": _operation("predict", "Predict", "PredictBody", {200: "Predictions"}, _HOT, predicted)},
+        "/v1/feedback": {
+            "post": _operation(
+                "feedback",
+                "Say whether a prediction was right",
+                "FeedbackBody",
+                {201: "FeedbackAnswer", 200: "FeedbackAnswer"},
+                (*_HOT, 404, 409),
+                told,
+            )
+        },
+    }
+    header = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
+    hot["/v1/feedback"]["post"]["parameters"] = [
+        {"name": "Idempotency-Key", "in": "header", "required": False, "schema": header}
+    ]
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)  # FastAPI's own shape, for parameters that none of them has
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    document["paths"] = {**hot, **document["paths"]}
+    return document
+
+
+_DONE = {
+    "Predictions": "the predictions are on disk",
+    "FeedbackAnswer": "committed (201), or the first result again (200)",
+}
+
+
+def _operation(
+    identifier: str,
+    summary: str,
+    body: str,
+    answers: dict[int, str],
+    failures: Iterable[int],
+    shown: tuple[Any, Any] | None,
+) -> dict[str, Any]:
+    def content(name: str, example: Any = None) -> dict[str, Any]:
+        schema: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{name}"}}
+        return {"application/json": schema if example is None else {**schema, "example": example}}
+
+    sent, told = shown or (None, None)
+
+    responses = {str(s): {"description": _DONE[name], "content": content(name, told)} for s, name in answers.items()}
+    for status in sorted(failures):
+        responses[str(status)] = {"description": _MEANINGS[status], "content": content("ErrorAnswer")}
+    return {
+        "operationId": identifier,
+        "summary": summary,
+        "tags": ["loop"],
+        "requestBody": {"required": True, "content": content(body, sent)},
+        "responses": responses,
+    }
+
+
+def _narrow_answers(schemas: dict[str, Any], answer: Mapping[str, Any]) -> None:
+    """Leave the one kind of answer that this project's model gives, with its labels."""
+    kind = answer["kind"]
+    used = {"classification": ["Classified"], "multilabel": ["Labelled"], "regression": ["Estimated"]}[kind]
+    if kind == "classification" and any(answer.get(key) is not None for key in ("abstain_cost", "threshold")):
+        used.append("Abstained")
+    for name in {"Classified", "Abstained", "Labelled", "Estimated"} - set(used):
+        del schemas[name]
+    items = [{"$ref": f"#/components/schemas/{name}"} for name in used]
+    listed = schemas["Predictions"]["properties"]["predictions"]
+    listed.pop("anyOf")
+    listed |= {"type": "array", "items": items[0] if len(items) == 1 else {"anyOf": items}}
+    if kind == "regression":
+        estimated = schemas["Estimated"]
+        if answer.get("interval") is None:
+            del estimated["properties"]["interval"], estimated["properties"]["level"]
+        else:
+            number = {"type": "number"}
+            estimated["properties"]["interval"] = {
+                "type": "array", "items": number, "minItems": 2, "maxItems": 2, "description": "from low to high"
+            }  # fmt: skip
+            estimated["properties"]["level"] = {
+                "const": answer["interval"]["level"], "description": "share of true values that such intervals cover"
+            }  # fmt: skip
+            estimated["required"] += ["interval", "level"]
+        return
+    labels = list(answer["labels"])
+    if len(labels) > MOST_LABELS:
+        return
+    one = {"type": "string", "enum": labels}
+    for name in used:
+        properties = schemas[name]["properties"]
+        properties["scores"] |= {
+            "properties": {label: {"type": "number"} for label in labels},
+            "required": labels,
+            "additionalProperties": False,
+        }
+        if name == "Classified":
+            properties["label"] |= one
+        elif name == "Abstained":
+            properties["guess"] |= one
+        else:
+            properties["labels"] |= {"items": one, "uniqueItems": True}
+
+
+def correction_schema(kind: str, labels: list[str]) -> dict[str, Any]:
+    """What a correction may state.
+
+    >>> correction_schema("multilabel", ["a", "b"])["items"]
+    {'type': 'string', 'enum': ['a', 'b']}
+    """
+    if kind == "regression":
+        return {"title": "Value", "type": "number", "description": "the right number"}
+    one: dict[str, Any] = {"type": "string"}
+    if len(labels) <= MOST_LABELS:
+        one["enum"] = labels
+    if kind == "classification":
+        return {"title": "Value", **one, "description": "the right label"}
+    said = "all right labels; [] says that none is"
+    return {"title": "Value", "type": "array", "items": one, "uniqueItems": True, "description": said}
+
+
+def inputs_schema(signature: Signature, text_mb: float = 1) -> dict[str, Any]:
+    """The JSON Schema of one row of inputs.
+
+    >>> age = Field(name="age", type="number")
+    >>> inputs_schema(Signature(inputs=(age,), target="y", kind="regression"))["properties"]
+    {'age': {'type': 'number'}}
+    """
+    return {
+        "title": "Inputs",
+        "description": "One row of inputs, by field.",
+        "type": "object",
+        "properties": {field.name: _field_schema(field, text_mb) for field in signature.inputs},
+        "required": [field.name for field in signature.inputs if not field.optional],
+        "additionalProperties": False,
+        "example": row(signature),
+    }
+
+
+def _field_schema(field: Field, text_mb: float) -> dict[str, Any]:
+    if field.type == "image":
+        shape = " × ".join(str(side) for side in field.shape or ())
+        return {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "array"}}],
+            "description": "A PNG, JPEG, GIF, BMP, WebP, PPM or TIFF file as base64 or data URL, or nested lists of "
+            f"values from 0 to 255, [height][width] or [height][width][channel]; it is resized to {shape}.",
+        }
+    schema: dict[str, Any] = {"type": "number" if field.type == "number" else "string"}
+    if field.type == "date":
+        schema["description"] = "date or time, ISO 8601; one without a zone is UTC"
+    elif field.type == "text":
+        schema["description"] = f"text in any language, at most {text_mb:g} MB of UTF-8"
+    return {**schema, "type": [schema["type"], "null"]} if field.optional else schema
