@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -111,22 +112,114 @@ def test_many_classes(adult: Problem) -> None:
     np.testing.assert_allclose(graph_scores(fitted, problem.features), scores, atol=1e-5)
 
 
-def test_regression() -> None:
+def diabetes(plus: float = 0.0, **more: Any) -> Problem:
     x, y = load_diabetes(return_X_y=True)
-    problem = Problem(
-        kind="regression",
-        features={"x": x.astype(np.float32)},
-        info={"x": FeatureInfo("float32", (10,))},
-        target=y.astype(np.float32),
-        train=350,
-        classes=1,
-    )
-    fitted = fit(problem, learning_rate=0.05)
-    scores = fitted.scores(problem.features)
-    assert scores.shape == (442, 1)
+    features, info = {"x": x.astype(np.float32)}, {"x": FeatureInfo("float32", (10,))}
+    target = (y + plus).astype(np.float32)
+    return Problem(kind="regression", features=features, info=info, target=target, train=350, classes=1, **more)
+
+
+def test_regression() -> None:
+    problem = diabetes()
+    fitted = fit(problem)
+    scores, y = fitted.scores(problem.features), problem.target
+    assert scores.shape == (442, 3)
     error = np.square(scores[350:, 0] - y[350:]).mean()
     assert error < 0.75 * np.square(y[350:] - y[:350].mean()).mean()
+    assert (scores[:, 1] <= scores[:, 0]).all() and (scores[:, 0] <= scores[:, 2]).all()
     np.testing.assert_allclose(graph_scores(fitted, problem.features), scores, rtol=1e-5)
+    assert fit(problem, interval_rounds=0).scores(problem.features).shape == (442, 1)
+
+
+def test_large_values_keep_their_digits() -> None:
+    problem = diabetes(plus=500_001)
+    fitted = fit(problem, n_estimators=300, early_stopping_rounds=0)
+    scores, plain = fitted.scores(problem.features), fit(diabetes(), n_estimators=300, early_stopping_rounds=0)
+    np.testing.assert_allclose(graph_scores(fitted, problem.features), scores, rtol=2e-7)
+    # the trees are those of the plain target, however far from 0 it was moved
+    np.testing.assert_allclose(scores - 500_001, plain.scores(problem.features), atol=0.1)
+
+
+def housing(data_dir: Path, rows: int = 4000) -> Problem:
+    with (data_dir / "california-housing" / "housing.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    chosen = np.random.default_rng(0).permutation(len(lines))[:rows]
+    names = [n for n in lines[0] if n not in ("median_house_value", "ocean_proximity")]
+    x = np.array([[float(lines[i][n] or "nan") for n in names] for i in chosen], np.float32)
+    kinds = sorted({line["ocean_proximity"] for line in lines})
+    codes = np.array([[kinds.index(lines[i]["ocean_proximity"])] for i in chosen])
+    return Problem(
+        kind="regression",
+        features={"x": x, "codes": codes},
+        info={"x": FeatureInfo("float32", (8,)), "codes": FeatureInfo("int64", (1,), {"cardinalities": [5]})},
+        target=np.array([float(lines[i]["median_house_value"]) for i in chosen], np.float32),
+        train=rows * 3 // 4,
+        classes=1,
+    )
+
+
+def test_houses_get_a_price_and_an_interval_that_holds_it(data_dir: Path) -> None:
+    problem = housing(data_dir)
+    fitted = fit(problem, learning_rate=0.1)
+    scores, price = fitted.scores(problem.features)[3000:], problem.target[3000:]
+    assert np.square(scores[:, 0] - price).mean() < 0.28 * price.var()
+    inside = ((scores[:, 1] <= price) & (price <= scores[:, 2])).mean()
+    assert 0.80 < inside < 0.95  # raw; what answers is conformalised
+    widths = scores[:, 2] - scores[:, 1]
+    assert np.quantile(widths, 0.9) > 2 * np.quantile(widths, 0.1)  # it knows where it is uncertain
+    np.testing.assert_allclose(graph_scores(fitted, problem.features), fitted.scores(problem.features), rtol=1e-5)
+
+
+def test_a_fit_on_all_rows_keeps_what_validation_chose(adult: Problem) -> None:
+    first = fit(adult)
+    chosen = first.summary["chosen"]
+    assert chosen == {"n_estimators": first.summary["rounds"]}
+    again = fit(dataclasses.replace(adult, train=len(adult.target)), **chosen)
+    assert again.booster_rounds() == [chosen["n_estimators"]]
+    everywhere = diabetes()
+    chosen = fit(everywhere).summary["chosen"]
+    whole = fit(dataclasses.replace(everywhere, train=442), **chosen)
+    assert whole.booster_rounds() == [chosen["n_estimators"], chosen["interval_rounds"], chosen["interval_rounds"]]
+
+
+def test_without_validation_rows_and_rounds_the_number_is_bounded() -> None:
+    assert fit(dataclasses.replace(diabetes(), train=442), learning_rate=0.1).summary["rounds"] == 200
+
+
+def test_several_labels_share_the_data(adult: Problem) -> None:
+    job, money = adult.features["codes"][:, 3], adult.target
+    target = np.stack([money, job == 1, np.zeros(len(job)), np.ones(len(job))], axis=1).astype(np.uint8)
+    problem = dataclasses.replace(adult, kind="multilabel", target=target, classes=4)
+    heard: list[tuple[int, dict[str, float]]] = []
+    fitted = fit(problem, Context(report=lambda *told: heard.append(told)), learning_rate=0.1)
+    scores = fitted.scores(problem.features)
+    assert scores.shape == (8000, 4)
+    right = (scores > 0) == (target > 0)
+    assert right[TRAIN:, 0].mean() > 0.85 and right[:, 2:].all() and np.isfinite(scores).all()
+    # each label is what it would be alone: other labels' trees do not touch it
+    alone = fit(adult, learning_rate=0.1)
+    np.testing.assert_allclose(scores[:, 0], alone.scores(adult.features)[:, 1], atol=1e-5)
+    np.testing.assert_allclose(graph_scores(fitted, problem.features), scores, rtol=1e-5, atol=1e-5)
+    assert [epoch for epoch, _ in heard] == [1, 2] and heard[-1][1]["validation_score"] > 0.85
+    chosen = fitted.summary["chosen"]
+    whole = fit(dataclasses.replace(problem, train=len(target)), learning_rate=0.1, **chosen)
+    assert whole.booster_rounds() == chosen["label_rounds"]
+    with pytest.raises(TrainingError, match="the same labels"):
+        fit(dataclasses.replace(problem, target=target[:, 2:], classes=2))
+
+
+def test_weights_count_in_a_regression() -> None:
+    heavy = np.where(diabetes().target > 200, 50, 1).astype(np.float32)
+    plain, pushed = fit(diabetes()), fit(diabetes(weight=heavy))
+    features = diabetes().features
+    assert (pushed.scores(features).mean(axis=0) > plain.scores(features).mean(axis=0) + [20, 20, 0]).all()
+
+
+def test_sparse_features_are_refused_by_name() -> None:
+    problem = diabetes()
+    info = {**problem.info, "ngrams": FeatureInfo("sparse", (1000,))}
+    with pytest.raises(TrainingError, match="text_vector instead of ngrams"):
+        fit(dataclasses.replace(problem, info=info))
 
 
 def test_the_same_seed_gives_the_same_trees_with_any_number_of_threads(adult: Problem) -> None:

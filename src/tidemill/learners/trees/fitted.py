@@ -1,0 +1,159 @@
+"""Trained ensembles side by side, as one model and as one ONNX node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto, helper
+
+from tidemill.data.schema import Kind
+from tidemill.features._base import FeatureInfo, Features
+from tidemill.learners._base import Export, Scores
+from tidemill.learners._graph import Graph
+
+
+@dataclass(frozen=True)
+class FittedTrees:
+    """Trained ensembles.
+
+    Attributes:
+        kind: of the problem.
+        boosters: LightGBM models, their thresholds exact in float32; together they give the columns of the margins, and
+            ``None`` gives one column of zeros: a label that training rows never told apart.
+        info: the features they read.
+        fill: float32 ``[d + k]``, what replaces NaN; NaN itself where the trees learned what a missing value means.
+        classes: labels, or 1 for regression.
+        scale: what margins are multiplied by, so that trees of a regression grow on a target of deviation 1.
+        shift: float64 ``[columns]``, what is added then: the mean of a regression, the log-odds of a constant label.
+        threads: for scoring.
+        summary: facts for the run record.
+    """
+
+    kind: Kind
+    boosters: Sequence[lightgbm.Booster | None]
+    info: Mapping[str, FeatureInfo]
+    fill: npt.NDArray[np.float32]
+    classes: int
+    scale: float
+    shift: npt.NDArray[np.float64]
+    threads: int
+    summary: dict[str, Any]
+
+    def scores(self, features: Features) -> Scores:
+        """Raw scores, float32: the margins; for two classes 0 and the second one's; ``[n, 3]`` with an interval."""
+        rows = matrix(features, slice(None))
+        rows = np.where(np.isnan(rows), self.fill, rows)
+        parts = [
+            np.zeros((len(rows), 1)) if booster is None else self._margins(booster, rows) for booster in self.boosters
+        ]
+        out = (np.concatenate(parts, axis=1) * self.scale + self.shift).astype(np.float32)
+        if self._two_columns:
+            return np.concatenate([np.zeros_like(out), out], axis=1)
+        if self._interval:
+            return np.stack([out[:, 0], out.min(axis=1), out.max(axis=1)], axis=1)
+        return out
+
+    def booster_rounds(self) -> list[int]:
+        """How many rounds each ensemble has; 0 for a label that training rows never told apart."""
+        return [0 if booster is None else booster.current_iteration() for booster in self.boosters]
+
+    def _margins(self, booster: lightgbm.Booster, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        if not len(rows):
+            return np.zeros((0, booster.num_model_per_iteration()))
+        raw = booster.predict(rows, raw_score=True, num_threads=self.threads)
+        return np.asarray(raw, np.float64).reshape(len(rows), -1)
+
+    @property
+    def _two_columns(self) -> bool:
+        return self.kind == "classification" and self.classes == 2
+
+    @property
+    def _interval(self) -> bool:
+        return self.kind == "regression" and len(self.boosters) == 3
+
+    def export(self) -> Export:
+        """The ensembles as onnxmltools converts them, merged into one node that reads ``x`` and ``codes``."""
+        graph = Graph()
+        parts = ["x"] if "x" in self.info else []
+        if "codes" in self.info:
+            parts.append(graph.cast("codes", TensorProto.FLOAT))
+        rows = parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)
+        if not np.isnan(self.fill).all():
+            rows = graph.add("Where", graph.add("IsNaN", rows), graph.constant(self.fill), rows)
+        graph.nodes.append(_ensemble(self.boosters, len(self.fill), rows, out := "margins"))
+        if self.scale != 1:
+            out = graph.add("Mul", out, graph.constant(np.float32(self.scale)))
+        if self.shift.any():
+            out = graph.add("Add", out, graph.constant(self.shift.astype(np.float32)[None]))
+        width = len(self.shift)
+        if self._two_columns:
+            # one tensor for both columns: 0 · margin and 1 · margin
+            out, width = graph.add("Mul", out, graph.constant(np.array([[0, 1]], np.float32))), 2
+        if self._interval:
+            value = graph.add("Gather", out, graph.constant(np.array([0], np.int64)), axis=1)
+            ends = [graph.add(op, out, axes=[1], keepdims=1) for op in ("ReduceMin", "ReduceMax")]
+            out = graph.add("Concat", value, *ends, axis=1)
+        model = graph.model(self.info, out, width, {"ai.onnx.ml": 1})
+        return Export(onnx=model.SerializeToString())
+
+
+def matrix(features: Features, rows: slice) -> npt.NDArray[np.float32]:
+    """``x`` and ``codes`` side by side, float32 ``[m, d + k]``: float32 holds every code below 16 million."""
+    parts = [np.asarray(features[name][rows], np.float32) for name in ("x", "codes") if name in features]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def float32_thresholds(booster: lightgbm.Booster, best: int) -> lightgbm.Booster:
+    """The first *best* rounds, with every threshold rounded down to float32.
+
+    The features are float32, so no decision changes; but the graph's thresholds are float32 too, and rounded to the
+    nearest they may pass the value that they were to separate.
+    """
+
+    def rounded(match: re.Match[str]) -> str:
+        wide = np.array(match[1].split(), np.float64)
+        near = wide.astype(np.float32)
+        down = np.where(near > wide, np.nextafter(near, np.float32(-np.inf)), near)
+        return "threshold=" + " ".join(repr(float(value)) for value in down)
+
+    text = booster.model_to_string(num_iteration=best)
+    text = re.sub(r"^threshold=(.*)$", rounded, text, flags=re.MULTILINE)
+    # the sizes in bytes that let LightGBM parse trees in parallel are wrong now; without them it reads in order
+    return lightgbm.Booster(model_str=re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE))
+
+
+def _ensemble(boosters: Sequence[lightgbm.Booster | None], features: int, source: str, out: str) -> Any:
+    """One node that sums the margins of all *boosters*, a column each (as many as classes for one of many)."""
+    merged: dict[str, Any] = {}
+    column = trees = 0
+    for booster in boosters:
+        if booster is None:
+            column += 1
+            continue
+        attributes = _converted(booster, features)
+        for name in ("nodes_treeids", "target_treeids"):
+            attributes[name] = [tree + trees for tree in attributes[name]]
+        attributes["target_ids"] = [target + column for target in attributes["target_ids"]]
+        column += booster.num_model_per_iteration()
+        trees += booster.num_trees()
+        for name, values in attributes.items():
+            merged.setdefault(name, []).extend(values)
+    merged |= {"n_targets": column, "post_transform": "NONE"}
+    return helper.make_node("TreeEnsembleRegressor", [source], [out], domain="ai.onnx.ml", **merged)
+
+
+def _converted(booster: lightgbm.Booster, features: int) -> dict[str, list[Any]]:
+    """The lists, an entry a node or a leaf, of onnxmltools's tree ensemble."""
+    from onnxmltools.convert import convert_lightgbm
+    from onnxmltools.convert.common.data_types import FloatTensorType
+
+    model = convert_lightgbm(booster, initial_types=[("rows", FloatTensorType([None, features]))], zipmap=False)
+    node = next(node for node in model.graph.node if node.op_type.startswith("TreeEnsemble"))
+    named = {a.name.replace("class_", "target_"): helper.get_attribute_value(a) for a in node.attribute}
+    return {name: list(values) for name, values in named.items() if name.startswith(("nodes_", "target_"))}
