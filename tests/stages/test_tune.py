@@ -92,6 +92,12 @@ def test_when_every_trial_fails_the_reason_is_said(tmp_path: Path) -> None:
         tune(fit, SPACE, trials=2, seed=0, journal=tmp_path / "a.journal")
 
 
+def test_a_score_that_is_no_number_is_a_failed_trial(tmp_path: Path) -> None:
+    scores = iter([0.5, float("nan"), 0.25])
+    found = tune(lambda _params, _report: next(scores), SPACE, trials=3, seed=0, journal=tmp_path / "a.journal")
+    assert (found.trials, found.score) == (3, 0.5)
+
+
 @pytest.mark.parametrize(
     "spec",
     [

@@ -3,12 +3,14 @@
 Optuna's TPE proposes, its median rule stops trials whose learning curve falls behind. The study lies in a journal file
 of its own, which ``optuna-dashboard`` opens. A search that was killed goes on where it stood: finished trials are not
 repeated, the one that was under way is started again with the same proposal, since every proposal depends only on the
-seed and on the finished trials before it.
+seed and on the finished trials before it. :func:`tune` makes a given number of trials; :class:`Study` makes one when it
+is asked for one, so that several searches can share what time there is (see :mod:`tidemill.loop.race`).
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +38,104 @@ class Tuned:
     trials: int
 
 
+class Study:
+    """The search over one recipe's parameters, a trial at a time, in a journal that is continued where it stands.
+
+    Args:
+        space: ``{name: {"type": "float" | "int" | "categorical", "low", "high", "log", "choices"}}``.
+        seed: of every proposal.
+        journal: the study's file; created when missing, continued when not.
+
+    Raises:
+        ConfigError: the search space is malformed.
+    """
+
+    def __init__(self, space: JSON, *, seed: int, journal: Path) -> None:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._distributions = {name: _distribution(name, spec) for name, spec in space.items()}
+        self._seed = seed
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        # The cycle's lock makes this process the only writer; a lock file here was left by one that was killed.
+        Path(f"{journal}.lock").unlink(missing_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            storage = JournalStorage(JournalFileBackend(str(journal)))
+            self._study = optuna.create_study(
+                study_name=journal.stem,
+                storage=storage,
+                direction="maximize",
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=1),
+                load_if_exists=True,
+            )
+        states = optuna.trial.TrialState
+        for stale in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+            self._study.tell(stale.number, state=states.FAIL)
+
+    def _finished(self) -> list[Any]:
+        return [
+            t
+            for t in self._study.get_trials(deepcopy=False)
+            if t.state.name in ("COMPLETE", "PRUNED") or "error" in t.user_attrs
+        ]
+
+    def scores(self) -> list[float | None]:
+        """The score of each finished trial in their order; ``None`` where it was pruned or failed."""
+        return [t.value if t.state.name == "COMPLETE" else None for t in self._finished()]
+
+    def trial(self, fit: Fit) -> float | None:
+        """Finish one more trial; the first one keeps the recipe's own defaults.
+
+        Args:
+            fit: trains and scores one setting.
+
+        Returns:
+            Its score; ``None`` when it was pruned or failed.
+        """
+        import optuna
+        from optuna.trial import TrialState
+
+        number = len(self._finished())
+        # seeded anew each time: a proposal depends on the seed and on the finished trials alone
+        self._study.sampler = optuna.samplers.TPESampler(seed=self._seed * 10_007 + number, n_startup_trials=5)
+        trial = self._study.ask(self._distributions if number else {})
+
+        def report(step: int, score: float) -> None:
+            trial.report(score, step)
+            if trial.should_prune():
+                raise Pruned
+
+        try:
+            score = _finite(fit(dict(trial.params), report))
+        except Pruned:
+            self._study.tell(trial, state=TrialState.PRUNED)
+        except TrainingError as error:
+            log.info("trial %d with %s failed: %s", number, trial.params, error)
+            trial.set_user_attr("error", str(error))
+            self._study.tell(trial, state=TrialState.FAIL)
+        else:
+            self._study.tell(trial, score)
+            return score
+        return None
+
+    def best(self) -> Tuned:
+        """The best finished trial, the earlier one of equals.
+
+        Raises:
+            TrainingError: every trial failed.
+        """
+        finished = self._finished()
+        complete = [t for t in finished if t.state.name == "COMPLETE"]
+        if not complete:
+            errors = {str(t.user_attrs.get("error", "stopped early")) for t in finished}
+            raise TrainingError("no trial finished", where="; ".join(sorted(errors)), mend="Widen the search space.")
+        best = max(complete, key=lambda t: (t.value, -t.number))
+        return Tuned(dict(best.params), float(best.value), len(finished))
+
+
 def tune(
     fit: Fit,
     space: JSON,
@@ -49,73 +149,24 @@ def tune(
 
     Args:
         fit: trains and scores one setting.
-        space: ``{name: {"type": "float" | "int" | "categorical", "low", "high", "log", "choices"}}``.
+        space: see :class:`Study`, and so for *seed* and *journal*.
         trials: how many trials to finish, pruned ones included.
-        seed: of every proposal.
-        journal: the study's file; created when missing, continued when not.
         on_trial: told each finished trial's number and score (``None`` when pruned or failed).
 
     Raises:
         ConfigError: the search space is malformed.
         TrainingError: every trial failed.
     """
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-    from optuna.trial import TrialState
+    study = Study(space, seed=seed, journal=journal)
+    while (number := len(study.scores())) < trials:
+        on_trial(number, study.trial(fit))
+    return study.best()
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    distributions = {name: _distribution(name, spec) for name, spec in space.items()}
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    # The cycle's lock makes this process the only writer; a lock file here was left by one that was killed.
-    Path(f"{journal}.lock").unlink(missing_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        storage = JournalStorage(JournalFileBackend(str(journal)))
-        study = optuna.create_study(
-            study_name=journal.stem,
-            storage=storage,
-            direction="maximize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=1),
-            load_if_exists=True,
-        )
-    for stale in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(stale.number, state=TrialState.FAIL)
 
-    def finished() -> list[optuna.trial.FrozenTrial]:
-        return [
-            t
-            for t in study.get_trials(deepcopy=False)
-            if t.state in (TrialState.COMPLETE, TrialState.PRUNED) or "error" in t.user_attrs
-        ]
-
-    while (number := len(finished())) < trials:
-        study.sampler = optuna.samplers.TPESampler(seed=seed * 10_007 + number, n_startup_trials=5)
-        trial = study.ask(distributions if number else {})
-
-        def report(step: int, score: float, trial: optuna.trial.Trial = trial) -> None:
-            trial.report(score, step)
-            if trial.should_prune():
-                raise Pruned
-
-        score: float | None = None
-        try:
-            score = fit(dict(trial.params), report)
-            study.tell(trial, score)
-        except Pruned:
-            study.tell(trial, state=TrialState.PRUNED)
-        except TrainingError as error:
-            log.info("trial %d with %s failed: %s", number, trial.params, error)
-            trial.set_user_attr("error", str(error))
-            study.tell(trial, state=TrialState.FAIL)
-        on_trial(number, score)
-
-    complete = [t for t in finished() if t.state == TrialState.COMPLETE]
-    if not complete:
-        errors = {str(t.user_attrs.get("error", "stopped early")) for t in finished()}
-        raise TrainingError("no trial finished", where="; ".join(sorted(errors)), mend="Widen the search space.")
-    best = max(complete, key=lambda t: (t.value, -t.number))
-    return Tuned(dict(best.params), float(best.value or 0.0), len(finished()))
+def _finite(score: float) -> float:
+    if not math.isfinite(score):  # the study would count the trial as never made
+        raise TrainingError(f"the validation score is {score}")
+    return score
 
 
 def _distribution(name: str, spec: JSON) -> Any:
