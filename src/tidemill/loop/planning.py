@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tidemill.data.arrays import Column, Ragged
 from tidemill.data.schema import Signature
 from tidemill.features.pipeline import Pipeline
 from tidemill.learners import get_learner
-from tidemill.learners._base import Context, Problem, RecipeView
+from tidemill.learners._base import Context, Learner, Problem, RecipeView
 from tidemill.records import JSON, Recipe
 
 PROBE_ROWS = 512
+QUICK_PROBE_ROWS = 4096
+"""Rows of a probe: more where a fit takes a moment anyway, so that what is paid for each row can be seen."""
+_PROBE_VALUES = 1 << 23
 MOST_TRIALS = 100
+REFIT_FITS = 6
+"""A quick recipe that is chosen is fitted once more on all rows, and on five folds for its calibration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is done for each recipe: ``{name: {"trials": n, "max_epochs": n | None, "seconds": estimate | None}}``."""
+    """What is done for each recipe, and how long it may take.
+
+    ``{name: {"trials": n, "most": n, "max_epochs": n | None, "seconds": estimate | None, "share": seconds | None}}``:
+    ``seconds`` is the estimate for one fit, ``share`` is what the recipe brings into the race for trials
+    (:mod:`tidemill.loop.race`), ``trials`` is how many that is worth, and ``most`` how many it may win.
+    """
 
     recipes: dict[str, JSON]
 
@@ -47,56 +59,94 @@ def plan(
     """Share out the work.
 
     Without a budget every recipe is trained once, or tuned with *max_trials* trials where it has a search space. With
-    one, the baselines come first, and the others share what is left: fewer epochs where one fit would not fit, more
-    trials where several do. How long a fit takes is probed on random data of the same shapes, so planning changes
-    nothing and takes a second or two.
+    one, the baselines come first, the last of it is kept for the refit of what is chosen, and the others share what is
+    left: fewer epochs where one fit would not fit, more trials where several do. What a recipe without a search space
+    does not need goes to those that have one. How long a fit takes is probed on random data of the same shapes, so
+    planning changes nothing and takes a second or two.
 
     Args:
         rows: number of labelled training and validation rows.
         budget: seconds for training and tuning together.
         probe: estimate durations also where no budget asks for it (for ``tidemill plan``).
     """
-    entries: dict[str, JSON] = {}
     estimates: dict[str, tuple[float, int]] = {}
     if budget is not None or probe:
         estimates = {r.name: estimate(r, signature, rows, threads=threads) for r in recipes}
-    tuned = [r for r in recipes if not r.baseline]
-    left = (budget or 0.0) - sum(estimates[r.name][0] for r in recipes if r.baseline and estimates)
+    shares = {} if budget is None else _shares(recipes, estimates, budget)
+    entries: dict[str, JSON] = {}
     for recipe in recipes:
-        trials, epochs = 1, max_epochs
+        trials, epochs, share = 1, max_epochs, shares.get(recipe.name)
         if recipe.space and max_trials is not None:
             trials = max(1, max_trials)
+        most = trials
         seconds, full_epochs = estimates.get(recipe.name, (None, 0))
-        if budget is not None and not recipe.baseline and seconds is not None:
-            share = max(left, 0.0) / len(tuned)
+        if share is not None and seconds is not None:
             if seconds > share:
                 epochs = max(1, math.floor(full_epochs * share / seconds))
                 epochs = min(epochs, max_epochs or epochs)
                 seconds *= epochs / full_epochs
-            elif recipe.space:
+            if recipe.space:
                 # The first trial is trained anyway; a cycle whose trials are pruned early ends before its budget.
-                trials = min(max_trials or MOST_TRIALS, max(1, math.floor(share / max(seconds, 0.01))))
-        entries[recipe.name] = {"trials": trials, "max_epochs": epochs, "seconds": seconds}
+                most = max_trials or MOST_TRIALS
+                trials = min(most, max(1, math.floor(share / max(seconds, 0.01))))
+        entries[recipe.name] = {
+            "trials": trials,
+            "most": most,
+            "max_epochs": epochs,
+            "seconds": seconds,
+            "share": share,
+        }
     return Plan(recipes=entries)
+
+
+def _shares(recipes: Sequence[Recipe], estimates: Mapping[str, tuple[float, int]], budget: float) -> dict[str, float]:
+    """Seconds for each recipe that is no baseline."""
+    tuned = [r for r in recipes if not r.baseline]
+    if not tuned:
+        return {}
+    left = max(0.0, budget - sum(estimates[r.name][0] for r in recipes if r.baseline))
+    equal = left / len(tuned)
+    again = [min(estimates[r.name][0], equal) * (REFIT_FITS if get_learner(r.learner).quick else 1) for r in tuned]
+    left -= min(max(again), left / 2)
+    equal = left / len(tuned)
+    fixed = {r.name: min(estimates[r.name][0], equal) for r in tuned if not r.space}
+    searching = [r.name for r in tuned if r.space]
+    return fixed | {name: (left - sum(fixed.values())) / len(searching) for name in searching}
 
 
 def estimate(recipe: Recipe, signature: Signature, rows: int, *, threads: int) -> tuple[float, int]:
     """Seconds that one fit of *recipe* takes on *rows* rows, and the epochs it then runs.
 
-    Two short fits on random rows of the signature's shapes, one of them with twice the rows, tell what is paid once and
-    what is paid for each row and epoch.
+    Short fits on random rows of the signature's shapes tell what is paid once, for each row, and for each row in each
+    epoch. A learner that stops early is counted with the epochs that it usually runs, not with the most it might.
     """
     learner = get_learner(recipe.learner)
     view = RecipeView(network=recipe.network, params=recipe.params)
-    times = []
-    for size in (PROBE_ROWS // 2, PROBE_ROWS // 2, PROBE_ROWS):  # the first one only warms up
-        problem = _random_problem(recipe, signature, size)
+    size = PROBE_ROWS
+    if learner.quick:
+        pixels = sum(math.prod(field.shape or (1,)) for field in signature.inputs)
+        size = max(PROBE_ROWS, min(QUICK_PROBE_ROWS, _PROBE_VALUES // pixels))
+
+    def timed(problem: Problem, epochs: int) -> float:
         started = time.perf_counter()
-        learner.fit(problem, view, Context(max_epochs=1, threads=threads))
-        times.append(time.perf_counter() - started)
-    epochs = learner.epochs(rows, recipe.params)
-    each = max(times[2] - times[1], times[2] * 0.1) / (PROBE_ROWS // 2)
-    return times[1] + each * rows * epochs, epochs
+        learner.fit(problem, view, Context(max_epochs=epochs, threads=threads))
+        return time.perf_counter() - started
+
+    half, full = (_random_problem(recipe, signature, rows) for rows in (size // 2, size))
+    timed(half, 1)  # only warms up
+    few, many = timed(half, 1), timed(full, 1)
+    each = max(many - few, many * 0.1) / (size // 2)  # a row with its first epoch
+    epochs = usual_epochs(learner, rows, recipe.params)
+    further = each
+    if learner.quick and epochs > 1:
+        further = min(each, max(timed(full, 3) - many, 0.0) / 2 / size)  # what binning a row costs is paid once
+    return few + rows * (each + further * (epochs - 1)), epochs
+
+
+def usual_epochs(learner: Learner, rows: int, params: Mapping[str, Any]) -> int:
+    """The epochs that a fit usually runs: a learner's own ``usual_epochs`` where it has one, else its most."""
+    usual = getattr(learner, "usual_epochs", learner.epochs)
+    return max(1, int(usual(rows, params)))
 
 
 def _random_problem(recipe: Recipe, signature: Signature, rows: int) -> Problem:
@@ -107,17 +157,28 @@ def _random_problem(recipe: Recipe, signature: Signature, rows: int) -> Problem:
             columns[field.name] = rng.integers(0, 256, (rows, *(field.shape or (1, 1, 1))), dtype=np.uint8)
         elif field.type in ("number", "date"):
             columns[field.name] = rng.normal(size=rows)
+        elif field.type == "text":
+            # words as often as words are (Zipf's law), twenty a text
+            words = np.minimum(rng.zipf(1.3, (rows, 20)), 20_000)
+            columns[field.name] = Ragged.from_strings([" ".join(f"word{n}" for n in row) for row in words.tolist()])
         else:
             columns[field.name] = Ragged.from_strings([f"value {n}" for n in rng.integers(0, 20, rows)])
     pipeline = Pipeline(recipe.features, signature)
     pipeline.fit([columns])
     classes = max(1, len(signature.labels))
-    labels = np.arange(rows, dtype=np.int64) % classes
     return Problem(
         kind=signature.kind,
         features=pipeline.transform(columns),
         info=pipeline.info(),
-        target=labels if signature.kind == "classification" else rng.normal(size=rows).astype(np.float32),
+        target=_random_target(signature, rows, classes, rng),
         train=rows * 4 // 5,
         classes=classes,
     )
+
+
+def _random_target(signature: Signature, rows: int, classes: int, rng: np.random.Generator) -> npt.NDArray[Any]:
+    if signature.kind == "classification":
+        return np.arange(rows, dtype=np.int64) % classes
+    if signature.kind == "multilabel":
+        return rng.integers(0, 2, (rows, classes)).astype(np.uint8)
+    return rng.normal(size=rows).astype(np.float32)
