@@ -135,12 +135,21 @@ def estimate(recipe: Recipe, signature: Signature, rows: int, *, threads: int) -
     half, full = (_random_problem(recipe, signature, rows) for rows in (size // 2, size))
     timed(half, 1)  # only warms up
     few, many = timed(half, 1), timed(full, 1)
-    each = max(many - few, many * 0.1) / (size // 2)  # a row with its first epoch
     epochs = usual_epochs(learner, rows, recipe.params)
-    further = each
-    if learner.quick and epochs > 1:
-        further = min(each, max(timed(full, 3) - many, 0.0) / 2 / size)  # what binning a row costs is paid once
-    return few + rows * (each + further * (epochs - 1)), epochs
+    each = _slope(few, many, size)  # a row with its first epoch
+    if not learner.quick or epochs == 1:
+        return few + rows * each * epochs, epochs
+    # what is paid for an epoch and for a row in it, without what is paid for a row once
+    short, long = ((timed(part, 4) - once) / 3 for part, once in ((half, few), (full, many)))
+    long = max(long, 0.0)
+    further = _slope(max(short, 0.0), long, size)
+    a_further_epoch = max(long + (rows - size) * further, long * min(1.0, rows / size))
+    return few + rows * each + (epochs - 1) * a_further_epoch, epochs
+
+
+def _slope(half: float, full: float, size: int) -> float:
+    """Seconds a row more, from what ``size // 2`` and *size* rows take; what noise hides counts as a little."""
+    return max(full - half, full * 0.1) / (size // 2)
 
 
 def usual_epochs(learner: Learner, rows: int, params: Mapping[str, Any]) -> int:
