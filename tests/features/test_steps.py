@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.datasets import load_digits
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from tidemill.data.arrays import Ragged
 from tidemill.errors import ConfigError
@@ -73,10 +73,40 @@ def test_the_median_of_many_rows_is_of_an_even_sample() -> None:
     assert step.state()["median"][0] == pytest.approx(np.log(2), abs=0.01)
 
 
+def test_indicators_can_be_left_out() -> None:
+    step = fitted(Numbers(["a"], indicators=False), {"a": np.array([1.0, np.nan])})
+    assert step.info()["x"].shape == (1,) and step.transform({"a": np.array([np.nan])})["x"].shape == (1, 1)
+
+
+def test_quantiles_become_normal_as_in_scikit_learn_and_tails_are_cut() -> None:
+    values = np.random.default_rng(0).lognormal(0, 2, 4000)
+    step = fitted(Numbers(["a"], quantile=True), *({"a": part} for part in np.array_split(values, 7)))
+    x = step.transform({"a": values})["x"][:, 0]
+    expected = QuantileTransformer(output_distribution="normal", n_quantiles=1000).fit_transform(values[:, None])[:, 0]
+    inner = np.abs(expected) < 2.5
+    np.testing.assert_allclose(x[inner], expected[inner], atol=0.05)
+    assert x.mean() == pytest.approx(0, abs=1e-3) and x.std() == pytest.approx(1, abs=1e-3)
+    far = step.transform({"a": np.array([-1e30, 1e30, np.nan])})["x"][:, 0]
+    assert far[0] == x.min() and far[1] == x.max() < 4 and abs(far[2]) < 0.05  # a missing one is the median
+
+
+def test_quantiles_of_a_column_that_is_mostly_zero() -> None:
+    values = np.where(np.arange(1000) < 920, 0.0, np.arange(1000) * 100.0)  # like capital gains
+    step = fitted(Numbers(["a", "b"], quantile=True), {"a": values, "b": np.full(1000, 7.0)})
+    x = step.transform({"a": values, "b": np.full(1000, 7.0)})["x"]
+    assert (x[:920, 0] == x[0, 0]).all() and x[:, 0].std() == pytest.approx(1, abs=1e-3) and not x[:, 1].any()
+
+
+def test_raw_and_quantile_are_not_taken_together() -> None:
+    with pytest.raises(ConfigError, match="contradict"):
+        Numbers(["a"], raw=True, quantile=True)
+
+
+@pytest.mark.parametrize("quantile", [False, True])
 @settings(max_examples=60, deadline=None)
-@given(hnp.arrays(np.float64, st.integers(1, 40), elements=st.floats(allow_nan=True, allow_infinity=True)))
-def test_numbers_are_finite_for_whatever_floats_there_are(values: np.ndarray) -> None:
-    step = fitted(Numbers(["a"]), {"a": values})
+@given(values=hnp.arrays(np.float64, st.integers(1, 40), elements=st.floats(allow_nan=True, allow_infinity=True)))
+def test_numbers_are_finite_for_whatever_floats_there_are(quantile: bool, values: np.ndarray) -> None:
+    step = fitted(Numbers(["a"], quantile=quantile), {"a": values})
     x = step.transform({"a": values})["x"]
     assert np.isfinite(x).all() and x.dtype == np.float32 and x.shape == (len(values), *step.info()["x"].shape)
 
@@ -127,6 +157,37 @@ def test_categories_count_by_frequency_and_put_all_others_at_0() -> None:
     codes = step.transform({"colour": new})["codes"]
     assert codes.tolist() == [[2], [1], [0], [0], [0], [0]] and codes.dtype == np.int64
     assert step.info()["codes"].meta == {"cardinalities": [3]}
+
+
+def test_what_is_often_missing_has_a_code_of_its_own() -> None:
+    train = Ragged.from_strings(["red", "red", "", "", "", "blue"])
+    step = fitted(Categories(["colour"]), {"colour": train})
+    codes = step.transform({"colour": Ragged.from_strings(["", "red", "never seen"])})["codes"]
+    assert codes.tolist() == [[1], [2], [0]]
+
+
+def test_a_hundred_thousand_values() -> None:
+    rng = np.random.default_rng(0)
+    which = np.minimum(rng.zipf(1.2, 300_000), 100_000)
+    values = [f"id {n}" for n in which.tolist()]
+    column = {"id": Ragged.from_strings(values)}
+    step = Categories(["id"], max_size=500, others=16, frequency=True)
+    for start in range(0, len(values), 50_000):
+        step.observe({"id": Ragged.from_strings(values[start : start + 50_000])})
+    step.finish()
+    assert step.info()["codes"].meta == {"cardinalities": [517]} and len(json.dumps(step.state())) < 20_000
+    out = step.transform(column)
+    codes, x = out["codes"][:, 0], out["x"][:, 0]
+    assert codes.min() >= 1 and codes.max() == 516
+    common = np.bincount(which).argsort()[::-1][:500]  # numbers by how often they occurred
+    assert (codes[np.isin(which, common[:400])] <= 500).all()
+    # what is common has a large x, and equal values have equal codes, also alone and when never seen
+    counts = np.bincount(which)[which]
+    np.testing.assert_allclose(x[codes <= 500], (np.log1p(counts) / np.log1p(300_000))[codes <= 500], atol=1e-6)
+    assert len(np.unique(x[codes > 500])) == 1 and x[codes > 500].max() < x[codes <= 500].min()
+    one = step.transform({"id": Ragged.from_strings([values[0], "id of nobody", "id of nobody", ""])})
+    assert one["codes"][0, 0] == codes[0] and one["codes"][1, 0] == one["codes"][2, 0] > 500
+    assert one["codes"][3, 0] == 0  # training never missed it
 
 
 def test_one_row_and_many_rows_are_coded_alike() -> None:
@@ -183,8 +244,10 @@ def test_dates_turn_in_circles_and_flag_what_is_missing() -> None:
     ("step", "columns"),
     [
         (Numbers(["a"]), {"a": np.array([1.0, np.nan, 4.5])}),
+        (Numbers(["a"], quantile=True), {"a": np.array([1.0, np.nan, 4.5])}),
         (Dates(["a"]), {"a": np.array([1e9, np.nan, 1.7e9])}),
         (Categories(["a"]), {"a": Ragged.from_strings(["磨", "磨", "b"])}),
+        (Categories(["a"], others=4, frequency=True), {"a": Ragged.from_strings(["磨", "磨", "b"])}),
         (OneHot(["a"]), {"a": Ragged.from_strings(["磨", "磨", "b"])}),
         (Pixels(["a"]), {"a": np.arange(48, dtype=np.uint8).reshape(3, 4, 4, 1)}),
         (PixelVector(["a"], max_side=2), {"a": np.arange(48, dtype=np.uint8).reshape(3, 4, 4, 1)}),
@@ -194,6 +257,10 @@ def test_dates_turn_in_circles_and_flag_what_is_missing() -> None:
 def test_state_survives_json(step, columns) -> None:
     fitted(step, columns)
     options = {"max_side": 2} if isinstance(step, PixelVector) else {}
+    if "knots" in step.state():
+        options = {"quantile": True}
+    if "counts" in step.state():
+        options = {"others": 4, "frequency": True}
     fresh = type(step)(step.columns, **options)
     fresh.restore(json.loads(json.dumps(step.state())))
     for name, array in step.transform(columns).items():

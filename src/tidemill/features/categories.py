@@ -10,57 +10,96 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.data.arrays import Columns
+from tidemill.data.arrays import Columns, length
+from tidemill.data.keys import hash_column
 from tidemill.data.schema import FieldType
-from tidemill.features._base import FeatureInfo, FeatureStep
-from tidemill.features._vocabulary import Vocabulary
+from tidemill.features._base import Feature, FeatureInfo, FeatureStep, as_float32
+from tidemill.features._vocabulary import Vocabulary, as_strings
 
 
 class Categories(FeatureStep):
-    """Ragged strings to int64 ``codes`` ``[n, k]``; 0 is missing, rare or unseen.
+    """Ragged strings to int64 ``codes`` ``[n, k]``; 0 is rare or unseen.
 
     Args:
         columns: category (or short text) columns.
         min_count: values that occur less often in the training rows share code 0, so that a model learns what an unseen
-            value tends to mean.
+            value tends to mean. A missing value is counted like any other.
         max_size: the most frequent values that get a code of their own, a column.
+        others: so many further codes, which values without one of their own share by their hash (Weinberger et al.,
+            2009); 0 puts them all at code 0.
+        frequency: also write ``x``, a number a column: the logarithm of how often the value occurred in training, 1
+            for the number of rows. Where there are many thousands of values, how common one is may tell more than which
+            one it is.
     """
 
     name: ClassVar[str] = "categories"
     handles: ClassVar[tuple[FieldType, ...]] = ("category",)
 
-    def __init__(self, columns: list[str], *, min_count: int = 2, max_size: int = 1000) -> None:
+    def __init__(
+        self, columns: list[str], *, min_count: int = 2, max_size: int = 1000, others: int = 0, frequency: bool = False
+    ) -> None:
         super().__init__(columns)
         self._min_count, self._max_size = min_count, max_size
+        self._others, self._frequency = others, frequency
         self._vocabularies = [Vocabulary() for _ in columns]
+        self._rows = 0
 
     def observe(self, chunk: Columns) -> None:
         for name, vocabulary in zip(self.columns, self._vocabularies, strict=True):
             vocabulary.observe(chunk[name])
+        self._rows += length(chunk)
 
     def finish(self) -> None:
         for vocabulary in self._vocabularies:
             vocabulary.finish(self._min_count, self._max_size)
 
     def codes(self, columns: Columns) -> npt.NDArray[np.int64]:
-        """int64 ``[n, k]``: the code of every value."""
+        """int64 ``[n, k]``: the code of every value among those that have one of their own, else 0."""
         pairs = zip(self.columns, self._vocabularies, strict=True)
         return np.stack([vocabulary.codes(columns[name]) for name, vocabulary in pairs], axis=1)
 
     @property
     def cardinalities(self) -> list[int]:
         """How many codes each column has, 0 included."""
-        return [len(vocabulary.values) + 1 for vocabulary in self._vocabularies]
+        return [len(vocabulary.values) + 1 + self._others for vocabulary in self._vocabularies]
 
-    def transform(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
-        return {"codes": self.codes(columns)}
+    def transform(self, columns: Columns) -> dict[str, Feature]:
+        codes = self.codes(columns)
+        out: dict[str, Feature] = {"codes": codes}
+        if self._frequency:
+            out["x"] = as_float32(np.stack([scale[codes[:, i]] for i, scale in enumerate(self._scales())], axis=1))
+        if self._others:
+            out["codes"] = self._shared(columns, codes)
+        return out
+
+    def _shared(self, columns: Columns, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The codes, with those without one of their own spread over the shared ones."""
+        spread = codes.copy()
+        for i, (name, vocabulary) in enumerate(zip(self.columns, self._vocabularies, strict=True)):
+            bare = np.flatnonzero(codes[:, i] == 0)
+            strings = as_strings(columns[name]).take(bare)
+            shared = (hash_column(strings) % np.uint64(self._others)).astype(np.int64) + len(vocabulary.values) + 1
+            spread[bare, i] = np.where(np.diff(strings.offsets) == 0, 0, shared)  # a missing value is no rare value
+        return spread
+
+    def _scales(self) -> list[npt.NDArray[np.float64]]:
+        """The frequency by code, for each column."""
+        whole = np.log1p(max(self._rows, 1))
+        return [np.log1p([v.counts[-1], *v.counts[:-1]]) / whole for v in self._vocabularies]
 
     def info(self) -> dict[str, FeatureInfo]:
-        return {"codes": FeatureInfo("int64", (len(self.columns),), {"cardinalities": self.cardinalities})}
+        k = len(self.columns)
+        found = {"codes": FeatureInfo("int64", (k,), {"cardinalities": self.cardinalities})}
+        return found | ({"x": FeatureInfo("float32", (k,))} if self._frequency else {})
 
     def state(self) -> dict[str, Any]:
-        return {"values": [vocabulary.values for vocabulary in self._vocabularies]}
+        state: dict[str, Any] = {"values": [vocabulary.values for vocabulary in self._vocabularies]}
+        if self._frequency:
+            state |= {"counts": [v.counts for v in self._vocabularies], "rows": self._rows}
+        return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        for vocabulary, values in zip(self._vocabularies, state["values"], strict=True):
-            vocabulary.restore(values)
+        counts = state.get("counts", [()] * len(self.columns))
+        for vocabulary, values, seen in zip(self._vocabularies, state["values"], counts, strict=True):
+            vocabulary.restore(values, seen)
+        self._rows = state.get("rows", 0)

@@ -4,20 +4,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from tidemill.data.arrays import Columns
-from tidemill.features._base import FeatureInfo
+from tidemill.features._base import Feature, FeatureInfo
 from tidemill.features.categories import Categories
 
 
 class OneHot(Categories):
     """Ragged strings to float32 ``x``: one number for each value that :class:`Categories` would give a code.
 
-    A missing, rare or unseen value is 0 everywhere in its column's block.
+    A rare or unseen value is 0 everywhere in its column's block.
     """
 
     name: ClassVar[str] = "onehot"
@@ -25,7 +24,7 @@ class OneHot(Categories):
     def __init__(self, columns: list[str], *, min_count: int = 2, max_size: int = 100) -> None:
         super().__init__(columns, min_count=min_count, max_size=max_size)
 
-    def transform(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
+    def transform(self, columns: Columns) -> dict[str, Feature]:
         codes, sizes = self.codes(columns), np.array(self.cardinalities) - 1
         rows, which = np.nonzero(codes)
         x = np.zeros((len(codes), int(sizes.sum())), np.float32)
