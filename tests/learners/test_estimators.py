@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.linear_model import LogisticRegression
 
 from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo
@@ -152,6 +154,47 @@ def test_regression() -> None:
     fitted = fit(given, "sklearn.linear_model:Ridge")
     assert fitted.scores(given.features).shape == (442, 1)
     assert_graph_is_equal(fitted, given)
+
+
+def several_labels(**more: Any) -> Problem:
+    digits = load_digits().target
+    target = np.stack([digits % 2 == 0, digits > 4, digits == 8], axis=1).astype(np.uint8)
+    return dataclasses.replace(problem(), kind="multilabel", target=target, classes=3, **more)
+
+
+@pytest.mark.parametrize(
+    ("ref", "inner", "converts"),
+    [
+        ("sklearn.multiclass:OneVsRestClassifier", LogisticRegression(C=0.1), True),
+        ("sklearn.multioutput:MultiOutputClassifier", LogisticRegression(C=0.1), False),
+        ("sklearn.ensemble:RandomForestClassifier", None, False),
+    ],
+)
+def test_several_labels(ref: str, inner: Any, converts: bool) -> None:
+    given = several_labels()
+    fitted = fit(given, ref, **({} if inner is None else {"estimator": inner}))
+    scores = fitted.scores(given.features)
+    right = (scores > 0) == (given.target > 0)
+    assert scores.shape == (1797, 3) and (right[given.train :].mean(axis=0) > 0.8).all()
+    if converts:
+        assert_graph_is_equal(fitted, given)
+    else:
+        assert "OneVsRestClassifier" in (fitted.export().note or "")
+
+
+def test_a_fit_needs_no_validation_rows() -> None:
+    given = problem()
+    fitted = fit(dataclasses.replace(given, train=len(given.target)), "sklearn.linear_model:RidgeClassifier")
+    assert fitted.summary["chosen"] == {}
+
+
+def test_sparse_features_are_refused_by_name() -> None:
+    given = problem()
+    with pytest.raises(TrainingError, match="hold ngrams"):
+        fit(
+            dataclasses.replace(given, info={**given.info, "ngrams": FeatureInfo("sparse", (9,))}),
+            "sklearn.linear_model:RidgeClassifier",
+        )
 
 
 def test_the_seed_and_the_weights_reach_it() -> None:

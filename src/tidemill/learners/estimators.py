@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline as SklearnPipeline
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from tidemill.data.schema import Kind
 from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo, Features
 from tidemill.learners._base import Context, Export, Problem, RecipeView, Scores
@@ -35,6 +36,7 @@ class FittedEstimator:
     """A fitted estimator and how its output becomes scores.
 
     Attributes:
+        kind: of the problem.
         estimator: as its ``fit`` left it.
         info: the features it reads.
         places: the class of each of its output columns.
@@ -43,6 +45,7 @@ class FittedEstimator:
         summary: facts for the run record.
     """
 
+    kind: Kind
     estimator: Any
     info: Mapping[str, FeatureInfo]
     places: npt.NDArray[np.int64]
@@ -51,13 +54,15 @@ class FittedEstimator:
     summary: dict[str, Any]
 
     def scores(self, features: Features) -> Scores:
-        """Raw scores, float32 ``[n, classes]``: log-probabilities, decision values, or predictions for regression."""
+        """Raw scores, float32 ``[n, classes]``: log-probabilities, log-odds of labels, decisions, or values."""
         parts = [self._chunk(_rows(features, rows)) for rows in chunks(0, count(features))]
         return np.concatenate(parts) if parts else np.zeros((0, self.classes), np.float32)
 
     def _chunk(self, rows: npt.NDArray[np.float32]) -> Scores:
-        if self.classes == 1:
+        if self.kind == "regression":
             return np.asarray(self.estimator.predict(rows), np.float32).reshape(-1, 1)
+        if self.kind == "multilabel":
+            return self._labels(rows)
         if hasattr(self.estimator, "predict_proba"):
             given = np.log(np.clip(self.estimator.predict_proba(rows), _FLOOR, 1))
             absent = np.log(_FLOOR)
@@ -69,8 +74,28 @@ class FittedEstimator:
         scores[:, self.places] = given
         return scores
 
+    def _labels(self, rows: npt.NDArray[np.float32]) -> Scores:
+        if not hasattr(self.estimator, "predict_proba"):
+            return np.asarray(self.estimator.decision_function(rows), np.float32).reshape(len(rows), self.classes)
+        given = self.estimator.predict_proba(rows)
+        if isinstance(given, list):  # a table of two columns for each label, or of one where training saw one value
+            seen = [estimated.classes_ for estimated in getattr(self.estimator, "estimators_", [])]
+            classes = getattr(self.estimator, "classes_", seen)
+            given = np.stack(
+                [
+                    table[:, -1] if table.shape[1] == 2 else np.full(len(table), float(values[0]))
+                    for table, values in zip(given, classes, strict=True)
+                ],
+                axis=1,
+            )
+        p = np.clip(given, _FLOOR, 1 - _FLOOR)
+        return np.asarray(np.log(p) - np.log1p(-p), np.float32)
+
     def export(self) -> Export:
         """A graph by skl2onnx when the estimator converts and the graph gives the same scores, else the reason."""
+        if self.kind == "multilabel" and self._tables():
+            name = type(self.estimator).__name__
+            return Export(onnx=None, note=f"{name} gives a table a label; wrap the estimator in OneVsRestClassifier")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # skl2onnx reads what newer scikit-learns deprecate; the scores decide
@@ -92,6 +117,12 @@ class FittedEstimator:
             name = type(self.estimator).__name__
             return Export(onnx=None, note=f"the ONNX form of {name} gives other scores, by {far:.2g}")
         return Export(onnx=graph)
+
+    def _tables(self) -> bool:
+        """Whether probabilities come as one table a label."""
+        if not hasattr(self.estimator, "predict_proba"):
+            return False
+        return isinstance(self.estimator.predict_proba(_rows(self.probe, slice(0, 1))), list)
 
     def _convert(self) -> bytes:
         from skl2onnx import to_onnx
@@ -128,7 +159,7 @@ class FittedEstimator:
         return bytes(graph.model(self.info, self._finish(graph, out), self.classes, domains).SerializeToString())
 
     def _converter_options(self) -> list[dict[str, Any]]:
-        if self.classes == 1:
+        if self.kind == "regression":
             return [{}]
         if hasattr(self.estimator, "predict_proba"):
             return [{"zipmap": False}, {}]
@@ -136,9 +167,16 @@ class FittedEstimator:
 
     def _finish(self, graph: Graph, out: str) -> str:
         """Nodes from the estimator's output to scores by class."""
-        if self.classes == 1:
+        if self.kind == "regression":
             return graph.add("Reshape", out, graph.constant(np.array([-1, 1], np.int64)))
         given = out
+        if self.kind == "multilabel":
+            if not hasattr(self.estimator, "predict_proba"):
+                return given
+            low, high = (graph.constant(np.float32(bound)) for bound in (_FLOOR, 1 - _FLOOR))
+            p = graph.add("Clip", out, low, high)
+            odds = graph.add("Div", p, graph.add("Sub", graph.constant(np.float32(1)), p))
+            return graph.add("Log", odds)
         if hasattr(self.estimator, "predict_proba"):
             clipped = graph.add("Clip", out, graph.constant(np.float32(_FLOOR)), graph.constant(np.float32(1)))
             given = graph.add("Log", clipped)
@@ -162,7 +200,7 @@ class FittedEstimator:
 
         session = open_graph(graph, self.info)
         got = session.run(["scores"], {node.name: self.probe[node.name] for node in session.get_inputs()})[0]
-        return difference("regression" if self.classes == 1 else "classification", got, self.scores(self.probe))
+        return difference(self.kind, got, self.scores(self.probe))
 
 
 class Estimator:
@@ -188,7 +226,7 @@ class Estimator:
             TrainingError: the reference leads nowhere, the estimator refuses, or cannot answer with scores.
         """
         estimator = _make(recipe, context)
-        if problem.kind == "classification" and not (
+        if problem.kind != "regression" and not (
             hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function")
         ):
             raise TrainingError(
@@ -196,6 +234,7 @@ class Estimator:
                 where="learner sklearn",
                 mend="Wrap it in sklearn.calibration.CalibratedClassifierCV.",
             )
+        _refuse_unread(problem.info)
         rows = _rows(problem.features, slice(0, problem.train))
         extra = {}
         if problem.weight is not None and has_fit_parameter(estimator, "sample_weight"):
@@ -211,10 +250,13 @@ class Estimator:
                 mend="Change its parameters or the recipe's features.",
             ) from error
         seconds = time.perf_counter() - started
-        places = np.zeros(1, np.int64) if problem.kind == "regression" else np.asarray(estimator.classes_, np.int64)
+        places = np.arange(problem.classes)
+        if problem.kind == "classification":
+            places = np.asarray(estimator.classes_, np.int64)
         probe = {name: np.array(array[:_PROBE]) for name, array in problem.features.items()}
-        facts = {"rows": problem.train, "epochs": 1, "seconds": seconds, "estimator": type(estimator).__name__}
-        fitted = FittedEstimator(estimator, problem.info, places, problem.classes, probe, facts)
+        name = type(estimator).__name__
+        facts = {"rows": problem.train, "epochs": 1, "seconds": seconds, "estimator": name, "chosen": {}}
+        fitted = FittedEstimator(problem.kind, estimator, problem.info, places, problem.classes, probe, facts)
         _report(fitted, problem, context)
         return fitted
 
@@ -243,6 +285,16 @@ def _make(recipe: RecipeView, context: Context) -> Any:
     # also those inside a sklearn Pipeline, whose names end in __random_state
     seeds = [name for name, value in estimator.get_params().items() if value is None and _is_seed(name)]
     return estimator.set_params(**dict.fromkeys(seeds, context.seed))
+
+
+def _refuse_unread(info: Mapping[str, FeatureInfo]) -> None:
+    unread = [name for name, item in info.items() if item.dtype == "sparse" or name == "tokens"]
+    if unread:
+        raise TrainingError(
+            f"a scikit-learn estimator gets dense rows, and the features hold {', '.join(unread)}",
+            where="learner sklearn",
+            mend="Use the step text_vector for texts, or the learner linear, which reads ngrams.",
+        )
 
 
 def _is_seed(name: str) -> bool:
