@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
-from tidemill.data.arrays import Ragged
+from tidemill.data.arrays import Ragged, take
 from tidemill.errors import ConfigError
 from tidemill.features._base import FeatureStep
 from tidemill.features.categories import Categories
@@ -171,11 +171,13 @@ def test_a_hundred_thousand_values() -> None:
     which = np.minimum(rng.zipf(1.2, 300_000), 100_000)
     values = [f"id {n}" for n in which.tolist()]
     column = {"id": Ragged.from_strings(values)}
-    step = Categories(["id"], max_size=500, others=16, frequency=True)
+    column["few"] = Ragged.from_strings([value[-1] for value in values])
+    step = Categories(["id", "few"], max_size=500, others=16, frequency=True)
     for start in range(0, len(values), 50_000):
-        step.observe({"id": Ragged.from_strings(values[start : start + 50_000])})
+        step.observe(take(column, np.arange(start, start + 50_000)))
     step.finish()
-    assert step.info()["codes"].meta == {"cardinalities": [517]} and len(json.dumps(step.state())) < 20_000
+    assert step.info()["codes"].meta == {"cardinalities": [517, 27]} and step.info()["x"].shape == (1,)
+    assert len(json.dumps(step.state())) < 20_000
     out = step.transform(column)
     codes, x = out["codes"][:, 0], out["x"][:, 0]
     assert codes.min() >= 1 and codes.max() == 516
@@ -185,7 +187,8 @@ def test_a_hundred_thousand_values() -> None:
     counts = np.bincount(which)[which]
     np.testing.assert_allclose(x[codes <= 500], (np.log1p(counts) / np.log1p(300_000))[codes <= 500], atol=1e-6)
     assert len(np.unique(x[codes > 500])) == 1 and x[codes > 500].max() < x[codes <= 500].min()
-    one = step.transform({"id": Ragged.from_strings([values[0], "id of nobody", "id of nobody", ""])})
+    ids = Ragged.from_strings([values[0], "id of nobody", "id of nobody", ""])
+    one = step.transform({"id": ids, "few": Ragged.from_strings(["1"] * 4)})
     assert one["codes"][0, 0] == codes[0] and one["codes"][1, 0] == one["codes"][2, 0] > 500
     assert one["codes"][3, 0] == 0  # training never missed it
 

@@ -222,6 +222,23 @@ def test_sparse_features_are_refused_by_name() -> None:
         fit(dataclasses.replace(problem, info=info))
 
 
+def test_sets_of_hundreds_of_categories_convert() -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 2000, (12_000, 1))
+    effect = rng.normal(size=2000)[codes[:, 0]]
+    problem = Problem(
+        kind="regression",
+        features={"codes": codes},
+        info={"codes": FeatureInfo("int64", (1,), {"cardinalities": [2000]})},
+        target=(effect + rng.normal(size=12_000)).astype(np.float32),
+        train=10_000,
+        classes=1,
+    )
+    fitted = fit(problem, n_estimators=8, num_leaves=63, max_cat_threshold=256, max_bin=2000, interval_rounds=0)
+    features = {"codes": codes[:2000]}
+    np.testing.assert_allclose(graph_scores(fitted, features), fitted.scores(features), rtol=1e-5, atol=1e-6)
+
+
 def test_the_same_seed_gives_the_same_trees_with_any_number_of_threads(adult: Problem) -> None:
     params = {"n_estimators": 40, "subsample": 0.7, "colsample_bytree": 0.6}
     first = fit(adult, Context(seed=3, threads=1), **params)

@@ -16,6 +16,9 @@ from tidemill.data.schema import FieldType
 from tidemill.features._base import Feature, FeatureInfo, FeatureStep, as_float32
 from tidemill.features._vocabulary import Vocabulary, as_strings
 
+MANY_VALUES = 64
+"""From more values than this on, how common a value is counts as a feature of its own."""
+
 
 class Categories(FeatureStep):
     """Ragged strings to int64 ``codes`` ``[n, k]``; 0 is rare or unseen.
@@ -27,9 +30,9 @@ class Categories(FeatureStep):
         max_size: the most frequent values that get a code of their own, a column.
         others: so many further codes, which values without one of their own share by their hash (Weinberger et al.,
             2009); 0 puts them all at code 0.
-        frequency: also write ``x``, a number a column: the logarithm of how often the value occurred in training, 1
-            for the number of rows. Where there are many thousands of values, how common one is may tell more than which
-            one it is.
+        frequency: also write ``x``, a number for each column of more than 64 values: the logarithm of how often the
+            value occurred in training, 1 for the number of rows. Where there are hundreds of values or more, how common
+            one is may tell more than which one it is.
     """
 
     name: ClassVar[str] = "categories"
@@ -66,8 +69,8 @@ class Categories(FeatureStep):
     def transform(self, columns: Columns) -> dict[str, Feature]:
         codes = self.codes(columns)
         out: dict[str, Feature] = {"codes": codes}
-        if self._frequency:
-            out["x"] = as_float32(np.stack([scale[codes[:, i]] for i, scale in enumerate(self._scales())], axis=1))
+        if counted := self._counted():
+            out["x"] = as_float32(np.stack([self._scale(i)[codes[:, i]] for i in counted], axis=1))
         if self._others:
             out["codes"] = self._shared(columns, codes)
         return out
@@ -82,15 +85,19 @@ class Categories(FeatureStep):
             spread[bare, i] = np.where(np.diff(strings.offsets) == 0, 0, shared)  # a missing value is no rare value
         return spread
 
-    def _scales(self) -> list[npt.NDArray[np.float64]]:
-        """The frequency by code, for each column."""
-        whole = np.log1p(max(self._rows, 1))
-        return [np.log1p([v.counts[-1], *v.counts[:-1]]) / whole for v in self._vocabularies]
+    def _counted(self) -> list[int]:
+        """The columns whose frequency is written."""
+        return [i for i, v in enumerate(self._vocabularies) if self._frequency and len(v.values) > MANY_VALUES]
+
+    def _scale(self, i: int) -> npt.NDArray[np.float64]:
+        """The frequency of column *i* by code."""
+        counts = self._vocabularies[i].counts
+        return np.asarray(np.log1p([counts[-1], *counts[:-1]]) / np.log1p(max(self._rows, 1)))
 
     def info(self) -> dict[str, FeatureInfo]:
-        k = len(self.columns)
-        found = {"codes": FeatureInfo("int64", (k,), {"cardinalities": self.cardinalities})}
-        return found | ({"x": FeatureInfo("float32", (k,))} if self._frequency else {})
+        found = {"codes": FeatureInfo("int64", (len(self.columns),), {"cardinalities": self.cardinalities})}
+        counted = self._counted()
+        return found | ({"x": FeatureInfo("float32", (len(counted),))} if counted else {})
 
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"values": [vocabulary.values for vocabulary in self._vocabularies]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from tidemill.data.schema import Kind
 from tidemill.features._base import FeatureInfo, Features
 from tidemill.learners._base import Export, Scores
 from tidemill.learners._graph import Graph
+
+_DEEPEST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,13 @@ def _converted(booster: lightgbm.Booster, features: int) -> dict[str, list[Any]]
     from onnxmltools.convert import convert_lightgbm
     from onnxmltools.convert.common.data_types import FloatTensorType
 
-    model = convert_lightgbm(booster, initial_types=[("rows", FloatTensorType([None, features]))], zipmap=False)
+    limit = sys.getrecursionlimit()
+    # the converter calls itself down a tree, once more for each category of a set on the way
+    sys.setrecursionlimit(max(limit, _DEEPEST))
+    try:
+        model = convert_lightgbm(booster, initial_types=[("rows", FloatTensorType([None, features]))], zipmap=False)
+    finally:
+        sys.setrecursionlimit(limit)
     node = next(node for node in model.graph.node if node.op_type.startswith("TreeEnsemble"))
     named = {a.name.replace("class_", "target_"): helper.get_attribute_value(a) for a in node.attribute}
     return {name: list(values) for name, values in named.items() if name.startswith(("nodes_", "target_"))}
