@@ -170,16 +170,36 @@ def test_houses_get_a_price_and_an_interval_that_holds_it(data_dir: Path) -> Non
     np.testing.assert_allclose(graph_scores(fitted, problem.features), fitted.scores(problem.features), rtol=1e-5)
 
 
+def rounds_of(fitted: Any) -> list[tuple[int, int]]:
+    return [(column, booster.current_iteration()) for column, booster in fitted.boosters]
+
+
 def test_a_fit_on_all_rows_keeps_what_validation_chose(adult: Problem) -> None:
     first = fit(adult)
     chosen = first.summary["chosen"]
-    assert chosen == {"n_estimators": first.summary["rounds"]}
-    again = fit(dataclasses.replace(adult, train=len(adult.target)), **chosen)
-    assert again.booster_rounds() == [chosen["n_estimators"]]
-    everywhere = diabetes()
-    chosen = fit(everywhere).summary["chosen"]
-    whole = fit(dataclasses.replace(everywhere, train=442), **chosen)
-    assert whole.booster_rounds() == [chosen["n_estimators"], chosen["interval_rounds"], chosen["interval_rounds"]]
+    assert chosen == {"n_estimators": first.summary["rounds"]} and len(first.boosters) == 1
+    whole = dataclasses.replace(adult, train=len(adult.target))
+    assert rounds_of(fit(whole, bags=1, **chosen)) == [(0, chosen["n_estimators"])]
+    chosen = fit(diabetes()).summary["chosen"]
+    whole = fit(dataclasses.replace(diabetes(), train=442), bags=1, **chosen)
+    ends = chosen["interval_rounds"]
+    assert rounds_of(whole) == [(0, chosen["n_estimators"]), (1, ends), (2, ends)]
+
+
+@pytest.mark.parametrize("kind", ["adult", "diabetes"])
+def test_a_fit_on_all_rows_averages_ensembles_of_other_draws(kind: str, adult: Problem) -> None:
+    given = adult if kind == "adult" else diabetes()
+    half = np.arange(0, len(given.target), 2)
+    part = {name: array[half] for name, array in given.features.items()}
+    whole = dataclasses.replace(given, features=part, target=given.target[half], train=len(half))
+    bagged = fit(whole, n_estimators=40, interval_rounds=20)
+    each = [booster for column, booster in bagged.boosters if column == 0]
+    assert len({booster.model_to_string() for booster in each}) == 3
+    alone = [dataclasses.replace(bagged, boosters=[(0, b)], scale=bagged.scale * 3).scores(part) for b in each]
+    column = 1 if kind == "adult" else 0
+    scores = bagged.scores(part)
+    np.testing.assert_allclose(scores[:, column], np.mean(alone, axis=0)[:, column], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(graph_scores(bagged, part), scores, rtol=1e-5, atol=1e-5)
 
 
 def test_without_validation_rows_and_rounds_the_number_is_bounded() -> None:
@@ -203,7 +223,7 @@ def test_several_labels_share_the_data(adult: Problem) -> None:
     assert [epoch for epoch, _ in heard] == [1, 2] and heard[-1][1]["validation_score"] > 0.85
     chosen = fitted.summary["chosen"]
     whole = fit(dataclasses.replace(problem, train=len(target)), learning_rate=0.1, **chosen)
-    assert whole.booster_rounds() == chosen["label_rounds"]
+    assert rounds_of(whole) == [(label, rounds) for label, rounds in enumerate(chosen["label_rounds"]) if rounds]
     with pytest.raises(TrainingError, match="the same labels"):
         fit(dataclasses.replace(problem, target=target[:, 2:], classes=2))
 
@@ -212,7 +232,7 @@ def test_weights_count_in_a_regression() -> None:
     heavy = np.where(diabetes().target > 200, 50, 1).astype(np.float32)
     plain, pushed = fit(diabetes()), fit(diabetes(weight=heavy))
     features = diabetes().features
-    assert (pushed.scores(features).mean(axis=0) > plain.scores(features).mean(axis=0) + [20, 20, 0]).all()
+    assert (pushed.scores(features).mean(axis=0) > plain.scores(features).mean(axis=0) + np.array([20, 20, 0])).all()
 
 
 def test_sparse_features_are_refused_by_name() -> None:

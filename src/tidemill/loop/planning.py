@@ -23,8 +23,9 @@ QUICK_PROBE_ROWS = 4096
 """Rows of a probe: more where a fit takes a moment anyway, so that what is paid for each row can be seen."""
 _PROBE_VALUES = 1 << 23
 MOST_TRIALS = 100
-REFIT_FITS = 6
-"""A quick recipe that is chosen is fitted once more on all rows, and on five folds for its calibration."""
+REFIT_FITS = 10
+"""A quick recipe that is chosen is fitted once more on all rows, and on five folds for its calibration; trees of few
+rows each time thrice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

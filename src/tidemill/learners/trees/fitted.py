@@ -27,23 +27,25 @@ class FittedTrees:
 
     Attributes:
         kind: of the problem.
-        boosters: LightGBM models, their thresholds exact in float32; together they give the columns of the margins, and
-            ``None`` gives one column of zeros: a label that training rows never told apart.
+        boosters: LightGBM models, their thresholds exact in float32, each with the first column of the margins that it
+            adds to. Ensembles of one column are averaged by ``scale``; a label that training rows never told apart
+            has none.
         info: the features they read.
         fill: float32 ``[d + k]``, what replaces NaN; NaN itself where the trees learned what a missing value means.
         classes: labels, or 1 for regression.
-        scale: what margins are multiplied by, so that trees of a regression grow on a target of deviation 1.
+        scale: float64 ``[columns]``, what margins are multiplied by: the deviation of a regression's target, since
+            trees grow on one of deviation 1, over the number of ensembles in the column.
         shift: float64 ``[columns]``, what is added then: the mean of a regression, the log-odds of a constant label.
         threads: for scoring.
         summary: facts for the run record.
     """
 
     kind: Kind
-    boosters: Sequence[lightgbm.Booster | None]
+    boosters: Sequence[tuple[int, lightgbm.Booster]]
     info: Mapping[str, FeatureInfo]
     fill: npt.NDArray[np.float32]
     classes: int
-    scale: float
+    scale: npt.NDArray[np.float64]
     shift: npt.NDArray[np.float64]
     threads: int
     summary: dict[str, Any]
@@ -52,19 +54,16 @@ class FittedTrees:
         """Raw scores, float32: the margins; for two classes 0 and the second one's; ``[n, 3]`` with an interval."""
         rows = matrix(features, slice(None))
         rows = np.where(np.isnan(rows), self.fill, rows)
-        parts = [
-            np.zeros((len(rows), 1)) if booster is None else self._margins(booster, rows) for booster in self.boosters
-        ]
-        out = (np.concatenate(parts, axis=1) * self.scale + self.shift).astype(np.float32)
+        margins = np.zeros((len(rows), len(self.shift)))
+        for column, booster in self.boosters:
+            given = self._margins(booster, rows)
+            margins[:, column : column + given.shape[1]] += given
+        out = (margins * self.scale + self.shift).astype(np.float32)
         if self._two_columns:
             return np.concatenate([np.zeros_like(out), out], axis=1)
         if self._interval:
             return np.stack([out[:, 0], out.min(axis=1), out.max(axis=1)], axis=1)
         return out
-
-    def booster_rounds(self) -> list[int]:
-        """How many rounds each ensemble has; 0 for a label that training rows never told apart."""
-        return [0 if booster is None else booster.current_iteration() for booster in self.boosters]
 
     def _margins(self, booster: lightgbm.Booster, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         if not len(rows):
@@ -78,7 +77,7 @@ class FittedTrees:
 
     @property
     def _interval(self) -> bool:
-        return self.kind == "regression" and len(self.boosters) == 3
+        return self.kind == "regression" and len(self.shift) == 3
 
     def export(self) -> Export:
         """The ensembles as onnxmltools converts them, merged into one node that reads ``x`` and ``codes``."""
@@ -89,9 +88,9 @@ class FittedTrees:
         rows = parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)
         if not np.isnan(self.fill).all():
             rows = graph.add("Where", graph.add("IsNaN", rows), graph.constant(self.fill), rows)
-        graph.nodes.append(_ensemble(self.boosters, len(self.fill), rows, out := "margins"))
-        if self.scale != 1:
-            out = graph.add("Mul", out, graph.constant(np.float32(self.scale)))
+        graph.nodes.append(_ensemble(self.boosters, len(self.fill), len(self.shift), rows, out := "margins"))
+        if (self.scale != 1).any():
+            out = graph.add("Mul", out, graph.constant(self.scale.astype(np.float32)[None]))
         if self.shift.any():
             out = graph.add("Add", out, graph.constant(self.shift.astype(np.float32)[None]))
         width = len(self.shift)
@@ -131,23 +130,21 @@ def float32_thresholds(booster: lightgbm.Booster, best: int) -> lightgbm.Booster
     return lightgbm.Booster(model_str=re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE))
 
 
-def _ensemble(boosters: Sequence[lightgbm.Booster | None], features: int, source: str, out: str) -> Any:
-    """One node that sums the margins of all *boosters*, a column each (as many as classes for one of many)."""
+def _ensemble(
+    boosters: Sequence[tuple[int, lightgbm.Booster]], features: int, columns: int, source: str, out: str
+) -> Any:
+    """One node that sums the margins of all *boosters*, each from its column on."""
     merged: dict[str, Any] = {}
-    column = trees = 0
-    for booster in boosters:
-        if booster is None:
-            column += 1
-            continue
+    trees = 0
+    for column, booster in boosters:
         attributes = _converted(booster, features)
         for name in ("nodes_treeids", "target_treeids"):
             attributes[name] = [tree + trees for tree in attributes[name]]
         attributes["target_ids"] = [target + column for target in attributes["target_ids"]]
-        column += booster.num_model_per_iteration()
         trees += booster.num_trees()
         for name, values in attributes.items():
             merged.setdefault(name, []).extend(values)
-    merged |= {"n_targets": column, "post_transform": "NONE"}
+    merged |= {"n_targets": columns, "post_transform": "NONE"}
     return helper.make_node("TreeEnsembleRegressor", [source], [out], domain="ai.onnx.ml", **merged)
 
 

@@ -107,7 +107,7 @@ def options(problem: Problem, params: Mapping[str, Any], context: Context, width
     Few rows and few columns bound what would forbid every cut: a leaf of 20 rows is a sound default for thousands and
     too many for forty; and half of three columns leaves no two to interact.
     """
-    own = ("n_estimators", "early_stopping_rounds", "min_child_samples", "interval_rounds", "label_rounds")
+    own = ("n_estimators", "early_stopping_rounds", "min_child_samples", "interval_rounds", "label_rounds", "bags")
     share = max(float(params["colsample_bytree"]), min(1.0, _FEWEST_FEATURES / width))
     return {
         **{name: value for name, value in params.items() if name not in own},
