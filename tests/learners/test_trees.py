@@ -224,6 +224,8 @@ def test_several_labels_share_the_data(adult: Problem) -> None:
     chosen = fitted.summary["chosen"]
     whole = fit(dataclasses.replace(problem, train=len(target)), learning_rate=0.1, **chosen)
     assert rounds_of(whole) == [(label, rounds) for label, rounds in enumerate(chosen["label_rounds"]) if rounds]
+    with pytest.raises(TrainingError, match="1 numbers for 4 labels"):
+        fit(problem, label_rounds=[3])
     with pytest.raises(TrainingError, match="the same labels"):
         fit(dataclasses.replace(problem, target=target[:, 2:], classes=2))
 
@@ -358,5 +360,7 @@ def test_what_trees_cannot_learn_from_is_refused(adult: Problem) -> None:
         fit(pixels)
     with pytest.raises(TrainingError, match="Did you mean num_leaves"):
         fit(adult, num_leafs=3)
+    with pytest.raises(TrainingError, match="n_estimators is 'many', which is no number"):
+        fit(adult, n_estimators="many")
     with pytest.raises(TrainingError, match="LightGBM cannot train"):
         fit(adult, num_leaves=1)

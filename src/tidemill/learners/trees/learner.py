@@ -20,12 +20,14 @@ from tidemill.learners.trees.growing import ROUNDS_AN_EPOCH, Data, Grown, Told, 
 
 MOST_ROUNDS = 2000
 """What bounds the rounds where validation rows stop them."""
+RATE, QUICK_RATE, MANY = 0.05, 0.1, 10
+"""The learning rate unless given, and that for more labels or classes than these, each of which takes its own trees."""
 ENDS = (0.05, 0.95)
 """The quantiles between which a regression's raw interval lies."""
 
 _DEFAULTS: dict[str, Any] = {
-    "n_estimators": None,
-    "learning_rate": 0.05,
+    "n_estimators": 0,
+    "learning_rate": RATE,
     "num_leaves": 31,
     "max_depth": -1,
     "min_child_samples": 20,
@@ -37,10 +39,10 @@ _DEFAULTS: dict[str, Any] = {
     "cat_smooth": 10.0,
     "cat_l2": 10.0,
     "max_cat_threshold": 32,
-    "early_stopping_rounds": None,
+    "early_stopping_rounds": -1,
     "interval_rounds": 100,
-    "label_rounds": None,
-    "bags": None,
+    "label_rounds": [],
+    "bags": 0,
 }
 _MEDIAN_ROWS = 100_000
 _BAGS, _BAGGED_ROWS = 3, 200_000
@@ -51,13 +53,15 @@ class Trees:
 
     Parameters bear the names of LightGBM's scikit-learn interface, and a few are the house's own:
 
-    - ``n_estimators``: rounds; unless given, at most 2,000 where validation rows stop them, else 20 / learning rate.
+    - ``n_estimators``: rounds; 0 for at most 2,000 where validation rows stop them, else 20 / learning rate.
+    - ``learning_rate``: 0.05 unless given, and 0.1 for more than 10 labels or classes.
     - ``early_stopping_rounds``: stop when so many rounds did not better the validation loss, and keep the best one;
-      4 / learning rate unless given, 0 for never.
+      -1 for 4 / learning rate, 0 for never.
     - ``interval_rounds``: rounds of each of the two quantile ensembles (5 % and 95 %) that a regression grows beside
       the one for its value; 0 for none. They learn faster and are kept small, so that they cost a fraction of it.
     - ``bags``: ensembles that differ in their random draws alone, and are averaged, where no validation rows are left
-      (the refit of a chosen recipe). 3 unless given, 1 for several labels and for more than 200,000 rows or 10 classes.
+      (the refit of a chosen recipe). 0 for 3, or 1 where there are more than 200,000 rows or 10 classes. Several labels
+      are never averaged.
       For a convex loss the average is never worse than its parts are on average (Breiman, 1996); trials are judged by
       one.
     - ``label_rounds``: for several labels, the rounds of each, as an earlier fit chose them.
@@ -83,7 +87,7 @@ class Trees:
         At a rate of 0.05 the best round of Adult's census was near 260 and that of California's housing near 1,000, and
         80 more are grown to see it.
         """
-        rate = float(params.get("learning_rate", _DEFAULTS["learning_rate"]))
+        rate = float(params.get("learning_rate") or RATE)
         return min(self.epochs(rows, params), max(1, math.ceil(40 / max(rate, 1e-3) / ROUNDS_AN_EPOCH)))
 
     def fit(self, problem: Problem, recipe: RecipeView, context: Context) -> FittedTrees:
@@ -94,7 +98,9 @@ class Trees:
                 ``x`` nor ``codes`` among them.
             Pruned: tuning gave up on this trial.
         """
-        params = checked(recipe.params, _DEFAULTS, self.name)
+        rate = QUICK_RATE if problem.classes > MANY else RATE
+        given = {name: value for name, value in recipe.params.items() if value is not None}
+        params = checked(given, {**_DEFAULTS, "learning_rate": rate}, self.name)
         _refuse_unsuitable(problem)
         started = time.perf_counter()
         rows = matrix(problem.features, slice(0, problem.train))
@@ -123,12 +129,12 @@ class _Work:
         validating = data.held_out is not None
         rounds = params["n_estimators"] or (MOST_ROUNDS if validating else round(20 / max(rate, 1e-3)))
         self.rounds = self._bounded(rounds)
-        stop = params["early_stopping_rounds"]
+        stop = int(params["early_stopping_rounds"])
         self.bags = 1
         if not validating and params["colsample_bytree"] * params["subsample"] < 1:
-            small = problem.train <= _BAGGED_ROWS and problem.classes <= 10
+            small = problem.train <= _BAGGED_ROWS and problem.classes <= MANY
             self.bags = int(params["bags"] or (_BAGS if small else 1))
-        self.stop = max(10, math.ceil(4 / max(rate, 1e-3))) if stop is None else int(stop)
+        self.stop = max(10, math.ceil(4 / max(rate, 1e-3))) if stop < 0 else stop
 
     def _bounded(self, rounds: float) -> int:
         most = self.context.max_epochs
@@ -221,6 +227,12 @@ class _Work:
 
     def multilabel(self) -> FittedTrees:
         given = self.params["label_rounds"]
+        if given and len(given) != self.problem.classes:
+            raise TrainingError(
+                f"label_rounds gives {len(given)} numbers for {self.problem.classes} labels",
+                where="learner trees",
+                mend="Give one a label, or leave it out.",
+            )
         target, train = self.problem.target, self.problem.train
         boosters: list[tuple[int, lightgbm.Booster]] = []
         shift, best, most, losses, rights = [], [], 0, [], []
@@ -238,7 +250,7 @@ class _Work:
                 last[:] = [loss, 1 - error]
 
             self.data.teach(column)
-            rounds = self._bounded(given[label]) if given is not None and given[label] else self.rounds
+            rounds = self._bounded(given[label]) if given and given[label] else self.rounds
             grown = grow(self.data, self.settings | objective, rounds, self.stop, told)
             boosters.append((label, float32_thresholds(grown.booster, grown.best)))
             shift.append(0.0)
