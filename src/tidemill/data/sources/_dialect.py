@@ -111,6 +111,7 @@ def _renamed(names: tuple[str, ...], cells: list[str]) -> tuple[str, ...]:
 def _layout(text: str) -> tuple[str, bool, list[list[str]]]:
     """The delimiter and quoting under which most rows have the same number (above one) of fields."""
     best: tuple[float, str, bool, list[list[str]]] | None = None
+    regular: dict[str, float] = {}
     for delimiter in _DELIMITERS:
         for quoted in (True, False):
             if quoted and not _quotes_fields(text, delimiter):
@@ -128,6 +129,10 @@ def _layout(text: str) -> tuple[str, bool, list[list[str]]]:
             if not rows:
                 continue
             width, hits = Counter(len(r) for r in rows).most_common(1)[0]
+            if quoted:
+                regular[delimiter] = hits / len(rows)
+            elif delimiter != "\t" and hits / len(rows) <= regular.get(delimiter, -1.0) + 0.02:
+                continue  # as regular with quotes: then delimiters within them part nothing
             score = hits / len(rows) * (1 + 0.01 * min(width, 20)) if width > 1 else 0.2
             # Tab-separated text rarely quotes: marks in it are speech, unless the table falls apart without them.
             needed = 0.02 if best and best[2] and not quoted and delimiter != "\t" else 0.0

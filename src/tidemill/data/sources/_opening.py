@@ -269,7 +269,8 @@ def open_folder(folder: Path, limits: Limits, target: str | None, *, name: str |
     if not tables:
         below = list(_walk(folder))
         texts = [n for n in below if is_text_file(n)]
-        if texts and not all("/" not in n and split_of(n) != NO_SPLIT for n in texts):
+        flat = all("/" not in n for n in texts)
+        if texts and not (flat and (len(texts) == 1 or all(split_of(n) != NO_SPLIT for n in texts))):
             return TextFolder(folder, limits, name=name)
         deeper = [folder / n for n in below]
         tables = _tables(p for p in deeper if p.is_file() and p.stat().st_size)

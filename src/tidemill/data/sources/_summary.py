@@ -226,7 +226,7 @@ def summarise(name: str, batches: Iterable[Batch], notes: list[str], target: str
         rows=rows,
         splits=tuple(SPLIT_NAMES[i] for i in range(3) if per_split[i]),
         notes=(*notes, *said),
-        target=target or likely_target([c.name for c in columns]),
+        target=target if target in counters else likely_target([c.name for c in columns]),
     )
 
 

@@ -6,7 +6,9 @@ of images is read as it is, see :class:`tidemill.data.sources.images.ImageZip`.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,8 +41,8 @@ class ArchiveSource(Source):
         super().__init__(path.name, limits)
         self.path = path
         self._target = target
-        self._folder = tempfile.TemporaryDirectory(prefix="tidemill-", ignore_cleanup_errors=True)
-        root = Path(self._folder.name)
+        self._folder = root = Path(tempfile.mkdtemp(prefix="tidemill-"))
+        weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
         try:
             (unpack_zip if zipfile.is_zipfile(path) else unpack_tar)(path, root, limits, wanted)
         except OSError as error:
@@ -65,7 +67,7 @@ class ArchiveSource(Source):
 
     def _here(self, error: SourceError) -> SourceError:
         """The same words, with the archive's path for the temporary one."""
-        inside = None if error.where is None else error.where.removeprefix(self._folder.name).lstrip("/")
+        inside = None if error.where is None else error.where.removeprefix(str(self._folder)).lstrip("/")
         return SourceError(error.what, where=f"{self.path}, {inside}" if inside else str(self.path), mend=error.mend)
 
     def fingerprint(self) -> str:

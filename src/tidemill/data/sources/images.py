@@ -248,6 +248,7 @@ class ImageZip(ImageSource):
 
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path = path
+        self.limits = limits  # metadata is read before the images are known
         self._zip = open_zip(path)
         members = checked_members(self._zip, path, limits)
         names = sorted(m.filename for m in members if is_image(m.filename))

@@ -65,8 +65,8 @@ class JsonSource(Source):
         if not kinds:
             mend = 'Give one object a line, such as {"text": "…", "label": "…"}.'
             raise SourceError("there is no JSON object in it.", where=str(files[0]), mend=mend)
-        self.nested = [n for n, k in kinds.items() if "nested" in k]
-        self.lists = [n for n, k in kinds.items() if "list" in k and "nested" not in k]
+        self.nested = [n for n, k in kinds.items() if "nested" in k and "list" not in k]
+        self.lists = [n for n, k in kinds.items() if k & {"list", "empty"} and n not in self.nested]
         self.columns = [n for n in kinds if n not in self.nested]
         for n in self.nested:
             self.notes.append(f"field {n!r} holds objects or nested lists and is left out")
@@ -237,6 +237,8 @@ class JsonSource(Source):
 
 def _kind(value: Any) -> str:
     if isinstance(value, list):
+        if not value:
+            return "empty"
         return "list" if all(v is None or isinstance(v, _SCALARS) for v in value) else "nested"
     return "nested" if isinstance(value, dict) else "value"
 
