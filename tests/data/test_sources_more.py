@@ -254,7 +254,8 @@ def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_texts_in_class_folders(tmp_path: Path) -> None:
     for name, data in {
-        "train/pos/1.txt": b"fine", "train/neg/2.txt": "d\xe9j\xe0 vu".encode("latin-1"), "test/pos/3.txt": b"\xef\xbb\xbfok",
+        "train/pos/1.txt": b"fine", "train/neg/2.txt": "d\xe9j\xe0 vu".encode("latin-1"),
+        "test/pos/3.txt": b"\xef\xbb\xbfok",
         "test/neg/4.txt": "酒店很好，早餐也不错".encode("gb18030"), "train/neg/5.txt": bytes(range(256)),
     }.items():  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -398,3 +399,14 @@ def test_latin_1_and_sms(data_dir: Path) -> None:
     summary = open_source(sms).summary()
     assert summary.rows == 5574 and [c.type for c in summary.columns] == ["category", "text"]
     assert summary.target == "column_1"
+
+
+def test_lists_that_are_no_target_are_no_inputs(tmp_path: Path) -> None:
+    from tidemill.api import init
+
+    path = tmp_path / "a.jsonl"
+    rows = [{"x": i, "tags": ["a", "b"], "label": "yn"[i % 2]} for i in range(80)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    project = init(tmp_path / "project", data=str(path), target="label")
+    done = project.cycle(max_trials=0, max_epochs=1)
+    assert sum(done["dataset"]["counts"].values()) == 80

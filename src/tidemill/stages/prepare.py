@@ -235,7 +235,8 @@ def signature_of(task: Task, config: Config, summary: Summary, labels: Sequence[
     if config.splits.policy == "group" and config.splits.key:
         left_out.add(config.splits.key)
     chosen = set(names) - left_out if config.inputs is None else set(config.inputs) - {config.weight}
-    columns = tuple(c for c in summary.columns if c.name in chosen or c.name == config.target)
+    # A list of labels can be a target; as an input there is no encoding for it.
+    columns = tuple(c for c in summary.columns if (c.name in chosen and not c.lists) or c.name == config.target)
     if len(columns) < 2:
         raise SourceError("there is no column to learn from.", where="inputs", mend="Name at least one input column.")
     known = {*(target.members if task.kind == "multilabel" else target.values), *config.labels}
