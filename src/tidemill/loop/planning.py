@@ -23,9 +23,9 @@ QUICK_PROBE_ROWS = 4096
 """Rows of a probe: more where a fit takes a moment anyway, so that what is paid for each row can be seen."""
 _PROBE_VALUES = 1 << 23
 MOST_TRIALS = 100
-REFIT_FITS = 10
-"""A quick recipe that is chosen is fitted once more on all rows, and on five folds for its calibration; trees of few
-rows each time thrice."""
+REFIT_FITS, FOLD_FITS, FOLDED_ROWS = 3, 10, 20_000
+"""What a quick recipe that is chosen costs in further fits: trees average three on all rows, and where there are fewer
+rows than these, the validation part is too small to calibrate on, so that five folds are fitted, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ def plan(
     estimates: dict[str, tuple[float, int]] = {}
     if budget is not None or probe:
         estimates = {r.name: estimate(r, signature, rows, threads=threads) for r in recipes}
-    shares = {} if budget is None else _shares(recipes, estimates, budget)
+    shares = {} if budget is None else _shares(recipes, estimates, budget, rows)
     entries: dict[str, JSON] = {}
     for recipe in recipes:
         trials, epochs, share = 1, max_epochs, shares.get(recipe.name)
@@ -100,15 +100,18 @@ def plan(
     return Plan(recipes=entries)
 
 
-def _shares(recipes: Sequence[Recipe], estimates: Mapping[str, tuple[float, int]], budget: float) -> dict[str, float]:
+def _shares(
+    recipes: Sequence[Recipe], estimates: Mapping[str, tuple[float, int]], budget: float, rows: int
+) -> dict[str, float]:
     """Seconds for each recipe that is no baseline."""
     tuned = [r for r in recipes if not r.baseline]
     if not tuned:
         return {}
     left = max(0.0, budget - sum(estimates[r.name][0] for r in recipes if r.baseline))
     equal = left / len(tuned)
-    again = [min(estimates[r.name][0], equal) * (REFIT_FITS if get_learner(r.learner).quick else 1) for r in tuned]
-    left -= min(max(again), left / 2)
+    fits = FOLD_FITS if rows < FOLDED_ROWS else REFIT_FITS
+    again = [min(estimates[r.name][0], equal) * (fits if get_learner(r.learner).quick else 1) for r in tuned]
+    left -= min(max(again), left / 3)
     equal = left / len(tuned)
     fixed = {r.name: min(estimates[r.name][0], equal) for r in tuned if not r.space}
     searching = [r.name for r in tuned if r.space]
