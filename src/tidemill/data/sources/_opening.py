@@ -136,7 +136,7 @@ def _refuse_address(spec: str) -> None:
         return
     if scheme.startswith("http") or scheme in ("ftp", "s3", "gs"):
         raise SourceError(
-            "Tidemill fetches no files over the network.", where=spec, mend="Download it, and give the file's path."
+            "Tidemill fetches nothing over the network.", where=spec, mend="Download it, and give the file's path."
         )
     if scheme.partition("+")[0] in _DATABASES:
         mend = "Write sql:URL#QUERY, such as 'sql:sqlite:///shop.db#SELECT text, label FROM reviews'."
