@@ -288,6 +288,8 @@ def test_the_learning_curve_is_told_and_tuning_can_give_up(adult: Problem) -> No
 
 def test_epochs_bound_the_rounds(adult: Problem) -> None:
     assert fit(adult, Context(max_epochs=2)).summary["rounds"] == 20
+    # a slower learner gets more rounds for an epoch, so that curves compare
+    assert fit(adult, Context(max_epochs=2), learning_rate=0.02).summary["rounds"] == 50
 
 
 def test_weights_count(adult: Problem) -> None:

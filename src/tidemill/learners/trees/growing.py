@@ -15,8 +15,20 @@ import numpy.typing as npt
 from tidemill.errors import TrainingError
 from tidemill.learners._base import Context, Problem
 
-ROUNDS_AN_EPOCH = 10
-"""How many rounds count as one epoch: what ``max_epochs`` bounds, and how often the learning curve is reported."""
+_EPOCH = 0.5
+
+
+def rounds_an_epoch(rate: float) -> int:
+    """How many rounds count as one epoch: what ``max_epochs`` bounds, and how often the learning curve is reported.
+
+    Ten at a learning rate of 0.05, and in proportion fewer at a higher one, so that curves of different rates compare
+    by epochs: where tuning gives up on a trial, a slow learner is not taken for a bad one.
+
+    >>> rounds_an_epoch(0.05), rounds_an_epoch(0.02), rounds_an_epoch(0.3)
+    (10, 25, 2)
+    """
+    return max(1, round(_EPOCH / max(rate, 1e-3)))
+
 
 _FEWEST_FEATURES = 4
 _BINNING = ("max_bin", "feature_pre_filter", "verbosity", "num_threads", "seed")
@@ -84,7 +96,7 @@ def grow(data: Data, options: Mapping[str, Any], rounds: int, stop: int = 0, tol
     losses: list[float] = []
     callbacks: list[Any] = [_Pacer(int(options["num_threads"]))]
     if data.held_out is not None:
-        callbacks.append(_Curve(losses, told))
+        callbacks.append(_Curve(losses, told, rounds_an_epoch(float(options["learning_rate"]))))
         if stop > 0:
             callbacks.append(lightgbm.early_stopping(stop, first_metric_only=True, verbose=False))
     sets = [] if data.held_out is None else [data.held_out]
@@ -130,14 +142,14 @@ class _Curve:
     before_iteration = False
     order = 20
 
-    def __init__(self, losses: list[float], told: Told | None) -> None:
-        self._losses, self._told = losses, told
+    def __init__(self, losses: list[float], told: Told | None, every: int) -> None:
+        self._losses, self._told, self._every = losses, told, every
 
     def __call__(self, env: Any) -> None:
         values = [entry[2] for entry in env.evaluation_result_list]
         self._losses.append(float(values[0]))
         done = env.iteration + 1
-        if self._told is not None and (done % ROUNDS_AN_EPOCH == 0 or done == env.end_iteration):
+        if self._told is not None and (done % self._every == 0 or done == env.end_iteration):
             self._told(done, float(values[0]), float(values[-1]))
 
 

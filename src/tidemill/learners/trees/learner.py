@@ -16,7 +16,7 @@ from tidemill.errors import TrainingError
 from tidemill.learners._base import Context, Problem, RecipeView
 from tidemill.learners._params import checked
 from tidemill.learners.trees.fitted import FittedTrees, float32_thresholds, matrix
-from tidemill.learners.trees.growing import ROUNDS_AN_EPOCH, Data, Grown, Told, grow, options
+from tidemill.learners.trees.growing import Data, Grown, Told, grow, options, rounds_an_epoch
 
 MOST_ROUNDS = 2000
 """What bounds the rounds where validation rows stop them."""
@@ -68,7 +68,8 @@ class Trees:
 
     A regression's target is brought to mean 0 and deviation 1 first, so that float32 in the graph keeps its digits.
     Several labels get an ensemble each, over data that are binned once. The same data, parameters and seed give the
-    same trees, with any number of threads. An epoch is 10 rounds; for several labels one is reported for each label.
+    same trees, with any number of threads. An epoch is 0.5 / learning rate rounds, ten unless one is given; for several
+    labels one is reported for each label.
 
     The whole matrix is held in memory: 4 bytes a value and 1 more for its bin.
     """
@@ -78,17 +79,17 @@ class Trees:
     quick: ClassVar[bool] = True
 
     def epochs(self, rows: int, params: Mapping[str, Any]) -> int:
-        """Ten rounds an epoch, however many rows; early stopping may end it sooner."""
-        return -(-int(params.get("n_estimators") or MOST_ROUNDS) // ROUNDS_AN_EPOCH)
+        """Those of all rounds, however many rows; early stopping may end it sooner."""
+        each = rounds_an_epoch(float(params.get("learning_rate") or RATE))
+        return -(-int(params.get("n_estimators") or MOST_ROUNDS) // each)
 
     def usual_epochs(self, rows: int, params: Mapping[str, Any]) -> int:
-        """After how many epochs early stopping tends to end a fit: 40 / learning rate rounds or fewer.
+        """After how many epochs early stopping tends to end a fit: 80 or fewer.
 
         At a rate of 0.05 the best round of Adult's census was near 260 and that of California's housing near 1,000, and
         80 more are grown to see it.
         """
-        rate = float(params.get("learning_rate") or RATE)
-        return min(self.epochs(rows, params), max(1, math.ceil(40 / max(rate, 1e-3) / ROUNDS_AN_EPOCH)))
+        return min(self.epochs(rows, params), 80)
 
     def fit(self, problem: Problem, recipe: RecipeView, context: Context) -> FittedTrees:
         """Train on the first ``problem.train`` rows, stop early by the others.
@@ -126,6 +127,7 @@ class _Work:
         self.problem, self.params, self.context = problem, params, context
         self.settings, self.data = settings, data
         rate = float(params["learning_rate"])
+        self.each = rounds_an_epoch(rate)
         validating = data.held_out is not None
         rounds = params["n_estimators"] or (MOST_ROUNDS if validating else round(20 / max(rate, 1e-3)))
         self.rounds = self._bounded(rounds)
@@ -138,7 +140,7 @@ class _Work:
 
     def _bounded(self, rounds: float) -> int:
         most = self.context.max_epochs
-        return max(1, int(rounds) if most is None else min(int(rounds), most * ROUNDS_AN_EPOCH))
+        return max(1, int(rounds) if most is None else min(int(rounds), most * self.each))
 
     def _fitted(
         self,
@@ -169,7 +171,7 @@ class _Work:
         return [(0, float32_thresholds(one.booster, one.best)) for one in grown], grown[0]
 
     def _summary(self, grown: Grown, **chosen: Any) -> dict[str, Any]:
-        epochs = -(-grown.rounds // ROUNDS_AN_EPOCH)
+        epochs = -(-grown.rounds // self.each)
         return {"rounds": grown.best, "epochs": epochs, "chosen": {"n_estimators": grown.best, **chosen}}
 
     def classification(self) -> FittedTrees:
@@ -180,7 +182,7 @@ class _Work:
         self.data.teach(self.problem.target)
 
         def told(rounds: int, loss: float, error: float) -> None:
-            self._report(-(-rounds // ROUNDS_AN_EPOCH), loss, 1 - error)
+            self._report(-(-rounds // self.each), loss, 1 - error)
 
         boosters, grown = self._bagged(objective, told)
         return self._fitted(boosters, self._summary(grown), np.zeros(1 if k == 2 else k), 1 / self.bags)
@@ -194,7 +196,7 @@ class _Work:
         self.data.teach((np.asarray(self.problem.target, np.float64) - mean) / scale)
 
         def told(rounds: int, loss: float, _error: float) -> None:
-            self._report(-(-rounds // ROUNDS_AN_EPOCH), loss * scale**2, -loss * scale**2)
+            self._report(-(-rounds // self.each), loss * scale**2, -loss * scale**2)
 
         objective = {"objective": "regression", "metric": ["l2"]}
         boosters, grown = self._bagged(objective, told)
@@ -263,7 +265,7 @@ class _Work:
                 self._report(label + 1, float(np.mean(losses)), float(np.mean(rights)))
         summary = {
             "rounds": max(best),
-            "epochs": -(-most // ROUNDS_AN_EPOCH),
+            "epochs": -(-most // self.each),
             "chosen": {"n_estimators": max(best), "label_rounds": best},
         }
         return self._fitted(boosters, summary, shift)
