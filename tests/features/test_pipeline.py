@@ -40,10 +40,10 @@ def test_steps_of_one_output_are_laid_side_by_side() -> None:
     pipeline.fit([COLUMNS])
     features = pipeline.transform(COLUMNS)
     assert {name: (a.shape, a.dtype.name) for name, a in features.items()} == {
-        "x": ((4, 5), "float32"),
+        "x": ((4, 6), "float32"),  # two numbers, a flag for missing hours; clerk, smith, and no job
         "codes": ((4, 1), "int64"),
     }
-    assert pipeline.info()["x"].shape == (5,) and pipeline.info()["codes"].meta == {"cardinalities": [2]}
+    assert pipeline.info()["x"].shape == (6,) and pipeline.info()["codes"].meta == {"cardinalities": [2]}
     assert pipeline.columns == ["age", "hours", "job"]
 
 
@@ -119,4 +119,5 @@ def test_adult_census_has_the_features_that_its_columns_say(data_dir: Path) -> N
     features = pipeline.transform(columns)
     assert features["x"].mean() == pytest.approx(0, abs=1e-5) and features["x"].std() == pytest.approx(1, abs=1e-5)
     assert pipeline.to_json()["steps"][1]["state"]["values"][0][0] == "Private"
-    assert (features["codes"][:, 0] == 0).sum() == sum(r[1] == "?" for r in rows) > 100
+    missing = pipeline.to_json()["steps"][1]["state"]["values"][0].index("") + 1
+    assert (features["codes"][:, 0] == missing).sum() == sum(r[1] == "?" for r in rows) > 100

@@ -8,7 +8,7 @@ output      dtype and shape             meaning
 ==========  ==========================  =====================================================================
 ``image``   uint8 ``[n, h, w, c]``      pixels; ``meta["mean"]``, ``meta["std"]`` per channel on the 0-255 scale
 ``x``       float32 ``[n, d]``          dense numbers, standardised unless the spec says otherwise
-``codes``   int64 ``[n, k]``            category codes, 0 for missing or unseen; ``meta["cardinalities"]`` ``[k]``
+``codes``   int64 ``[n, k]``            category codes, 0 for rare or unseen; ``meta["cardinalities"]`` ``[k]``
 ``tokens``  int32 ``[n, length]``       token ids, 0 for padding; ``meta["vocabulary"]``
 ``ngrams``  :class:`Sparse` ``[n, d]``  weights of the n-grams that occur
 ==========  ==========================  =====================================================================

@@ -26,7 +26,16 @@ def log_loss(scores: Array, target: Array, weight: Array | None = None) -> float
 
 
 def validation(kind: str, scores: Array, target: Array, weight: Array | None = None) -> dict[str, float]:
-    """``validation_loss`` (log loss or mean squared error) and ``validation_score`` (accuracy, or minus that error)."""
+    """``validation_loss`` and ``validation_score``: log loss and accuracy, or mean squared error and minus that error.
+
+    For several labels both are means over labels, each a question of its own.
+    """
+    if kind == "multilabel":
+        signed = np.where(target > 0, scores, -scores.astype(np.float64))
+        return {
+            "validation_loss": float(np.average(np.logaddexp(0, -signed).mean(axis=1), weights=weight)),
+            "validation_score": float(np.average((signed > 0).mean(axis=1), weights=weight)),
+        }
     if kind == "regression":
         error = float(np.average(np.square(scores[:, 0].astype(np.float64) - target), weights=weight))
         return {"validation_loss": error, "validation_score": -error}
