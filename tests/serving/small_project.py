@@ -126,7 +126,7 @@ class SmallProject:
             answer={**self.task.answer(self.signature), **answer},
         )
         path = f"models/{identifier}"
-        expected = features["x"] @ slopes
+        expected = np.asarray(features["x"]) @ slopes
         size = write_package(self.store.root / path, manifest, export, features, expected)
         model = Model(
             id=identifier, run_id=None, dataset_id=None, task=self.task.name, recipe="line", path=path, size_bytes=size
@@ -190,6 +190,7 @@ class SmallProject:
 
 def small_config(**serve: Any) -> Config:
     audit = {"rate": serve.pop("audit_rate", 0.3)}
+    decision = serve.pop("decision", {})
     return Config.model_validate(
         {
             "schema": 1,
@@ -197,6 +198,7 @@ def small_config(**serve: Any) -> Config:
             "data": ["sklearn:digits"],
             "target": "digit",
             "audit": audit,
+            "decision": decision,
             "serve": {"port": 0, **serve},
         }
     )

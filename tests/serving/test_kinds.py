@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -126,6 +127,19 @@ def test_the_document_describes_this_projects_answers_and_nothing_else(running: 
     inputs = schemas["Inputs"]["properties"]
     assert inputs["size"]["type"] == "number" and inputs["note"]["type"] == ["string", "null"]
     assert "1 MB" in inputs["note"]["description"] and "ISO 8601" in inputs["day"]["description"]
+
+
+def test_an_answer_that_was_none_cannot_be_confirmed(tmp_path: Path) -> None:
+    kind, answer = RULES["abstaining"]
+    project = SmallProject.of_kind(tmp_path, kind, answer, decision={"min_precision": 0.9})
+    with served(project) as service:
+        for size, status in ((3.0, 201), (0.5, 422)):
+            subject = predict(service, size=size)["id"]
+            service.client.get(f"/v1/trace/{subject}")  # which folds the journal into the tables
+            told = service.client.post("/v1/feedback", json={"prediction": subject, "kind": "confirmation"})
+            assert told.status_code == status, told.text
+        assert "ebb" in told.json()["error"]["what"] and "correction" in told.json()["error"]["mend"]
+    project.store.close()
 
 
 JSON_TYPES: dict[str, tuple[type, ...]] = {

@@ -49,9 +49,7 @@ def add_feedback(project: OpenProject, items: Iterable[Placed]) -> list[Feedback
     """Check all statements, then commit them together; when one is faulty, none is written."""
     spec, store = answer_spec(project), project.store
     known, given = partial(check_prediction_id, store.secret), partial(given_answer, store)
-    return store.add_feedback(
-        [parse_feedback(imported(item), where, spec, known, given) for where, item in items]
-    )
+    return store.add_feedback([parse_feedback(imported(item), where, spec, known, given) for where, item in items])
 
 
 def given_answer(store: Store, prediction: str) -> JSON | None:
