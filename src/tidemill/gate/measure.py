@@ -67,7 +67,8 @@ class Judged:
         anchor: scores of the last model that won by superiority, if that is not the champion: margins are measured from
             it, so that small losses cannot add up.
         baseline: scores of the best baseline, if the challenger is not one itself.
-        prior: scores of always answering the majority class of the training rows; needed for a first deployment.
+        prior: scores of always giving the best constant answer (see :func:`tidemill.metrics.constant_scores`); needed
+            for a first deployment.
         slices: ``{"label=cat": bool mask [n], …}``.
         response_rate: answered share of the audit questions asked; ``None`` where nobody was asked.
         left_out: share of the traffic that this set does not speak for, because its keys already train.

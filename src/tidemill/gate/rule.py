@@ -91,16 +91,30 @@ def decide(measured: JSON) -> Verdict:
     return _verdict(measured, checks, spends=measured["level"], superior=superior, slices=adjusted)
 
 
+_CONSTANT = {
+    "utility": "the cheapest answer",
+    "r2": "the mean",
+    "mse": "the mean",
+    "mae": "the median",
+    "f1_samples": "the most frequent labels",
+    "subset_accuracy": "the most frequent labels",
+    "hamming": "the most frequent labels",
+    "label_log_loss": "the most frequent labels",
+}
+"""The best answer without inputs, by metric, where that is not the most frequent one."""
+
+
 def _first(measured: JSON) -> _Check:
-    """Before there is a champion: a model must know more than which class is the most frequent."""
+    """Before there is a champion: a model must know more than which answer does best without inputs."""
     against, policy = measured["sets"][measured["claim"]]["prior"], measured["policy"]
+    constant = _CONSTANT.get(measured["metric"], "the most frequent answer")
     passed = against["difference"] > 0 and against["p_better"] <= policy["alpha"]
-    text = _compared(measured, "prior", "always giving the most frequent answer")
+    text = _compared(measured, "prior", f"always giving {constant}")
     if passed:
-        return _Check("first", True, f"the first deployment must beat the most frequent answer, and {text}")
+        return _Check("first", True, f"the first deployment must beat {constant}, and {text}")
     if against["difference"] > 0:
         text += f", which chance alone would give with {_p(against['p_better'])} (needed: {_level(policy['alpha'])})"
-    return _Check("first", False, f"a first deployment must clearly beat the most frequent answer, but {text}")
+    return _Check("first", False, f"a first deployment must clearly beat {constant}, but {text}")
 
 
 def _claim(measured: JSON, *, superior: bool) -> _Check:
@@ -238,24 +252,37 @@ def _given_away(measured: JSON, *, superior: bool) -> float:
     return max(0.0, used - difference) if superior or difference < 0 else used
 
 
-_NAMES = {"log_loss": "log-loss", "brier": "Brier score", "mae": "mean absolute error", "mse": "mean squared error"}
-
-
-def _percent(metric: str) -> bool:
-    return metric in ("accuracy", "balanced_accuracy")
+_SHARES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "utility": "utility",
+    "f1_samples": "F1 a row",
+    "subset_accuracy": "rows with all labels right",
+    "hamming": "labels right",
+    "r2": "R²",
+}
+"""Scores of which 1 is the best there is, told in percent."""
+_LOSSES = {
+    "log_loss": "log-loss",
+    "label_log_loss": "log-loss a label",
+    "brier": "Brier score",
+    "mae": "mean absolute error",
+    "mse": "mean squared error",
+}
+"""Scores that are losses with their sign turned."""
 
 
 def _quality(metric: str, value: float) -> str:
-    return f"{100 * value:.1f} %" if _percent(metric) else f"{-value:.4g} {_NAMES.get(metric, metric)}"
+    return f"{100 * value:.1f} %" if metric in _SHARES else f"{-value:.4g} {_LOSSES.get(metric, metric)}"
 
 
 def _amount(metric: str, value: float) -> str:
-    return f"{100 * value:.1f} points" if _percent(metric) else f"{value:.3g} {_NAMES.get(metric, metric)}"
+    return f"{100 * value:.1f} points" if metric in _SHARES else f"{value:.3g} {_LOSSES.get(metric, metric)}"
 
 
 def _gap(metric: str, against: Any) -> str:
     d, low, high = against["difference"], against["low"], against["high"]
-    if _percent(metric):
+    if metric in _SHARES:
         d, low, high = (round(100 * v, 1) + 0.0 for v in (d, low, high))  # + 0.0: no "-0.0"
         return f"{d:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})"
     return f"a gain of {d:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
@@ -273,7 +300,7 @@ def _compared(measured: JSON, whom: str, name: str, *, where: str | None = None)
     split = where or measured["claim"]
     facts, metric = measured["sets"][split], measured["metric"]
     against = facts[whom]
-    kind = {"accuracy": " accuracy", "balanced_accuracy": " balanced accuracy"}.get(metric, "")
+    kind = f" {_SHARES[metric]}" if metric in _SHARES else ""
     return (
         f"on {split} ({facts['rows']:,} rows) the challenger has {_quality(metric, against['challenger'])}{kind} and "
         f"{name} {_quality(metric, against['other'])}, {_gap(metric, against)}"

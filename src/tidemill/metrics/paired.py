@@ -12,6 +12,11 @@ Every test is one-sided and works on units (rows that share a split key), never 
   among 50 rows both are certain that nothing is lost, though a loss of 5 % shows none once in 13 times.
 * **Above a margin**, graded scores: a t-test with cluster-robust variance, one mirrored pair of pseudo-units added for
   the same reason (as Bonett and Price do for proportions, *J. Educational and Behavioral Statistics* 37, 2012).
+* **Graded scores can be skewed**: a model that is mostly a little better and now and then much worse looks better than
+  it is until its bad rows turn up. Both tests of graded scores therefore also take the t-statistic without its skewness
+  (Hall, *J. Royal Statistical Society B* 54, 1992), and the larger p-value counts. With skewed differences of mean zero
+  (exponential, log-normal, one row in ten nine times as bad) flips alone find "better" at 0.5 % in 0.8 to 2.5 % of sets
+  of 200 or 1,000 rows, the adjusted test in 0.2 to 1.2 %; a loss that no row has shown yet, nobody can test for.
 """
 
 from __future__ import annotations
@@ -67,7 +72,11 @@ class Paired:
 
     def above_zero(self) -> float:
         """p-value of "the first is no better than the second"; small when it is better."""
-        return sign_flip(self.totals)
+        p = sign_flip(self.totals)
+        if self.binary or len(self.totals) < 2:
+            return p
+        estimate, error, residual, freedom = _robust(self.totals, self.sizes, 0.0)
+        return p if error == 0 else max(p, _tail(estimate / error, residual, freedom))
 
     def above(self, bound: float) -> float:
         """p-value of "the difference is at most *bound*"; ``above(-margin)`` tests non-inferiority."""
@@ -76,8 +85,8 @@ class Paired:
             # Rounding goes against the claim: fewer wins, more losses.
             wins, losses = math.floor(n * self.wins + 1e-9), math.ceil(n * self.losses - 1e-9)
             return exact_above(n, wins, losses, bound)
-        estimate, error, freedom = _robust(self.totals, self.sizes, self.span)
-        return 1.0 if error == 0 else float(special.stdtr(freedom, (bound - estimate) / error))
+        estimate, error, residual, freedom = _robust(self.totals, self.sizes, self.span)
+        return 1.0 if error == 0 else _tail((estimate - bound) / error, residual, freedom)
 
     def below(self, bound: float) -> float:
         """p-value of "the difference is at least *bound*"; ``below(-margin)`` tests for a loss beyond the margin."""
@@ -115,20 +124,34 @@ def paired(first: Floats, second: Floats, keys: npt.NDArray[Any], weights: npt.N
     )  # fmt: skip
 
 
-def _robust(totals: Floats, sizes: Floats, span: float) -> tuple[float, float, float]:
-    """Mean, standard error and degrees of freedom of a Hájek ratio over units, a pseudo-unit at ``±span`` added."""
+def _robust(totals: Floats, sizes: Floats, span: float) -> tuple[float, float, Floats, float]:
+    """Mean, standard error, residuals and degrees of freedom of a Hájek ratio over units.
+
+    A mirrored pair of pseudo-units at ``±span`` is added, unless *span* is 0.
+    """
     if len(totals) < 2:
-        return 0.0, 0.0, 1.0
-    typical = float(sizes.mean())
-    t, s = np.append(totals, [span * typical, -span * typical]), np.append(sizes, [typical, typical])
+        return 0.0, 0.0, np.zeros(0), 1.0
+    t, s = totals, sizes
+    if span:
+        typical = float(sizes.mean())
+        t, s = np.append(totals, [span * typical, -span * typical]), np.append(sizes, [typical, typical])
     estimate = float(t.sum() / s.sum())
     residual = t - estimate * s
     error = math.sqrt(float(np.square(residual).sum()) * len(t) / (len(t) - 1)) / float(s.sum())
-    return estimate, error, max(kish(sizes) - 1, 1.0)
+    return estimate, error, residual, max(kish(sizes) - 1, 1.0)
+
+
+def _tail(statistic: float, residual: Floats, freedom: float) -> float:
+    """One-sided p-value of a t-statistic, adjusted for the residuals' skewness where that speaks against the claim."""
+    skewness = float(np.mean(residual**3)) / float(np.mean(residual**2)) ** 1.5
+    root = math.sqrt(len(residual))
+    x = statistic / root
+    adjusted = statistic + root * (skewness * x**2 / 3 + skewness**2 * x**3 / 27) + skewness / (6 * root)
+    return float(special.stdtr(freedom, -min(statistic, adjusted)))
 
 
 def _interval(totals: Floats, sizes: Floats, span: float) -> tuple[float, float]:
-    estimate, error, freedom = _robust(totals, sizes, span)
+    estimate, error, _, freedom = _robust(totals, sizes, span)
     if len(totals) < 2:
         return -span, span
     reach = float(special.stdtrit(freedom, 0.975)) * error
