@@ -68,6 +68,13 @@ class Cleaned:
     empty: Mask
 
 
+@dataclass(slots=True)
+class _NumbersAmongWords:
+    known: int = 0
+    numbers: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
 class Cleaner:
     """Cleans the batches of one source for one signature.
 
@@ -84,7 +91,7 @@ class Cleaner:
         for code, label in enumerate(signature.labels):
             forms.setdefault(spelling.label_form(label), code)
         self._forms = forms
-        self._numbers_among: dict[str, list[int]] = {}
+        self._among: dict[str, _NumbersAmongWords] = {}
 
     def clean(self, batch: Batch) -> Cleaned:
         """One chunk."""
@@ -115,9 +122,10 @@ class Cleaner:
 
     def finish(self) -> None:
         """Say what only shows when all batches are through."""
-        for name, (numbers, known) in self._numbers_among.items():
-            if MIXED * known <= numbers <= (1 - MIXED) * known:
-                self.tally.add(f"numbers stand among the words of {name!r}, so it was read as words", numbers)
+        for name, seen in self._among.items():
+            if MIXED * seen.known <= seen.numbers <= (1 - MIXED) * seen.known:
+                what = f"numbers stand among the words of {name!r}, so it was read as words"
+                self.tally.add(what, seen.numbers, seen.examples)
 
     def _column(self, f: Field, raw: RawColumn | None, batch: Batch) -> tuple[Column, Mask]:
         if f.type == "image":
@@ -137,19 +145,21 @@ class Cleaner:
             strings = pc.if_else(pa.array(gone), pa.scalar("", pa.large_string()), strings)
         else:
             gone = spelling.mask(pc.equal(strings, ""))
-        self._count_numbers(f.name, strings, gone)
+        self._look_for_numbers(f.name, strings, gone, batch)
         self.count(f"missing values in {f.name!r}", gone, batch)
         return Ragged.from_arrow(strings), gone
 
-    def _count_numbers(self, name: str, strings: pa.Array, gone: Mask) -> None:
+    def _look_for_numbers(self, name: str, strings: pa.Array, gone: Mask, batch: Batch) -> None:
         column = Ragged.from_arrow(strings)
         filled = np.flatnonzero(~gone)
-        first = column.values[column.offsets[filled]]
-        likely = filled[_STARTS_NUMBER[first]]
-        seen = self._numbers_among.setdefault(name, [0, 0])
+        likely = filled[_STARTS_NUMBER[column.values[column.offsets[filled]]]]
+        seen = self._among.setdefault(name, _NumbersAmongWords())
+        seen.known += len(filled)
         if len(likely):
-            seen[0] += int(spelling.numeric(strings.take(pa.array(likely))).sum())
-        seen[1] += len(filled)
+            found = likely[spelling.numeric(strings.take(pa.array(likely)))]
+            seen.numbers += len(found)
+            for i in found[: EXAMPLES - len(seen.examples)].tolist():
+                seen.examples.append(f"{batch.origin[i].as_py()}: {name} = {strings[i].as_py()!r}")
 
     def _stripped(self, name: str, strings: pa.Array, batch: Batch) -> pa.Array:
         untidy = spelling.untidy(strings)

@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,14 +19,20 @@ import pyarrow as pa
 from tidemill.data import images, spelling
 from tidemill.data.arrays import Column, Columns, Ragged
 from tidemill.data.schema import Field, Signature
-from tidemill.errors import InputError
+from tidemill.errors import InputError, TooLargeError
 
+MAX_TEXT = 1 << 20
+"""Bytes of UTF-8 that one text of a request may have, unless said otherwise."""
 T = TypeVar("T")
 _NOTHING = frozenset({""})
 
 
 def encode(
-    signature: Signature, records: Sequence[Mapping[str, Any]], *, max_pixels: int = images.MAX_PIXELS
+    signature: Signature,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    max_pixels: int = images.MAX_PIXELS,
+    max_text: int = MAX_TEXT,
 ) -> dict[str, Column]:
     """Records as the columns that a model's features read.
 
@@ -35,10 +42,14 @@ def encode(
             dates are ISO 8601 strings or UTC seconds; images are base64 or a data URL of an image file, its bytes,
             nested lists or an array ``[h][w]`` or ``[h][w][c]`` of 0 to 255, or a ``PIL.Image``.
         max_pixels: width times height of one image at most.
+        max_text: bytes of UTF-8 of one category or text at most.
+
+    Control characters and byte order marks inside of texts are removed, as cleaning does, so that the same content has
+    the same key. Their Unicode form is left as it is.
 
     Raises:
         InputError: the first value that does not fit, with its row and field.
-        TooLargeError: an image has too many pixels.
+        TooLargeError: an image has too many pixels, or a text is too long.
 
     >>> s = Signature(inputs=(Field(name="age", type="number"),), target="y", kind="regression")
     >>> encode(s, [{"age": 39}])["age"].tolist()
@@ -53,7 +64,7 @@ def encode(
         for name in record:
             if name not in names:
                 raise _unknown(str(name), signature, _where(row, records))
-    return {f.name: _column(f, records, max_pixels) for f in signature.inputs}
+    return {f.name: _column(f, records, max_pixels, max_text) for f in signature.inputs}
 
 
 def _where(row: int, records: Sequence[Any], field: str | None = None) -> str | None:
@@ -79,7 +90,7 @@ def _unknown(name: str, signature: Signature, where: str | None) -> InputError:
     return InputError(f"there is no field {name!r}.", where=where, mend=mend)
 
 
-def _column(f: Field, records: Sequence[Mapping[str, Any]], max_pixels: int) -> Column:
+def _column(f: Field, records: Sequence[Mapping[str, Any]], max_pixels: int, max_text: int) -> Column:
     if f.type == "image":
         return _images(f, records, max_pixels)
     if f.type in ("number", "date"):
@@ -87,7 +98,7 @@ def _column(f: Field, records: Sequence[Mapping[str, Any]], max_pixels: int) -> 
         numbers = np.array([math.nan if v is None else v for v in values], np.float64) + 0.0
         _require(f, records, np.isnan(numbers))
         return numbers
-    texts = [_converted(_plain, f, records, row) for row in range(len(records))]
+    texts = [_converted(partial(_plain, max_text=max_text), f, records, row) for row in range(len(records))]
     # str.strip and Arrow's trimming, which cleaning uses, agree on every character: the same content has the same key.
     gone = [t is None or t.lower() in (spelling.MISSING if f.type == "category" else _NOTHING) for t in texts]
     _require(f, records, np.array(gone, bool))
@@ -135,14 +146,17 @@ def _date(value: Any) -> float | None:
     return _number(value)
 
 
-def _plain(value: Any) -> str | None:
+def _plain(value: Any, max_text: int) -> str | None:
     if value is None:
         return None
     if isinstance(value, str):
         try:
-            value.encode()
+            size = len(value) if value.isascii() else len(value.encode())
         except UnicodeEncodeError:
             raise InputError("the text holds half a surrogate pair.", mend="Give valid Unicode.") from None
+        if size > max_text:
+            mend = f"Give at most {max_text:,}, or its parts one by one."
+            raise TooLargeError(f"the text has {size:,} bytes.", mend=mend)
         return spelling.tidy_text(value)
     if isinstance(value, bool | int | float | np.integer | np.floating | np.bool_):
         if isinstance(value, float | np.floating) and not math.isfinite(value):
