@@ -65,7 +65,8 @@ def quick(folder: Path) -> None:
     config = folder / "tidemill.yaml"
     text = config.read_text("utf-8")
     lines = [line for line in text.splitlines() if not line.strip(" #").startswith("exclude:")]
-    offered = "[cnn, cnn-small]" if "task: image" in text else "[lightgbm]"
+    slow = {"image": "[cnn, cnn-small]", "text": "[linear, ngram-net, transformer]", "tabular": "[lightgbm, mlp]"}
+    offered = slow[text.partition("\ntask: ")[2].partition("-")[0]]
     config.write_text("\n".join(lines).replace("\nrecipes:", f"\nrecipes:\n  exclude: {offered}"), "utf-8")
 
 

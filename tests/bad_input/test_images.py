@@ -87,8 +87,8 @@ REFUSED: dict[str, tuple[dict[str, bytes] | bytes, tuple[str, ...]]] = {
     "escaping": ({"../../bright/1.png": b"x", "dark/2.png": b"x"}, ("leads out of the zip", "../../bright/1.png")),
     "absolute": ({"/etc/bright/1.png": b"x"}, ("leads out of the zip",)),
     "backslashes": ({"..\\..\\bright\\1.png": b"x"}, ("leads out of the zip",)),
-    "nothing": ({}, ("no images in it",)),
-    "a-table": ({"tides.csv": b"size,label\n1,ebb\n"}, ("no images in it", "unpack")),
+    "nothing": ({}, ("nothing in the archive", "Pack images")),
+    "a-broken-table": ({"tides.csv": b"size,label\n1,ebb\n"}, ("the same label, 'ebb'",)),
     "broken": (b"PK\x03\x04 and no more", ("cannot be opened", "again")),
 }
 

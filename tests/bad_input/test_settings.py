@@ -129,7 +129,7 @@ def test_a_lost_package_does_not_end_the_loop(trained: Path) -> None:
     ("target: label", "target: lable", "Did you mean 'label'?"),
     ("task: tabular-classification", "task: tabular-clasification", "Did you mean 'tabular-classification'?"),
     ("task: tabular-classification", "task: image-classification", "no column of images"),
-    ("exclude: [lightgbm]", "exclude: [lightgmb]", "there is no recipe 'lightgmb'"),
+    ("exclude: [lightgbm,", "exclude: [lightgmb,", "there is no recipe 'lightgmb'"),
     ("# ignore: []", "ignore: [tied]", "Did you mean 'tide'?"),
     ("# inputs: null", "inputs: [moon]", "there is no column 'moon'"),
 ])  # fmt: skip
@@ -189,7 +189,7 @@ def test_a_project_that_was_moved_says_where_it_looks_for_its_data(trained: Path
     assert tidemill("predict", "size=1", "tide=neap", "-C", moved).code == 0
     message = cycle(moved).refusal()
     assert "no such file" in message
-    assert "`data` in tidemill.yaml" in message
+    assert "stands under `data`" in message
     change(moved, "../tides.csv", str(trained.parent / "tides.csv"))
     quick(moved)
     assert cycle(moved).code == 0

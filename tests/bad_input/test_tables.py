@@ -166,12 +166,16 @@ def test_labels_stay_words_whatever_they_look_like(kind: str, tmp_path: Path) ->
     assert answer["label"] == words[1]
 
 
-def test_a_quantity_is_no_class(tmp_path: Path) -> None:
+def test_a_quantity_is_predicted_as_a_number_unless_it_is_to_be_a_class(tmp_path: Path) -> None:
     data = tmp_path / "tides.csv"
     data.write_text(HEADER + rows(80, lambda i: f"{i * 1.5}"), "utf-8")
-    message = tidemill("init", tmp_path / "project", "--data", data, "--target", "label").refusal()
-    assert "80 different numbers" in message
-    assert "low and high" in message
+    made = tidemill("init", tmp_path / "project", "--data", data, "--target", "label")
+    assert made.document["task"] == "tabular-regression" and "quantity" in made.document["reason"]
+    data.write_text(HEADER + rows(80), "utf-8")
+    message = tidemill(
+        "init", tmp_path / "b", "--data", data, "--target", "label", "--task", "tabular-regression"
+    ).refusal()
+    assert "label" in message
 
 
 def test_dates_at_the_end_of_time_are_dates(tmp_path: Path) -> None:

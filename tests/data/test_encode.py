@@ -11,6 +11,7 @@ from PIL import Image
 
 from tidemill.data.encode import decode_row, encode
 from tidemill.data.images import encode_png
+from tidemill.data.keys import content_keys
 from tidemill.data.schema import Field, Signature
 from tidemill.errors import InputError, TooLargeError
 
@@ -120,3 +121,24 @@ def test_no_rows() -> None:
     columns = encode(TABLE, [])
     assert {len(c) for c in columns.values()} == {0}
     assert encode(PICTURE, [])["image"].shape == (0, 2, 3, 1)
+
+
+def test_a_text_may_be_as_long_as_it_is_told() -> None:
+    signature = Signature(inputs=(Field(name="note", type="text"),), target="y", kind="regression")
+    with pytest.raises(
+        TooLargeError, match=r"row 2, field 'note': the text has 1,048,578 bytes. Give at most 1,048,576"
+    ):
+        encode(signature, [{"note": "a"}, {"note": "潮" * 349_526}])
+    long = {"note": "tide " * 300_000 + "mill"}
+    assert encode(signature, [long], max_text=2_000_000)["note"][0] == long["note"]  # type: ignore[index]
+    tidied = encode(signature, [{"note": "\ufeff a\x00b\u200dc \x07"}])["note"]
+    assert tidied[0] == "ab\u200dc"  # type: ignore[index]
+
+
+def test_rows_with_texts_come_back_as_they_are_shown() -> None:
+    signature = Signature(inputs=(Field(name="note", type="text", optional=True),), target="y", kind="regression")
+    texts = ["e\u0301", "\u00e9", "👩‍👩‍👧 ❤️", "两  行\n文字", "nan", ""]  # Unicode forms stay as they are
+    columns = encode(signature, [{"note": text} for text in texts])
+    shown = [decode_row(signature, columns, row) for row in range(len(texts))]
+    assert [s["note"] for s in shown] == [*texts[:5], None]
+    assert (content_keys(encode(signature, shown), signature) == content_keys(columns, signature)).all()

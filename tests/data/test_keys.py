@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tidemill.data import spelling
 from tidemill.data.arrays import Ragged, take
 from tidemill.data.clean import Cleaner, Tally
 from tidemill.data.encode import decode_row, encode
-from tidemill.data.keys import content_keys, key_array, key_int, key_text, near_text
+from tidemill.data.keys import content_keys, hash_strings, key_array, key_int, key_text, near_text
 from tidemill.data.near import near_keys, near_pairs, thumbnails
 from tidemill.data.schema import Field, Signature
 from tidemill.data.sources import open_source
@@ -111,6 +112,45 @@ def test_near_texts() -> None:
     assert near is not None and near[0] == near[1] != near[5]
     table = Signature(inputs=(Field(name="n", type="number"),), target="y", kind="regression")
     assert near_keys({"n": np.zeros(3)}, table) is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "groups"),
+    [
+        (["好", "好！", "好。。。", " 好 ", "不好", "很好"], 3),  # short, without spaces
+        (["❤️", "☀️", "❤", "👩‍👩‍👧", "👍🏽", "👍", "🇨🇳", "🇩🇪"], 6),  # variants of style and colour fall together
+        (["good 😀", "good 😡", "Good! 😀"], 2),  # the face is what was said
+        (["हिंदी", "हंदी", "हिंदी।"], 2),  # vowel signs count
+        (["…", "!!!", "?", "?!"], 4),
+        (["tide " * 50_000 + "mill", "TIDE; " * 50_000 + "Mill.", "tide " * 50_000 + "milk"], 2),
+        (["zero\u200bwidth", "zerowidth", "soft\u00adhyphen", "softhyphen"], 2),
+    ],
+)
+def test_what_texts_are_near(texts: list[str], groups: int) -> None:
+    together = near_text(Ragged.from_strings(texts))
+    assert len(set(together.tolist())) == groups
+    alone = [near_text(Ragged.from_strings([text]))[0] for text in texts]  # whatever stands beside them
+    assert together.tolist() == alone
+
+
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=150))
+def test_hashes_of_strings_do_not_depend_on_their_neighbours(texts: list[str]) -> None:
+    column = Ragged.from_strings([t.encode("utf-8", "ignore").decode() for t in texts] * 2)
+    keys = hash_strings(column)
+    each = [hash_strings(column.take(np.array([row])))[0] for row in range(len(column))]
+    assert keys.tolist() == each
+    assert len(set(keys.tolist())) == len({column[row] for row in range(len(column))})
+
+
+def test_reviews_and_messages_have_keys_of_their_own(data_dir: Path) -> None:
+    """No two of 13,000 real texts share a key; what is near differs in signs, case and spaces alone."""
+    for name, near in (("chnsenticorp-htl/ChnSentiCorp_htl_all.csv", 1), ("sms-spam/SMSSpamCollection", 100)):
+        batches = open_source(data_dir / name).batches(100_000)
+        cells = [t for b in batches for t in spelling.strip(list(b.columns.values())[1]).to_pylist()]
+        distinct = sorted(set(cells))
+        column = Ragged.from_strings(distinct)
+        assert len(np.unique(hash_strings(column))) == len(distinct)
+        assert near / 2 <= len(distinct) - len(np.unique(near_text(column))) <= 2 * near, name
 
 
 def cifar(data_dir: Path, count: int) -> np.ndarray:

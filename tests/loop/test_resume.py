@@ -25,11 +25,13 @@ def result(project: tidemill.Project) -> dict[str, Any]:
     assert [c.status for c in cycles] == ["done"], "one cycle, resumed, not two"
     decisions = project.store.find(Decision)
     models = project.store.find(Model)
-    assert len(models) == len({m.recipe for m in models}) == len(project.store.find(Run, kind="train"))
+    runs = {r.id: r for r in project.store.find(Run, kind=["train", "refit"])}
+    names = {m.id: f"{runs[str(m.run_id)].kind} {m.recipe}" for m in models}
+    assert len(models) == len(set(names.values())) == len(runs), "no model is made twice"
     return {
-        "graphs": {m.recipe: (project.store.root / m.path / "model.onnx").read_bytes() for m in models},
-        "scores": {m.recipe: m.metrics for m in models},
-        "params": {r.recipe["name"]: r.params for r in project.store.find(Run, kind="train")},
+        "graphs": {names[m.id]: (project.store.root / m.path / "model.onnx").read_bytes() for m in models},
+        "scores": {names[m.id]: m.metrics for m in models},
+        "params": {f"{r.kind} {r.recipe['name']}": r.params for r in runs.values()},
         "decisions": [(d.outcome, d.reason, d.alpha) for d in decisions],
         "champion": project.champion["recipe"] if project.champion else None,
         "dataset": cycles[0].dataset_id,

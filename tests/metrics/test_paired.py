@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tidemill.metrics import holm, paired
+from tidemill.metrics import Paired, holm, paired
 from tidemill.metrics.paired import exact_above, sign_flip, tango
 
 
@@ -109,3 +109,28 @@ def test_holm_is_holms() -> None:
     assert holm([]) == []
     assert holm([0.01, 0.02, 0.9]) == pytest.approx([0.03, 0.04, 0.9])
     assert holm([0.5, 0.5]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("draw", ["exponential", "rarely much worse"])
+def test_skewed_differences_of_mean_zero_are_rarely_called_better(draw: str) -> None:
+    """Mostly a little better, sometimes much worse: sign flips alone find that better at 5 % in 7 and 9 % of sets."""
+    rng, found = np.random.default_rng(5), []
+    for _ in range(1500):
+        if draw == "exponential":
+            gap = 1 - rng.exponential(size=200)
+        else:
+            gap = np.where(rng.random(200) < 0.1, -9.0, 1.0) * rng.uniform(0.5, 1.5, 200)
+        found.append(_graded(gap).above(0.0) <= 0.05)
+    assert np.mean(found) < 0.062
+
+
+def test_a_clear_gain_stays_clear_however_skewed() -> None:
+    rng = np.random.default_rng(6)
+    gap = 1.3 - rng.exponential(size=800)
+    assert _graded(gap).above_zero() < 1e-3
+    assert _graded(gap + 5).above_zero() < 1e-3
+    assert _graded(-gap).above_zero() > 0.9
+
+
+def _graded(gap: np.ndarray) -> Paired:
+    return paired(gap, np.zeros(len(gap)), np.arange(len(gap)))

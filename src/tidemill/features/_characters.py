@@ -99,9 +99,8 @@ def _joined(texts: pa.LargeStringArray, max_chars: int | None) -> bytes:
     """The UTF-8 of the texts with a zero before, between and after them, and none within."""
     if max_chars is None:
         together = pa.LargeListArray.from_arrays(pa.array([0, len(texts)], pa.int64()), texts)
-        joined = (
-            b"\0" + pc.binary_join(together, pa.scalar("\0", pa.large_string()))[0].as_buffer().to_pybytes() + b"\0"
-        )
+        inner: bytes = pc.binary_join(together, pa.scalar("\0", pa.large_string()))[0].as_buffer().to_pybytes()
+        joined = b"\0" + inner + b"\0"
         if joined.count(0) == len(texts) + 1:
             return joined
     # rare: a text is too long, or holds a zero of its own

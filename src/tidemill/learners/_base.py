@@ -28,10 +28,10 @@ class Problem:
         kind: ``classification``, ``multilabel`` or ``regression``.
         features: arrays with ``n`` rows each, usually memory-mapped read-only; never copied whole.
         info: what each feature array is.
-        target: int64 codes ``[n]`` for classification, uint8 ``[n, classes]`` of 0 and 1 for multilabel, float32 ``[n]``
-            for regression.
+        target: int64 codes ``[n]`` for classification, uint8 ``[n, classes]`` of 0 and 1 for multilabel, float32
+            ``[n]`` for regression.
         weight: float32 ``[n]`` sample weights, or ``None`` when all are one.
-        train: how many of the rows train; rows ``[train:]`` validate. In the refit of a chosen recipe all of them train.
+        train: how many of the rows train; rows ``[train:]`` validate. In the refit of a chosen recipe all rows train.
         classes: number of labels; 1 for regression.
     """
 
@@ -76,8 +76,9 @@ class Export:
 
     Attributes:
         onnx: a graph whose inputs bear the names and dtypes of the features, and whose output ``scores`` is float32
-            ``[n, classes]``: unnormalised log-probabilities, for multilabel one logit a label, for regression ``[n, 1]``
-            values or ``[n, 3]``: value, and the two ends of its 90 % interval. ``None`` when the model does not convert.
+            ``[n, classes]``: unnormalised log-probabilities, for multilabel one logit a label, for regression
+            ``[n, 1]`` values or ``[n, 3]``: value, and the two ends of its 90 % interval. ``None`` when it does not
+            convert.
         tensors: the weights by name for ``model.safetensors``, or ``None``.
         network: what rebuilds the network around the tensors, ``{"name": …, …arguments}``.
         note: why ``onnx`` is ``None``, in plain words.

@@ -45,6 +45,24 @@ class Attention(nn.Module):
         return out
 
 
+class RowDropout(nn.Module):
+    """Silences the same dimensions in all tokens of a text (Gal and Ghahramani, 2016, https://arxiv.org/abs/1512.05287).
+
+    It draws one random number for each dimension of a text and not of each token, which took an eighth of a step.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, value: Tensor) -> Tensor:
+        """``[n, length, width]`` to the same."""
+        if not self.training or not self.share:
+            return value
+        ones = value.new_ones(value.shape[0], 1, value.shape[2])
+        return value * functional.dropout(ones, self.share)
+
+
 class Block(nn.Module):
     """Attention, then two dense layers with GELU between them; each normalises what it reads and adds what it finds."""
 
@@ -55,7 +73,7 @@ class Block(nn.Module):
         self.between = nn.LayerNorm(width)
         self.wide = nn.Linear(width, hidden)
         self.narrow = nn.Linear(hidden, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = RowDropout(dropout)
 
     def forward(self, value: Tensor, mask: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         """``[n, length, width]`` to the same."""
@@ -66,7 +84,9 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Embedded tokens, blocks of attention, the mean over a text's tokens, a linear layer.
+    """Embedded tokens, blocks of attention, the mean of both over a text's tokens, a linear layer.
+
+    The last layer also sees the mean of the embeddings as they are: a bag of tokens learns from few texts.
 
     Padding may be of any length: it is neither looked at nor counted. A text without a token has scores like any other.
 
@@ -119,8 +139,9 @@ class Transformer(nn.Module):
             Block(width, heads, 2 * width if hidden is None else hidden, dropout) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(width, classes)
+        self.dropout = RowDropout(dropout)
+        self.last = nn.Dropout(dropout)
+        self.head = nn.Linear(2 * width, classes)
         half = width // heads // 2
         angle = torch.arange(info["tokens"].shape[0])[:, None] * BASE ** (-torch.arange(half) / half)
         # they follow from the sizes, so they are no part of the weights
@@ -136,12 +157,14 @@ class Transformer(nn.Module):
         # the first place may always be looked at: a text without tokens shall not divide by zero
         first = torch.arange(length, device=tokens.device) == 0
         mask = (counted | first)[:, None, None, :]
-        value = self.dropout(self.embedding(tokens))
+        bag = self.embedding(tokens)
+        value = self.dropout(bag)
         for block in self.blocks:
             value = block(value, mask, self.cosine[:length], self.sine[:length])
         weight = counted[:, :, None].to(value.dtype)
-        mean = (self.norm(value) * weight).sum(1) / weight.sum(1).clamp(min=1)
-        out: Tensor = self.head(self.dropout(mean))
+        both = torch.cat([self.norm(value), bag], dim=2)
+        mean = (both * weight).sum(1) / weight.sum(1).clamp(min=1)
+        out: Tensor = self.head(self.last(mean))
         return out
 
 

@@ -61,11 +61,12 @@ def write_transformer(graph: Nodes, network: Transformer) -> str:
     seen = graph.add("Or", counted, first)
     hidden = graph.add("Where", seen, graph.constant(np.float32(0)), graph.constant(np.float32(-1e9)))
     hidden = graph.add("Unsqueeze", hidden, graph.constant(np.array([1, 2])))
-    value = graph.add("Gather", graph.constant(network.embedding.weight), tokens, axis=0)
+    bag = value = graph.add("Gather", graph.constant(network.embedding.weight), tokens, axis=0)
     for block in network.blocks:
         value = _block(graph, cast("Block", block), value, hidden, cosine, sine)
+    both = graph.add("Concat", _norm(graph, network.norm, value), bag, axis=2)
     weight = graph.add("Unsqueeze", graph.add("Cast", counted, to=TensorProto.FLOAT), axis_two)
-    total = graph.add("ReduceSum", graph.add("Mul", _norm(graph, network.norm, value), weight), one, keepdims=0)
+    total = graph.add("ReduceSum", graph.add("Mul", both, weight), one, keepdims=0)
     count = graph.add("Max", graph.add("ReduceSum", weight, one, keepdims=0), graph.constant(np.float32(1)))
     return graph.add("Gemm", graph.add("Div", total, count), *weights(graph, network.head), transB=1)
 
