@@ -155,6 +155,13 @@ def test_text_stays_as_it_is_written(load: Any) -> None:
     assert load(GOOD + "cycle: {budget: 90}\n").cycle.budget_seconds == 90
 
 
+def test_what_wrong_answers_cost_is_numbers_under_texts(load: Any) -> None:
+    config = load(GOOD + "decision:\n  costs: {7: {yes: 3, '8': 0.5}, spam: {ham: 10}}\n")
+    assert config.decision.costs == {"7": {"yes": 3.0, "8": 0.5}, "spam": {"ham": 10.0}}
+    [fault] = faults(load, GOOD + "decision:\n  costs: {spam: {ham: dear}}\n")
+    assert "decision.costs.spam.ham must be a number" in fault and "'dear'" in fault
+
+
 def test_sections_whose_keys_are_all_comments_have_defaults(load: Any) -> None:
     assert load(GOOD + "gate:\nlabels:\ninputs:\n").gate == Config.model_fields["gate"].default
     assert "splits.seed must be" in faults(load, GOOD + "splits:\n  seed:\n")[0]

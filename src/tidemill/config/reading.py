@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -191,7 +191,8 @@ def _is_text(path: words.Path) -> bool:
         item = stack.pop()
         if item is str:
             return True
-        stack.extend(get_args(item))
+        arguments = get_args(item)
+        stack.extend(arguments[1:] if get_origin(item) is dict else arguments)  # keys are text anyway
     return False
 
 
