@@ -9,7 +9,7 @@ import pytest
 from tidemill.errors import ConfigError, TrainingError
 from tidemill.learners._base import Pruned
 from tidemill.records import JSON
-from tidemill.stages.tune import Report, tune
+from tidemill.stages.tune import Fit, Report, Study, Tuned
 
 SPACE = {
     "x": {"type": "float", "low": -2.0, "high": 2.0},
@@ -27,8 +27,16 @@ def bowl(params: JSON, report: Report) -> float:
     return float(score)
 
 
+def search(fit: Fit, trials: int, journal: Path, *, seed: int = 0) -> Tuned:
+    """As many trials in all as asked for, some of which may stand in the journal already."""
+    study = Study(SPACE, seed=seed, journal=journal)
+    while len(study.scores()) < trials:
+        study.trial(fit)
+    return study.best()
+
+
 def test_it_finds_better_than_the_defaults(tmp_path: Path) -> None:
-    found = tune(bowl, SPACE, trials=25, seed=3, journal=tmp_path / "a.journal")
+    found = search(bowl, 25, tmp_path / "a.journal", seed=3)
     assert found.trials == 25
     assert found.score > -1.0
     assert set(found.params) == set(SPACE)
@@ -41,7 +49,7 @@ def test_the_first_trial_keeps_the_defaults(tmp_path: Path) -> None:
         seen.append(params)
         return 1.0 if not params else 0.0
 
-    assert tune(fit, SPACE, trials=3, seed=0, journal=tmp_path / "a.journal").params == {}
+    assert search(fit, 3, tmp_path / "a.journal").params == {}
     assert seen[0] == {} and all(seen[1:])
 
 
@@ -49,7 +57,7 @@ def test_a_killed_search_goes_on_to_the_same_end(tmp_path: Path) -> None:
     whole: list[JSON] = []
     resumed: list[JSON] = []
 
-    def remember(into: list[JSON], stop_at: int | None) -> object:
+    def remember(into: list[JSON], stop_at: int | None = None) -> Fit:
         def fit(params: JSON, report: Report) -> float:
             if stop_at is not None and len(into) == stop_at:
                 raise KeyboardInterrupt
@@ -58,30 +66,42 @@ def test_a_killed_search_goes_on_to_the_same_end(tmp_path: Path) -> None:
 
         return fit
 
-    expected = tune(remember(whole, None), SPACE, trials=12, seed=5, journal=tmp_path / "whole.journal")  # type: ignore[arg-type]
+    expected = search(remember(whole), 12, tmp_path / "whole.journal", seed=5)
     with pytest.raises(KeyboardInterrupt):
-        tune(remember(resumed, 4), SPACE, trials=12, seed=5, journal=tmp_path / "cut.journal")  # type: ignore[arg-type]
+        search(remember(resumed, stop_at=4), 12, tmp_path / "cut.journal", seed=5)
     (tmp_path / "cut.journal.lock").touch()  # as a writer leaves it that was killed while it wrote
-    got = tune(remember(resumed, None), SPACE, trials=12, seed=5, journal=tmp_path / "cut.journal")  # type: ignore[arg-type]
+    got = search(remember(resumed), 12, tmp_path / "cut.journal", seed=5)
     assert resumed == whole
     assert got == expected
 
 
+def test_searches_that_take_turns_propose_what_each_would_alone(tmp_path: Path) -> None:
+    seen: dict[str, list[JSON]] = {"alone": [], "here": [], "there": []}
+
+    def fit(into: list[JSON]) -> Fit:
+        return lambda params, report: into.append(params) or bowl(params, report)  # type: ignore[func-returns-value]
+
+    search(fit(seen["alone"]), 9, tmp_path / "alone.journal", seed=4)
+    studies = {name: Study(SPACE, seed=4, journal=tmp_path / f"{name}.journal") for name in ("here", "there")}
+    for name in ["here", "there", "here", "here", "there", "here", "here", "here", "here", "here", "there", "here"]:
+        studies[name].trial(fit(seen[name]))
+    assert seen["here"] == seen["alone"] and seen["there"] == seen["alone"][:3]
+
+
 def test_pruned_and_failed_trials_count_and_are_told(tmp_path: Path) -> None:
-    told: list[tuple[int, float | None]] = []
+    study = Study(SPACE, seed=0, journal=tmp_path / "a.journal")
 
     def fit(params: JSON, report: Report) -> float:
-        if len(told) == 1:
+        number = len(study.scores())
+        if number == 1:
             raise Pruned
-        if len(told) == 2:
+        if number == 2:
             raise TrainingError("it diverged")
         return 0.5
 
-    found = tune(
-        fit, SPACE, trials=4, seed=0, journal=tmp_path / "a.journal", on_trial=lambda n, s: told.append((n, s))
-    )
-    assert told == [(0, 0.5), (1, None), (2, None), (3, 0.5)]
-    assert found.trials == 4
+    told = [study.trial(fit) for _ in range(4)]
+    assert told == study.scores() == [0.5, None, None, 0.5]
+    assert study.best().trials == 4
 
 
 def test_when_every_trial_fails_the_reason_is_said(tmp_path: Path) -> None:
@@ -89,12 +109,12 @@ def test_when_every_trial_fails_the_reason_is_said(tmp_path: Path) -> None:
         raise TrainingError("it diverged")
 
     with pytest.raises(TrainingError, match="diverged"):
-        tune(fit, SPACE, trials=2, seed=0, journal=tmp_path / "a.journal")
+        search(fit, 2, tmp_path / "a.journal")
 
 
 def test_a_score_that_is_no_number_is_a_failed_trial(tmp_path: Path) -> None:
     scores = iter([0.5, float("nan"), 0.25])
-    found = tune(lambda _params, _report: next(scores), SPACE, trials=3, seed=0, journal=tmp_path / "a.journal")
+    found = search(lambda _params, _report: next(scores), 3, tmp_path / "a.journal")
     assert (found.trials, found.score) == (3, 0.5)
 
 
@@ -109,4 +129,4 @@ def test_a_score_that_is_no_number_is_a_failed_trial(tmp_path: Path) -> None:
 )
 def test_a_malformed_space_is_named(tmp_path: Path, spec: JSON) -> None:
     with pytest.raises(ConfigError, match=r"space\.depth"):
-        tune(bowl, {"depth": spec}, trials=2, seed=0, journal=tmp_path / "a.journal")
+        Study({"depth": spec}, seed=0, journal=tmp_path / "a.journal")

@@ -13,6 +13,12 @@ from tidemill.loop.planning import Plan, estimate, plan
 from tidemill.loop.revolution import Revolution
 from tidemill.records import JSON, Cycle, new_id
 
+_DECISIVE = {
+    *("task", "data", "target", "labels", "inputs", "ignore", "weight", "tasks", "splits", "recipes"),
+    *("audit", "gate", "decision"),
+}
+"""The settings that say what a cycle does. Its limits are recorded with it; the others do not touch it."""
+
 __all__ = ["OnEvent", "Plan", "Setting", "estimate", "plan", "run_cycle", "unheard"]
 
 
@@ -92,9 +98,7 @@ def _begun(setting: Setting, on_event: OnEvent) -> Cycle | None:
 
 def _settings(setting: Setting) -> str:
     """A hash of what in ``tidemill.yaml`` says what a cycle does."""
-    text = setting.config.model_dump_json(
-        include={"task", "data", "target", "labels", "inputs", "ignore", "tasks", "splits", "recipes", "gate"}
-    )
+    text = setting.config.model_dump_json(include=_DECISIVE)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -88,7 +88,7 @@ def plan(
                 seconds *= epochs / full_epochs
             if recipe.space:
                 # The first trial is trained anyway; a cycle whose trials are pruned early ends before its budget.
-                most = max_trials or MOST_TRIALS
+                most = MOST_TRIALS if max_trials is None else max(1, max_trials)
                 trials = min(most, max(1, math.floor(share / max(seconds, 0.01))))
         entries[recipe.name] = {
             "trials": trials,

@@ -19,6 +19,7 @@ it, and finished trials, which stand in the studies' journals, are not repeated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -103,6 +104,23 @@ def following(shares: Mapping[str, Share], finished: Mapping[str, Scores], budge
         if len(finished[name]) < share.most and share.seconds <= left
     }
     return min(costs, key=lambda name: costs[name]) if costs else None
+
+
+def expected(shares: Mapping[str, Share], finished: Mapping[str, Scores], budget: float) -> tuple[int, int]:
+    """How many trials are finished, and about how many there will be: the next ones cost what they cost so far.
+
+    >>> shares = {"trees": Share(seconds=2.0, most=9), "mlp": Share(seconds=5.0, most=9)}
+    >>> expected(shares, {"trees": [0.80, 0.83, 0.82], "mlp": [0.70]}, 22.0)
+    (4, 8)
+    >>> expected(shares, {"trees": [], "mlp": []}, 1.0)
+    (0, 2)
+    """
+    done = sum(len(finished[name]) for name in shares)
+    spent = sum(len(finished[name]) * share.seconds for name, share in shares.items())
+    each = spent / done if done else sum(share.seconds for share in shares.values()) / max(1, len(shares))
+    firsts = sum(not finished[name] for name in shares)
+    allowed = sum(share.most for share in shares.values()) - done
+    return done, done + max(firsts, min(allowed, math.floor(max(0.0, budget - spent) / max(each, 1e-6))))
 
 
 def cost_to_improve(scores: Scores, seconds: float, leading: float) -> float:

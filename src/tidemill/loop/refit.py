@@ -95,9 +95,9 @@ def _refit(
     except TrainingError as error:
         # The candidate stands and was chosen; that it cannot be made of more rows is no reason to lose it.
         steps.say("train", f"stays as it is: {error}", recipe=recipe.name)
-        return {"model": chosen.id, "failed": str(error)}
-    finally:
         shutil.rmtree(workdir, ignore_errors=True)
+        return {"model": chosen.id, "failed": str(error)}
+    shutil.rmtree(workdir, ignore_errors=True)  # not when it is stopped: its checkpoints are what it goes on from
     return {"model": model_id}
 
 

@@ -24,9 +24,10 @@ from tidemill.loop.fitting import unfit
 from tidemill.loop.judging import Bench
 from tidemill.loop.planning import plan
 from tidemill.loop.refit import refitted
+from tidemill.loop.search import Kept, tuned
 from tidemill.loop.steps import Steps
 from tidemill.metrics import row_scores
-from tidemill.records import JSON, Cycle, Dataset, Model, Recipe
+from tidemill.records import JSON, Cycle, Dataset, Model, Recipe, from_json, to_json
 from tidemill.runtime import Predictor, load
 from tidemill.stages.annotate import annotate
 from tidemill.stages.evaluate import RowOutcomes, evaluate, training_spread
@@ -57,12 +58,12 @@ class Revolution:
         if not varied(dataset.target[dataset.rows("train")]):
             asked = steps.timed("annotate", partial(self._annotate, dataset, settled))
             return self._finished(dataset, {"needs_labels": True, "questions": asked, "candidates": []})
-        recipes = self.setting.recipes(dataset.signature)
-        work = steps.once("plan", lambda _: self._plan(dataset, recipes))
-        planned = [recipe for recipe in recipes if recipe.name in work]  # a resumed cycle follows its plan
-        candidates = [Attempt(self.setting, steps, dataset, recipe, work[recipe.name]).run() for recipe in planned]
+        planned = steps.once("plan", lambda _: self._plan(dataset))
+        work: JSON = planned["work"]
+        recipes = [from_json(Recipe, recipe) for recipe in planned["recipes"]]  # a resumed cycle follows its plan
+        candidates = self._candidates(dataset, recipes, work)
         chosen = steps.timed("evaluate", partial(self._select, dataset, candidates))
-        by_name = {recipe.name: recipe for recipe in planned}
+        by_name = {recipe.name: recipe for recipe in recipes}
 
         def made_final(candidate: JSON) -> str:
             name = candidate["recipe"]
@@ -92,18 +93,37 @@ class Revolution:
         )
         return open_dataset(self.store.root, self.store.get(Dataset, done["dataset"]))
 
-    def _plan(self, dataset: DatasetArrays, recipes: Sequence[Recipe]) -> JSON:
-        asked = self.cycle.plan
+    def _plan(self, dataset: DatasetArrays) -> JSON:
+        """``{"recipes": what is tried, "work": what is done for each}``."""
+        asked, validating = self.cycle.plan, len(dataset.rows("validation"))
         self.steps.say("tune", "planning the work")
-        return plan(
+        recipes = self.setting.recipes(dataset.signature)
+        planned = plan(
             recipes,
             dataset.signature,
-            len(dataset.rows("train")) + len(dataset.rows("validation")),
+            len(dataset.rows("train")) + validating,
             budget=asked["budget"],
-            max_trials=asked["max_trials"],
+            max_trials=asked["max_trials"] if validating else 0,  # what no rows judge cannot be searched
             max_epochs=asked["max_epochs"],
             threads=self.setting.threads,
-        ).recipes
+        )
+        return {"recipes": [to_json(recipe) for recipe in recipes], "work": planned.recipes}
+
+    def _candidates(self, dataset: DatasetArrays, recipes: Sequence[Recipe], work: JSON) -> list[JSON]:
+        """A candidate of each recipe, in their order; those that are not searched are made first."""
+        attempts = {r.name: Attempt(self.setting, self.steps, dataset, r, work[r.name]) for r in recipes}
+        searched = {name: attempt for name, attempt in attempts.items() if work[name]["most"] > 1}
+        made = {name: attempt.run() for name, attempt in attempts.items() if name not in searched}
+        if searched:
+            kept = Kept()
+            found = self.steps.once("race", lambda _: tuned(searched, kept), stage="tune")
+            for name, attempt in searched.items():
+                ended = found[name]
+                failed = "failed" in ended
+                made[name] = (
+                    attempt.give_up(ended["failed"]) if failed else attempt.run(ended["params"], kept.take(name))
+                )
+        return [made[recipe.name] for recipe in recipes]
 
     def _select(self, dataset: DatasetArrays, candidates: list[JSON]) -> JSON:
         """The best candidate on validation, pooled with recent-validation where there is one."""

@@ -8,6 +8,7 @@ the scoring model had not seen.
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.data.dataset import DatasetArrays
+from tidemill.errors import TrainingError
 from tidemill.features.cache import FeatureSet, feature_set
 from tidemill.learners import get_learner
 from tidemill.learners._base import Context, Fitted, Problem, RecipeView, Scores
@@ -81,7 +83,7 @@ def fit(
     """Train *recipe* with *params* over its defaults on the training rows.
 
     Raises:
-        TrainingError: the learner could not train it.
+        TrainingError: the learner could not train it, or its validation score is not a number.
         Pruned: ``context.report`` gave up on it.
     """
     started = time.perf_counter()
@@ -100,11 +102,18 @@ def fit(
     held_out = slice(problem.train, None)
     scores = fitted.scores({name: array[held_out] for name, array in features.arrays.items()})
     answer, means = _calibrated(aim, dataset, scores, problem.target[held_out], _weights(problem, held_out))
+    score = means.get(aim.selection, 0.0)
+    if not math.isfinite(score):  # nothing could be compared with it
+        raise TrainingError(
+            f"its {aim.selection} on validation rows is {score}",
+            where=f"recipe {recipe.name!r}",
+            mend="Look for values without bounds in what it learns from, or leave the recipe out.",
+        )
     return Fit(
         features=features,
         fitted=fitted,
         params=setting,
-        score=means.get(aim.selection, 0.0),
+        score=score,
         metrics={"validation": means},
         answer=answer,
         curve=tuple(curve),

@@ -3,8 +3,8 @@
 Optuna's TPE proposes, its median rule stops trials whose learning curve falls behind. The study lies in a journal file
 of its own, which ``optuna-dashboard`` opens. A search that was killed goes on where it stood: finished trials are not
 repeated, the one that was under way is started again with the same proposal, since every proposal depends only on the
-seed and on the finished trials before it. :func:`tune` makes a given number of trials; :class:`Study` makes one when it
-is asked for one, so that several searches can share what time there is (see :mod:`tidemill.loop.race`).
+seed and on the finished trials before it. A :class:`Study` makes a trial when it is asked for one, so that several
+searches can share what time there is (see :mod:`tidemill.loop.race`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from tidemill.records import JSON
 
 log = logging.getLogger(__name__)
 Report = Callable[[int, float], None]
-
-
 Fit = Callable[[JSON, Report], float]
 """One trial: train with these parameters, report the validation score after each epoch, return the last one."""
 
@@ -134,33 +132,6 @@ class Study:
             raise TrainingError("no trial finished", where="; ".join(sorted(errors)), mend="Widen the search space.")
         best = max(complete, key=lambda t: (t.value, -t.number))
         return Tuned(dict(best.params), float(best.value), len(finished))
-
-
-def tune(
-    fit: Fit,
-    space: JSON,
-    *,
-    trials: int,
-    seed: int,
-    journal: Path,
-    on_trial: Callable[[int, float | None], None] = lambda _number, _score: None,
-) -> Tuned:
-    """Search *space* with *trials* trials; the first one keeps the recipe's own defaults.
-
-    Args:
-        fit: trains and scores one setting.
-        space: see :class:`Study`, and so for *seed* and *journal*.
-        trials: how many trials to finish, pruned ones included.
-        on_trial: told each finished trial's number and score (``None`` when pruned or failed).
-
-    Raises:
-        ConfigError: the search space is malformed.
-        TrainingError: every trial failed.
-    """
-    study = Study(space, seed=seed, journal=journal)
-    while (number := len(study.scores())) < trials:
-        on_trial(number, study.trial(fit))
-    return study.best()
 
 
 def _finite(score: float) -> float:
