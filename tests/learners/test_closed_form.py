@@ -51,7 +51,7 @@ def graph_scores(fitted, features) -> np.ndarray:
 
 def test_naive_bayes_equals_scikit_learn() -> None:
     given = digits()
-    ours = fit(given, method="naive-bayes", smoothing=1e-9, calibrate=False)
+    ours = fit(given, method="naive-bayes", smoothing=1e-9, scale=1.0)
     x, y = given.features["x"].astype(np.float64), given.target
     theirs = GaussianNB(var_smoothing=1e-9).fit(x[:1400], y[:1400])
     expected = theirs.predict_joint_log_proba(x)
@@ -63,7 +63,7 @@ def test_naive_bayes_with_weights_equals_scikit_learn() -> None:
     weight = np.random.default_rng(0).uniform(0.1, 2, 569).astype(np.float32)
     x, y = load_breast_cancer(return_X_y=True)
     given = problem(x / x.std(axis=0), y, 400, weight=weight)
-    ours = fit(given, smoothing=1e-12, calibrate=False)
+    ours = fit(given, smoothing=1e-12, scale=1.0)
     wide = given.features["x"].astype(np.float64)
     theirs = GaussianNB(var_smoothing=1e-12).fit(wide[:400], y[:400], sample_weight=weight[:400])
     np.testing.assert_allclose(ours.scores(given.features), theirs.predict_joint_log_proba(wide), rtol=1e-6)
@@ -75,7 +75,7 @@ def test_naive_bayes_on_codes_equals_scikit_learn() -> None:
     codes = np.stack([rng.integers(0, 4, 900), np.minimum(y + rng.integers(0, 2, 900), 2)], axis=1)
     info = {"codes": FeatureInfo("int64", (2,), {"cardinalities": [4, 3]})}
     given = Problem(kind="classification", features={"codes": codes}, info=info, target=y, train=700, classes=3)
-    ours = fit(given, calibrate=False)
+    ours = fit(given, scale=1.0)
     theirs = CategoricalNB(alpha=1, min_categories=[4, 3]).fit(codes[:700], y[:700])
     np.testing.assert_allclose(ours.scores(given.features), theirs.predict_joint_log_proba(codes), rtol=1e-6)
     np.testing.assert_array_equal(graph_scores(ours, given.features), ours.scores(given.features))
@@ -83,7 +83,7 @@ def test_naive_bayes_on_codes_equals_scikit_learn() -> None:
 
 def test_ridge_equals_scikit_learn() -> None:
     given = digits()
-    ours = fit(given, method="ridge", alpha=2.5, calibrate=False)
+    ours = fit(given, method="ridge", alpha=2.5, scale=1.0)
     x = given.features["x"].astype(np.float64)
     theirs = Ridge(alpha=2.5).fit(x[:1400], np.eye(10)[given.target[:1400]] * 2 - 1)
     np.testing.assert_allclose(ours.scores(given.features), theirs.predict(x), atol=1e-6)
@@ -105,7 +105,7 @@ def test_ridge_takes_codes_as_columns_of_0_and_1() -> None:
     y = (x[:, 0] + (codes[:, 1] == 2) * 3 > 1).astype(np.int64)
     info = {"codes": FeatureInfo("int64", (2,), {"cardinalities": [4, 4]})}
     given = problem(x, y, 400, features={"codes": codes}, info=info)
-    ours = fit(given, method="ridge", alpha=1.0, calibrate=False)
+    ours = fit(given, method="ridge", alpha=1.0, scale=1.0)
     design = np.concatenate([x.astype(np.float32), np.eye(4)[codes[:, 0]], np.eye(4)[codes[:, 1]]], axis=1)
     theirs = Ridge(alpha=1.0).fit(design[:400], np.eye(2)[y[:400]] * 2 - 1)
     np.testing.assert_allclose(ours.scores(given.features), theirs.predict(design), atol=1e-6)

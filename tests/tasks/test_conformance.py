@@ -10,10 +10,26 @@ class TestImageClassification(TaskConformance):
     task_name = "image-classification"
 
 
+class TestImageMultiLabel(TaskConformance):
+    task_name = "image-multi-label"
+
+
 class TestTabularClassification(TaskConformance):
     task_name = "tabular-classification"
 
 
+class TestTabularRegression(TaskConformance):
+    task_name = "tabular-regression"
+
+
+class TestTextClassification(TaskConformance):
+    task_name = "text-classification"
+
+
+class TestTextMultiLabel(TaskConformance):
+    task_name = "text-multi-label"
+
+
 def test_every_task_has_its_suite() -> None:
-    suites = (TestImageClassification, TestTabularClassification)
+    suites = TaskConformance.__subclasses__()
     assert set(task_names()) == {suite.task_name for suite in suites}

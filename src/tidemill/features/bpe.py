@@ -16,6 +16,7 @@ from tidemill.data.arrays import Column, Columns, Ragged, length
 from tidemill.data.schema import FieldType
 from tidemill.errors import ConfigError
 from tidemill.features._base import FeatureInfo, FeatureStep
+from tidemill.features._vocabulary import as_strings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -68,7 +69,7 @@ class Bpe(FeatureStep):
 
     def observe(self, chunk: Columns) -> None:
         rows = length(chunk)
-        columns = [_ragged(chunk[name]) for name in self.columns]
+        columns = [as_strings(chunk[name]) for name in self.columns]
         for row in range(self._skip, rows, self._stride):
             texts = [column[row][:_LONGEST] for column in columns]
             self._sample.append(texts)
@@ -121,7 +122,7 @@ class Bpe(FeatureStep):
         """A column's ids end to end, and how many each row has."""
         if self._tokenizer is None:
             raise RuntimeError("bpe: transform before finish or restore")
-        strings = _ragged(column)
+        strings = as_strings(column)
         cut = self._most * _CHARACTERS
         texts = [strings[row][:cut] for row in range(len(strings))]
         encode = self._tokenizer
@@ -168,7 +169,3 @@ def _tokenizer(tokens: list[str], merges: list[tuple[str, str]], *, lowercase: b
     # a blank before the first word too, so that it is the same token at the beginning as later
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     return tokenizer
-
-
-def _ragged(column: Column) -> Ragged:
-    return column if isinstance(column, Ragged) else Ragged.from_strings([str(value) for value in column])

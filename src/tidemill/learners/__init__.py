@@ -10,6 +10,7 @@ from tidemill.learners._base import Learner
 
 _HOMES = {
     "closed_form": ("tidemill.learners.closed_form", "ClosedForm"),
+    "linear": ("tidemill.learners.linear", "Linear"),
     "trees": ("tidemill.learners.trees", "Trees"),
     "gradient": ("tidemill.learners.gradient", "GradientLearner"),
     "sklearn": ("tidemill.learners.estimators", "Estimator"),

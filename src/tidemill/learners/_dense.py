@@ -43,7 +43,7 @@ def dense(features: Features, rows: slice, max_side: int | None) -> npt.NDArray[
     if "x" in features:
         parts.append(np.asarray(features["x"][rows], np.float32))
     if not parts:
-        return np.zeros((len(features["codes"][rows]), 0), np.float32)
+        return np.zeros((len(range(*rows.indices(count(features)))), 0), np.float32)
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 

@@ -1,9 +1,9 @@
-"""ONNX graphs by hand: a small builder, and the dense row that every learner here starts from."""
+"""ONNX graphs by hand: a small builder, the dense row that most learners start from, and sums over sparse rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,22 @@ from tidemill.features.pixel_vector import block
 OPSET = 17
 """Old enough for every supported onnxruntime, new enough for torch and scikit-learn converters."""
 IR_VERSION = 10
-_TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "uint8": TensorProto.UINT8}
+_TYPES = {
+    "uint8": TensorProto.UINT8,
+    "float32": TensorProto.FLOAT,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+}
+
+
+class Builder(Protocol):
+    """Gathers nodes and constants under fresh names."""
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node; the name of its output."""
+
+    def constant(self, value: npt.NDArray[Any]) -> str:
+        """Store a tensor; its name."""
 
 
 class Graph:
@@ -56,9 +71,7 @@ class Graph:
     def model(self, info: Mapping[str, FeatureInfo], scores: str, width: int, domains: Mapping[str, int] = {}) -> Any:
         """The checked model: inputs as *info* says, output ``scores`` float32 ``[n, width]``."""
         self.nodes.append(helper.make_node("Identity", [scores], ["scores"]))
-        inputs = [
-            helper.make_tensor_value_info(name, _TYPES[item.dtype], ["n", *item.shape]) for name, item in info.items()
-        ]
+        inputs = graph_inputs(info)
         output = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", width])
         graph = helper.make_graph(self.nodes, "scores", inputs, [output], self.constants)
         opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(*domain) for domain in domains.items())]
@@ -86,3 +99,41 @@ def dense_row(graph: Graph, info: Mapping[str, FeatureInfo], max_side: int | Non
     if not parts:
         return None
     return parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)
+
+
+def graph_inputs(info: Mapping[str, FeatureInfo]) -> list[onnx.ValueInfoProto]:
+    """The inputs of a graph over these features.
+
+    A sparse feature NAME is four: ``NAME`` int64 ``[nnz]``, ``NAME_values`` float32 ``[nnz]``, ``NAME_rows`` int64
+    ``[nnz]``, and ``NAME_offsets`` int64 ``[n]``.
+
+    >>> [item.name for item in graph_inputs({"ngrams": FeatureInfo("sparse", (9,))})]
+    ['ngrams', 'ngrams_values', 'ngrams_rows', 'ngrams_offsets']
+    """
+    inputs = []
+    for name, item in info.items():
+        if item.dtype != "sparse":
+            inputs.append(helper.make_tensor_value_info(name, _TYPES[item.dtype], ["n", *item.shape]))
+            continue
+        for suffix, kind in (("", "int64"), ("_values", "float32"), ("_rows", "int64")):
+            inputs.append(helper.make_tensor_value_info(name + suffix, _TYPES[kind], [f"{name}_nnz"]))
+        inputs.append(helper.make_tensor_value_info(f"{name}_offsets", TensorProto.INT64, ["n"]))
+    return inputs
+
+
+def sparse_sums(graph: Builder, name: str, table: npt.NDArray[np.float32]) -> str:
+    """Nodes for ``rows @ table``: of each row of the sparse feature *name* the weighed sum of what its columns hold.
+
+    Args:
+        table: float32 ``[columns, width]``.
+
+    Returns:
+        A value float32 ``[n, width]``.
+    """
+    held = graph.add("Gather", graph.constant(table), name, axis=0)
+    weighed = graph.add("Mul", held, graph.add("Unsqueeze", f"{name}_values", graph.constant(np.array([1]))))
+    size = graph.constant(np.array([table.shape[1]]))
+    shape = graph.add("Concat", graph.add("Shape", f"{name}_offsets"), size, axis=0)
+    start = graph.add("Expand", graph.constant(np.zeros(1, np.float32)), shape)
+    places = graph.add("Unsqueeze", f"{name}_rows", graph.constant(np.array([1])))
+    return graph.add("ScatterND", start, places, weighed, reduction="add")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tidemill.data.schema import Signature
 from tidemill.records import JSON, Recipe
 
 PIXELS = ({"step": "pixels"},)
-NGRAMS = ({"step": "ngrams"},)
 TOKENS = ({"step": "bpe"},)
+_MOST_NGRAMS = 300_000  # of words, and as many of characters
+_MOST_NUMBERS = 1 << 25
 
 
 def closed_form_baselines(task: str, naive_bayes: Sequence[JSON], ridge: Sequence[JSON]) -> list[Recipe]:
@@ -63,16 +65,21 @@ def image_networks(task: str) -> list[Recipe]:
     ]
 
 
-def text_recipes(task: str) -> list[Recipe]:
-    """Two closed-form baselines on n-grams, a linear model, an embedding of n-grams, and a small Transformer."""
+def text_recipes(task: str, signature: Signature) -> list[Recipe]:
+    """Two closed-form baselines on n-grams, a linear model, an embedding of n-grams, and a small Transformer.
+
+    A linear model holds a number for every n-gram and label, so many labels have fewer n-grams.
+    """
+    most = max(10_000, min(_MOST_NGRAMS, _MOST_NUMBERS // max(1, len(signature.labels))))
+    ngrams: tuple[JSON, ...] = ({"step": "ngrams", "max_features": most},)
     return [
-        *closed_form_baselines(task, NGRAMS, NGRAMS),
-        Recipe(name="linear", task=task, learner="linear", features=NGRAMS),
+        *closed_form_baselines(task, ngrams, ngrams),
+        Recipe(name="linear", task=task, learner="linear", features=ngrams),
         Recipe(
             name="ngram-net",
             task=task,
             learner="gradient",
-            features=NGRAMS,
+            features=ngrams,
             network={"name": "ngram"},
             space={"learning_rate": {"type": "float", "low": 1e-3, "high": 5e-2, "log": True}},
         ),

@@ -37,7 +37,7 @@ class TextClassification(ClassificationTask):
 
     def recipes(self, signature: Signature) -> list[Recipe]:
         """Closed-form baselines, a linear model, and two networks."""
-        return text_recipes(self.name)
+        return text_recipes(self.name, signature)
 
     def sample_data(self, seed: int, rows: int = 400) -> list[Mapping[str, Any]]:
         """Messages to a shop, each about one topic."""

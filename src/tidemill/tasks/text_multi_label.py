@@ -32,7 +32,7 @@ class TextMultiLabel(MultilabelTask):
 
     def recipes(self, signature: Signature) -> list[Recipe]:
         """Closed-form baselines, a linear model, and two networks."""
-        return text_recipes(self.name)
+        return text_recipes(self.name, signature)
 
     def sample_data(self, seed: int, rows: int = 400) -> list[Mapping[str, Any]]:
         """Messages to a shop, each about none, one or two topics."""

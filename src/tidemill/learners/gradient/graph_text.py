@@ -9,6 +9,7 @@ import torch
 from onnx import TensorProto
 from torch import nn
 
+from tidemill.learners._graph import sparse_sums
 from tidemill.learners.gradient.nodes import Nodes, weights
 from tidemill.networks.ngram import Ngram
 from tidemill.networks.transformer import Attention, Block, Transformer
@@ -24,13 +25,7 @@ def write_ngram(graph: Nodes, network: Ngram) -> str:
     folded = len(network.layers) == 1
     if folded:
         table, bias = table @ last.weight.T, last(bias)
-    rows = graph.add("Gather", graph.constant(table), "ngrams", axis=0)
-    weighed = graph.add("Mul", rows, graph.add("Unsqueeze", "ngrams_values", graph.constant(np.array([1]))))
-    size = graph.constant(np.array([table.shape[1]]))
-    shape = graph.add("Concat", graph.add("Shape", "ngrams_offsets"), size, axis=0)
-    start = graph.add("Expand", graph.constant(np.zeros(1, np.float32)), shape)
-    places = graph.add("Unsqueeze", "ngrams_rows", graph.constant(np.array([1])))
-    out = graph.add("ScatterND", start, places, weighed, reduction="add")
+    out = sparse_sums(graph, "ngrams", table.numpy())
     out = graph.add("Add", out, graph.constant(bias))
     for layer in () if folded else network.layers:
         match layer:

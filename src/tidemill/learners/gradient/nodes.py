@@ -7,40 +7,20 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from tidemill.features._base import FeatureInfo
-
-TYPES = {
-    "uint8": TensorProto.UINT8,
-    "float32": TensorProto.FLOAT,
-    "int32": TensorProto.INT32,
-    "int64": TensorProto.INT64,
-}
+from tidemill.learners._graph import graph_inputs
 
 
 class Nodes:
-    """Nodes and weights gathered so far; inputs as *info* says.
-
-    A sparse feature NAME is four inputs: ``NAME`` int64 ``[nnz]``, ``NAME_values`` float32 ``[nnz]``, ``NAME_rows``
-    int64 ``[nnz]``, and ``NAME_offsets`` int64 ``[n]``.
-    """
+    """Nodes and weights gathered so far; inputs as *info* says, see :func:`tidemill.learners._graph.graph_inputs`."""
 
     def __init__(self, info: Mapping[str, FeatureInfo]) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
-        self.inputs: list[onnx.ValueInfoProto] = []
-        for name, feature in info.items():
-            if feature.dtype != "sparse":
-                self._input(name, TYPES[feature.dtype], ["n", *feature.shape])
-                continue
-            for suffix, kind in (("", "int64"), ("_values", "float32"), ("_rows", "int64")):
-                self._input(name + suffix, TYPES[kind], [f"{name}_nnz"])
-            self._input(f"{name}_offsets", TYPES["int64"], ["n"])
-
-    def _input(self, name: str, kind: int, shape: list[str | int]) -> None:
-        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        self.inputs = graph_inputs(info)
 
     def add(self, op: str, *inputs: str, **attributes: Any) -> str:
         """Append a node; the name of its output."""
