@@ -7,7 +7,6 @@ are counted over all rows.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import tempfile
@@ -18,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.data import images
-from tidemill.data.arrays import Column, Ragged, Rows
+from tidemill.data.arrays import Rows
 from tidemill.data.dataset import DatasetArrays, open_dataset
 from tidemill.data.describe import describe, describe_numbers, histogram, histogram_edges
+from tidemill.data.previews import pictures, preview, read_column, some
 from tidemill.data.schema import Field
 from tidemill.data.sorting import repeated
 from tidemill.data.splits import DROPPED, SPLITS
@@ -30,15 +29,13 @@ from tidemill.data.targets import is_labelled
 from tidemill.errors import StoreError
 from tidemill.records import JSON, Dataset
 
-SCHEMA = 1
+SCHEMA = 2
 MOST_ROWS = 100_000
 """Of each split that are read; fewer where there are more than 20 columns, and of texts and images."""
 _VALUES = 2_000_000
 _TEXTS, _IMAGES = 20_000, 5_000
-_CUT = 16_384  # bytes of a text that are read
 _CHUNK = 1 << 20
 _EXAMPLES, _MEMBERS = 6, 3
-_SIDE, _WORDS, _COLUMNS = 64, 300, 6
 
 
 def open_profile(root: Path, dataset: Dataset, *, seed: int = 0) -> JSON:
@@ -106,17 +103,21 @@ def profile(dataset: DatasetArrays, report: JSON, *, seed: int = 0) -> JSON:
         seed: which rows are read.
 
     Returns:
-        ``{"dataset", "kind", "target", "labels", "splits", "columns", "balance", "duplicates", "sources"}``. ``splits``
-        gives for each ``rows``, ``labelled`` and ``read``; a column is ``{"name", "type", "splits": {SPLIT: see
-        tidemill.data.describe}, "histogram": {"of", "edges", "shares": {SPLIT: […]}}}``.
+        ``{"dataset", "kind", "target", "labels", "splits", "columns", "balance", "spread", "pictures", "duplicates",
+        "sources"}``. ``splits`` gives for each ``rows``, ``labelled`` and ``read``; a column is ``{"name", "type",
+        "splits": {SPLIT: see tidemill.data.describe}, "histogram": {"of", "edges", "shares": {SPLIT: […]}}}``.
+        ``balance`` holds for each split ``counts`` by label, for several labels a row ``per_row``, and for regression
+        ``numbers`` alone; ``spread`` is the histogram of these numbers. ``pictures`` are training images, ``[{"label",
+        "images": [data URL, …]}]``; none without a column of images.
     """
     signature = dataset.signature
     rng = np.random.default_rng(seed)
     rows = {name: dataset.rows(name, labelled=None) for name in SPLITS}
     rows = {name: found for name, found in rows.items() if len(found)}
     most = int(np.clip(_VALUES // max(1, len(signature.inputs)), 10_000, MOST_ROWS))
-    picked = {name: _some(found, most, rng) for name, found in rows.items()}
+    picked = {name: some(found, most, rng) for name, found in rows.items()}
     labelled = {name: int(is_labelled(dataset.target[found]).sum()) for name, found in rows.items()}
+    balance = {name: _balance(dataset, found, picked[name]) for name, found in rows.items()}
     return {
         "dataset": dataset.id,
         "kind": signature.kind,
@@ -127,70 +128,39 @@ def profile(dataset: DatasetArrays, report: JSON, *, seed: int = 0) -> JSON:
             for name, found in rows.items()
         },
         "columns": [_column_profile(dataset, f, picked, seed) for f in signature.inputs],
-        "balance": {name: _balance(dataset, found, picked[name]) for name, found in rows.items()},
+        "balance": balance,
+        "spread": _spread(signature.kind, balance),
+        "pictures": pictures(dataset, rows.get("train", np.empty(0, np.int64)), rng),
         "duplicates": _duplicates(dataset),
         "sources": _sources(dataset, report),
     }
-
-
-def _some(rows: Rows, most: int, rng: np.random.Generator) -> Rows:
-    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
 
 
 def _column_profile(dataset: DatasetArrays, f: Field, picked: dict[str, Rows], seed: int) -> JSON:
     most = {"text": _TEXTS, "image": _IMAGES}.get(f.type, MOST_ROWS)
     splits = {}
     for name, rows in picked.items():
-        column, sizes = read_column(dataset, f.name, _some(rows, most, np.random.default_rng(seed)))
+        column, sizes = read_column(dataset, f.name, some(rows, most, np.random.default_rng(seed)))
         splits[name] = describe(column, f.type, seed=seed, sizes=sizes)
     return {"name": f.name, "type": f.type, "splits": splits, "histogram": _histogram(f, splits)}
 
 
 def _histogram(f: Field, splits: dict[str, JSON]) -> JSON | None:
-    """The same edges for all splits, by the first that has values."""
     of = {"number": None, "date": None, "text": "words", "image": "brightness"}.get(f.type, "")
     if of == "":
         return None
-    numbers = {name: found if of is None else found[of] for name, found in splits.items()}
+    return _bars(of or f.type, {name: found if of is None else found[of] for name, found in splits.items()})
+
+
+def _bars(of: str, numbers: dict[str, JSON]) -> JSON:
+    """The same edges for all splits, by the first that has values."""
     edges = next((e for found in numbers.values() if (e := histogram_edges(found))), [])
-    shares = {name: histogram(found, edges) for name, found in numbers.items()}
-    return {"of": of or f.type, "edges": edges, "shares": shares}
+    return {"of": of, "edges": edges, "shares": {name: histogram(found, edges) for name, found in numbers.items()}}
 
 
-def read_column(dataset: DatasetArrays, name: str, rows: Rows) -> tuple[Column, npt.NDArray[np.int64] | None]:
-    """One input of some rows, in memory; texts are cut at 16 kB, with the bytes that each had before."""
-    starts = np.cumsum([0, *[part.n for part in dataset.parts]])
-    at = np.searchsorted(starts, rows, side="right") - 1
-    arrays: list[npt.NDArray[Any]] = []
-    texts: list[Ragged] = []
-    sizes = []
-    for i, part in enumerate(dataset.parts):
-        mine = rows[at == i] - starts[i]
-        column = part.columns[name]
-        if isinstance(column, Ragged):
-            length = column.offsets[mine + 1] - column.offsets[mine]
-            sizes.append(length)
-            texts.append(_cut(column, mine, np.minimum(length, _CUT)))
-        else:
-            arrays.append(np.asarray(column[mine]))
-    if arrays:  # rows are sorted, as are the parts
-        return np.concatenate(arrays), None
-    offsets = np.cumsum(np.concatenate([[0], *[t.offsets[1:] - t.offsets[:-1] for t in texts]]))
-    return Ragged(np.concatenate([t.values for t in texts]), offsets.astype(np.int64)), np.concatenate(sizes)
-
-
-def _cut(column: Ragged, rows: Rows, length: npt.NDArray[np.int64]) -> Ragged:
-    """The first bytes of some texts; never half a character."""
-    first = column.offsets[rows]
-    ends = first + length
-    whole = ends == column.offsets[rows + 1]
-    for _ in range(3):  # UTF-8 continues a character by up to three bytes 10xxxxxx
-        inside = ~whole & (ends > first)
-        inside[inside] = (column.values[ends[inside]] & 0xC0) == 0x80
-        ends = ends - inside
-    offsets = np.concatenate([[0], np.cumsum(ends - first)]).astype(np.int64)
-    places = np.arange(offsets[-1]) + np.repeat(first - offsets[:-1], ends - first)
-    return Ragged(np.asarray(column.values[places]), offsets)
+def _spread(kind: str, balance: dict[str, JSON]) -> JSON | None:
+    key = {"multilabel": "per_row", "regression": "numbers"}.get(kind)
+    return None if key is None else _bars(key, {name: found[key] for name, found in balance.items()})
 
 
 def _balance(dataset: DatasetArrays, rows: Rows, picked: Rows) -> JSON:
@@ -270,33 +240,6 @@ def _member(dataset: DatasetArrays, row: int) -> JSON:
         "split": SPLITS[code] if code < len(SPLITS) else None,
         "inputs": preview(dataset, row),
     }
-
-
-def preview(dataset: DatasetArrays, row: int) -> JSON:
-    """The inputs of a row for people: the first six, texts cut, images small."""
-    fields = dataset.signature.inputs[:_COLUMNS]
-    shown: JSON = {}
-    for f in fields:
-        column, _ = read_column(dataset, f.name, np.array([row]))
-        if isinstance(column, Ragged):
-            text = column[0]
-            shown[f.name] = (text if len(text) <= _WORDS else f"{text[: _WORDS - 1]}…") or None
-        elif f.type == "image":
-            step = -(-max(column.shape[1:3]) // _SIDE)
-            png = images.encode_png(np.ascontiguousarray(column[0, ::step, ::step]))
-            shown[f.name] = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        else:
-            value = float(column[0])
-            shown[f.name] = _plain_number(value, f.type)
-    return shown
-
-
-def _plain_number(value: float, kind: str) -> Any:
-    if np.isnan(value):
-        return None
-    if kind == "date":
-        return str(np.datetime64(round(value * 1e6), "us").astype("datetime64[s]")).replace("T", " ") + " UTC"
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
 def _sources(dataset: DatasetArrays, report: JSON) -> list[JSON]:
