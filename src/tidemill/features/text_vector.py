@@ -108,7 +108,7 @@ class _Part:
 
     @property
     def _bytes(self) -> int:
-        return sum(part.values.nbytes for part in self._sample)
+        return sum(int(part.offsets[-1]) for part in self._sample)
 
     def finish(self) -> None:
         from sklearn.utils.extmath import randomized_svd
