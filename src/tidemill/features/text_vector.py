@@ -86,7 +86,7 @@ class _Part:
     @property
     def width(self) -> int:
         """How many numbers it writes."""
-        return self._directions.shape[1] + 1
+        return int(self._directions.shape[1]) + 1
 
     def observe(self, chunk: Columns) -> None:
         self._ngrams.observe({self.column: as_strings(chunk[self.column])})
