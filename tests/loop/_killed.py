@@ -1,4 +1,7 @@
-"""Run one cycle and die by SIGKILL in the middle of a stage: ``python _killed.py FOLDER STAGE DELAY``."""
+"""Run one cycle and die by SIGKILL in the middle of a stage: ``python _killed.py FOLDER STAGE DELAY``.
+
+``STAGE@N`` waits until N parts of it are done.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ import tidemill
 
 def main(folder: str, stage: str, delay: str) -> None:
     armed = threading.Event()
+    stage, _, done = stage.partition("@")
 
     def on_event(event: dict[str, Any]) -> None:
-        if event["stage"] == stage and not armed.is_set():
+        if event["stage"] == stage and (event.get("done") or 0) >= int(done or 0) and not armed.is_set():
             armed.set()
             if float(delay) == 0:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -17,6 +17,8 @@ from tidemill.tasks import get_task
 from tidemill.testing.tasks import write_records
 
 STAGES = ["feedback", "prepare", "tune", "train", "evaluate", "deploy", "annotate"]
+KILLS = {stage: [(stage, "0"), (stage, "0.02")] for stage in STAGES}  # at its first word, and a moment into its work
+KILLS["the race"] = [("tune@1", "0"), ("tune@3", "0.02"), ("tune@5", "0")]  # after so many of six trials
 
 
 def result(project: tidemill.Project) -> dict[str, Any]:
@@ -31,6 +33,10 @@ def result(project: tidemill.Project) -> dict[str, Any]:
     return {
         "graphs": {names[m.id]: (project.store.root / m.path / "model.onnx").read_bytes() for m in models},
         "scores": {names[m.id]: m.metrics for m in models},
+        "trials": [
+            (t.recipe["name"], t.status, t.params, [e["validation_score"] for e in t.curve], t.metrics)
+            for t in project.store.find(Run, kind="trial")
+        ],
         "params": {f"{r.kind} {r.recipe['name']}": r.params for r in runs.values()},
         "decisions": [(d.outcome, d.reason, d.alpha) for d in decisions],
         "champion": project.champion["recipe"] if project.champion else None,
@@ -53,16 +59,19 @@ def expected(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     shutil.copytree(fresh, whole, dirs_exist_ok=True)
     project = tidemill.open(whole / "project")
     project.cycle(max_trials=3, max_epochs=20, seed=1)
-    return result(project)
+    found = result(project)
+    assert [recipe for recipe, *_ in found["trials"][:2]] == ["lightgbm", "mlp"]
+    assert sorted(recipe for recipe, *_ in found["trials"]) == ["lightgbm"] * 3 + ["mlp"] * 3
+    return found
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("kills", KILLS.values(), ids=KILLS)
 def test_a_cycle_killed_in_a_stage_resumes_to_the_same_result(
-    stage: str, fresh: Path, expected: dict[str, Any], tmp_path: Path
+    kills: list[tuple[str, str]], fresh: Path, expected: dict[str, Any], tmp_path: Path
 ) -> None:
     shutil.copytree(fresh, tmp_path, dirs_exist_ok=True)
     folder = tmp_path / "project"
-    for delay in ("0", "0.02"):  # at the stage's first word, and a moment into its work
+    for stage, delay in kills:
         killed = subprocess.run(
             [sys.executable, str(Path(__file__).with_name("_killed.py")), str(folder), stage, delay], check=False
         )

@@ -15,7 +15,9 @@ from tidemill.store import Store
 from tidemill.tasks import Task, answer_spec, metric_of, selection_of
 
 OnEvent = Callable[[dict[str, Any]], None]
-"""Told what happens: ``{"stage", "what", "done", "total", "recipe"}``, the last three where they make sense."""
+"""Told what happens: ``{"stage", "what", "done", "total", "estimated", "recipe"}``.
+
+The last four stand where they make sense; ``estimated`` is true of a total that may yet change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,7 +116,7 @@ class Revolution:
         made = {name: attempt.run() for name, attempt in attempts.items() if name not in searched}
         if searched:
             kept = Kept()
-            found = self.steps.once("race", lambda _: tuned(searched, kept), stage="tune")
+            found = self.steps.once("race", lambda _: tuned(self.steps, searched, kept), stage="tune")
             for name, attempt in searched.items():
                 ended = found[name]
                 failed = "failed" in ended

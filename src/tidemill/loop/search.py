@@ -12,6 +12,7 @@ from tidemill.errors import TrainingError
 from tidemill.learners._base import Pruned
 from tidemill.loop.attempt import Attempt, Status
 from tidemill.loop.race import entrants, expected, race
+from tidemill.loop.steps import Steps
 from tidemill.records import JSON, Run
 from tidemill.stages.train import Fit
 from tidemill.stages.tune import Report, Study
@@ -50,10 +51,10 @@ class Search:
     Args:
         attempt: of the recipe.
         kept: is offered every fit.
-        counted: how many trials of all recipes are finished, and about how many there will be.
+        counted: where the race stands, as events tell it.
     """
 
-    def __init__(self, attempt: Attempt, kept: Kept, counted: Callable[[], tuple[int, int]]) -> None:
+    def __init__(self, attempt: Attempt, kept: Kept, counted: Callable[[], JSON]) -> None:
         cycle, recipe = attempt.steps.cycle, attempt.recipe
         self._attempt = attempt
         self._kept = kept
@@ -120,14 +121,14 @@ class Search:
             self._attempt.record("trial", status, params, **more)
 
     def _say(self, number: int, what: str) -> None:
-        done, total = self._counted()
-        self._attempt.say("tune", f"trial {number}: {what}", done=done, total=total)
+        self._attempt.say("tune", f"trial {number}: {what}", **self._counted())
 
 
-def tuned(attempts: Mapping[str, Attempt], kept: Kept) -> JSON:
+def tuned(steps: Steps, attempts: Mapping[str, Attempt], kept: Kept) -> JSON:
     """Race the searches of these recipes; what each :meth:`Search.found`, by name.
 
     Args:
+        steps: of the cycle.
         attempts: of the recipes that may have several trials, in their order.
         kept: is left with the best fits.
 
@@ -137,10 +138,21 @@ def tuned(attempts: Mapping[str, Attempt], kept: Kept) -> JSON:
     shares, budget = entrants({name: attempt.work for name, attempt in attempts.items()})
     searches: dict[str, Search] = {}
 
-    def counted() -> tuple[int, int]:
-        return expected(shares, {name: search.scores() for name, search in searches.items()}, budget)
+    clocked = any(attempt.work["share"] is not None for attempt in attempts.values())
+
+    def counted() -> JSON:
+        done, total = expected(shares, {name: search.scores() for name, search in searches.items()}, budget)
+        return {"done": done, "total": total, "estimated": clocked and done < total}
 
     for name, attempt in attempts.items():
         searches[name] = Search(attempt, kept, counted)
     race(shares, searches, budget)
-    return {name: search.found() for name, search in searches.items()}
+    found = {name: search.found() for name, search in searches.items()}
+    steps.say("tune", "; ".join(_told(name, entry) for name, entry in found.items()), **counted())
+    return found
+
+
+def _told(name: str, found: JSON) -> str:
+    """``mlp 7 trials, best 0.8512``."""
+    trials = f"{name} {found['trials']} trial" + ("" if found["trials"] == 1 else "s")
+    return f"{trials}, " + ("none succeeded" if "failed" in found else f"best {found['score']:.4f}")

@@ -1,6 +1,6 @@
 """Progress of long work on stderr: live bars on a terminal, plain lines elsewhere.
 
-Events are ``{"stage", "what", "done", "total", "recipe"}``, as the facade sends them.
+Events are ``{"stage", "what", "done", "total", "estimated", "recipe"}``, as the facade sends them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from tidemill.cli.show.units import seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, Task
 
     from tidemill.cli.session import Session
 
 Listener = Callable[[dict[str, Any]], None]
 _PAUSE = 20.0  # seconds after which a step that goes on says where it is
+_TAKING_TURNS = "tune"  # the stage whose recipes race: all of it is one step
 _BESIDE = 60  # columns that a live bar takes before its description
 
 
@@ -57,11 +58,12 @@ def describe(event: dict[str, Any]) -> str:
 
 
 def position(event: dict[str, Any]) -> str:
-    """``3/10``, ``3`` or nothing."""
+    """``3/10``, ``3/~10`` of about ten, ``3`` or nothing."""
     done, total = event.get("done"), event.get("total")
     if done is None:
         return ""
-    return f"{done:,}" if total is None else f"{done:,}/{total:,}"
+    about = "~" if event.get("estimated") else ""
+    return f"{done:,}" if total is None else f"{done:,}/{about}{total:,}"
 
 
 class PlainProgress:
@@ -81,9 +83,10 @@ class PlainProgress:
             recipe = event.get("recipe")
             if recipe is None and self._step is not None and self._step[0] == stage:
                 recipe = self._step[1]  # a part of what is being done, which does not know for whom
-            if (stage, recipe or "") != self._step:
+            step = (stage, "" if stage == _TAKING_TURNS else str(recipe or ""))
+            if step != self._step:
                 self._end(now)
-                self._step, self._began, self._said = (stage, str(recipe or "")), now, now
+                self._step, self._began, self._said = step, now, now
             self._text = f"{stage}: {describe({**event, 'recipe': recipe})} {position(event)}".rstrip(": ")
             if now - self._said >= _PAUSE:
                 self._print(f"{self._text}, after {seconds(now - self._began)}")
@@ -104,12 +107,13 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """One bar a stage, the finished ones ticked."""
+    """One bar a stage, with the time spent in it; ticked while another stage is at work."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._lock = threading.Lock()
-        self._tasks: dict[str, TaskID] = {}
+        self._tasks: dict[str, Task] = {}
+        self._left: dict[str, float] = {}
         self._current: str | None = None
 
     def __call__(self, event: dict[str, Any]) -> None:
@@ -118,13 +122,13 @@ class LiveProgress:
         with self._lock:
             if stage != self._current:
                 self._finish()
-                self._current = stage
-            if stage not in self._tasks:
-                self._tasks[stage] = self._bars.add_task("", total=None, stage=stage, position="")
+                self._begin(stage)
+            task = self._tasks[stage]
+            # Rich takes no total back once one was given, and keeps a tick; a stage may have several parts.
+            task.total, task.finished_time = event.get("total"), None
             self._bars.update(
-                self._tasks[stage],
+                task.id,
                 description=self._fitting(describe(event)),
-                total=event.get("total"),
                 completed=event.get("done") or 0,
                 position=position(event),
             )
@@ -134,9 +138,22 @@ class LiveProgress:
         with self._lock:
             self._finish()
 
+    def _begin(self, stage: str) -> None:
+        self._current = stage
+        if stage not in self._tasks:
+            made = self._bars.add_task("", total=None, stage=stage, position="")
+            self._tasks[stage] = next(task for task in self._bars.tasks if task.id == made)
+            return
+        task = self._tasks[stage]
+        if task.start_time is not None:  # the clock stood still since it was left
+            task.start_time += self._bars.get_time() - self._left[stage]
+
     def _finish(self) -> None:
         if self._current is not None:
-            self._bars.update(self._tasks[self._current], total=1, completed=1, position="")
+            task = self._tasks[self._current]
+            self._left[self._current] = self._bars.get_time()
+            task.finished_time = None
+            self._bars.update(task.id, total=1, completed=1, position="")
 
     def _fitting(self, text: str) -> str:
         """Cut where the line ends: Rich would rather squeeze every column."""
