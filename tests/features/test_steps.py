@@ -33,7 +33,7 @@ def fitted(step, *chunks):
 
 
 def test_every_file_holds_a_step_of_its_name() -> None:
-    expected = ["bpe", "categories", "dates", "ngrams", "numbers", "onehot", "pixel_vector", "pixels"]
+    expected = ["bpe", "categories", "dates", "ngrams", "numbers", "onehot", "pixel_vector", "pixels", "text_vector"]
     assert step_names() == expected
     for name in step_names():
         kind = step_class(name)

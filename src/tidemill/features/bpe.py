@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _SAMPLE = 4 << 20  # characters of texts that the tokeniser is learned from
 _LONGEST = 4096  # characters of one text among them
+_ROW = 8  # characters that a row among them counts for besides its own: a list of empty texts takes memory too
 _CHARACTERS = 16  # a token has fewer on average, so this many times the length is all that is looked at of a text
 _QUANTILE = 0.98
 _SEPARATOR, _RESERVED = 1, 2  # 0 is padding, 1 stands between columns; the tokeniser's own ids follow
@@ -73,14 +74,14 @@ class Bpe(FeatureStep):
         for row in range(self._skip, rows, self._stride):
             texts = [column[row][:_LONGEST] for column in columns]
             self._sample.append(texts)
-            self._kept += sum(map(len, texts))
+            self._kept += _cost(texts)
         self._skip = (self._skip - rows) % self._stride
         while self._kept > _SAMPLE and len(self._sample) > 1:
             self._skip += self._stride * (len(self._sample) % 2)
             self._stride *= 2
             self._skip %= self._stride
             self._sample = self._sample[::2]
-            self._kept = sum(len(text) for texts in self._sample for text in texts)
+            self._kept = sum(map(_cost, self._sample))
 
     def finish(self) -> None:
         from tokenizers import pre_tokenizers, trainers
@@ -157,7 +158,13 @@ class Bpe(FeatureStep):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._length = int(state["length"])
+        if not 1 <= self._length <= self._most:
+            raise ValueError(f"length is {self._length}")
         self._learned([str(token) for token in state["tokens"]], [(str(one), str(two)) for one, two in state["merges"]])
+
+
+def _cost(texts: list[str]) -> int:
+    return _ROW + sum(map(len, texts))
 
 
 def _tokenizer(tokens: list[str], merges: list[tuple[str, str]], *, lowercase: bool) -> Tokenizer:

@@ -62,7 +62,7 @@ class Dates(FeatureStep):
         days = known / _DAY
         moment = np.floor(known).astype("datetime64[s]")
         weekday = np.floor(days + 3) % 7  # 1970-01-01 was a Thursday
-        hour = (days % 1) * 24
+        hour = known % _DAY / 3600  # from seconds: as a part of a day thirteen o'clock may round to 12.99
         if self._raw:
             month = moment.astype("datetime64[M]").astype(np.int64) % 12 + 1
             parts = np.stack([days, month, weekday, np.floor(hour)], axis=2)
