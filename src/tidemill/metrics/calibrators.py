@@ -20,6 +20,7 @@ from tidemill.records import JSON
 
 _BIAS = 1.0  # standard deviation that a bias is expected to have, in logits
 _SCALE = 1.0  # the same for the logarithm of a label's scale
+_WRONG = 0.5  # rows that are taken to be answered wrongly, beside those that were
 _LEVELS = 20  # thresholds tried for a minimal precision
 _MISS = 0.05  # chance that the precision promised is not kept
 
@@ -40,11 +41,12 @@ def fit_answer(
         weight: how much each row counts, ``[n]``.
 
     Returns:
-        A new spec; with no rows at all, the given one without ``min_precision``'s threshold and without intervals.
+        A new spec; with no rows at all, the given one without intervals, and with the threshold 1 where there is
+        ``min_precision``: nothing was shown of any answer.
 
     >>> spec = {"kind": "classification", "labels": ["a", "b"], "temperature": 1.0}
-    >>> scores = np.array([[9.0, 0.0]] * 4 + [[0.0, 9.0]] * 4)
-    >>> fitted = fit_answer(spec, scores, np.array([0, 0, 0, 1, 1, 1, 1, 0]))
+    >>> scores = np.array([[9.0, 0.0]] * 400 + [[0.0, 9.0]] * 400)
+    >>> fitted = fit_answer(spec, scores, np.array(([0] * 300 + [1] * 100) + ([1] * 300 + [0] * 100)))
     >>> round(9 / fitted["temperature"], 2) == round(math.log(3), 2)
     True
     """
@@ -76,6 +78,10 @@ def _softmax_fit(scores: Floats, target: npt.NDArray[np.int64], weight: Floats) 
     Temperature scaling as in Guo et al. (*On calibration of modern neural networks*, ICML 2017), with bias as in
     Alexandari, Kundaje and Shrikumar (*Maximum likelihood with bias-corrected calibration*, ICML 2020). The bias must
     gain more log-likelihood than its number of parameters (Akaike's criterion), and is held back by a normal prior.
+
+    Half a row is added that every answer was right in, and half a row that it was wrong in, spread over all rows as
+    Platt (1999) does: otherwise rows that were all answered rightly would make every answer certain. Fitted on 20
+    messages or digits this left 0.1 to 0.2 nats less loss on new ones, on 100 up to 0.04, from 300 on the same.
     """
     n, classes = scores.shape
     spread = float(np.abs(scores - scores.mean(axis=1, keepdims=True)).max(initial=0.0))
@@ -84,18 +90,22 @@ def _softmax_fit(scores: Floats, target: npt.NDArray[np.int64], weight: Floats) 
     centred = scores - scores.max(axis=1, keepdims=True)
     rows = np.arange(n)
     # The effective number of rows decides how much the prior weighs, and what a gain in likelihood is worth.
-    w = weight * (kish(weight) / max(float(weight.sum()), 1e-300))
+    effective = kish(weight)
+    w = weight * (effective / max(float(weight.sum()), 1e-300))
+    other = _WRONG / (effective + 2 * _WRONG) / (classes - 1)  # the target of every label but the true one
+    true = 1 - classes * other  # what the true one has above it
 
     def loss(x: Floats) -> tuple[float, Floats]:
         sharp, bias = math.exp(x[0]), x[1:]
         logits = sharp * centred + (bias if len(bias) else 0.0)
         logs = special.log_softmax(logits, axis=1)
-        gap = np.exp(logs)
-        gap[rows, target] -= 1.0
+        gap = np.exp(logs) - other
+        gap[rows, target] -= true
         gap *= w[:, None]
         slope = np.concatenate([[sharp * float((gap * centred).sum())], gap.sum(axis=0)[: len(bias)]])
         slope[1:] += bias / _BIAS**2
-        return float(-(w * logs[rows, target]).sum() + 0.5 * float((bias / _BIAS) @ (bias / _BIAS))), slope
+        missed = -float(w @ (true * logs[rows, target] + other * logs.sum(axis=1)))
+        return missed + 0.5 * float((bias / _BIAS) @ (bias / _BIAS)), slope
 
     # softmax of ±1e-3 is flat and of ±1e4 certain: the optimum lies between, whatever the scores' own scale
     edges = (math.log(1e-3 / spread), math.log(1e4 / spread))
@@ -104,9 +114,14 @@ def _softmax_fit(scores: Floats, target: npt.NDArray[np.int64], weight: Floats) 
     first = np.concatenate([plain.x, np.zeros(classes)])
     biased = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=[edges, *[(None, None)] * classes])
     if plain.fun - biased.fun <= classes - 1:
-        return round(math.exp(-plain.x[0]), 6), None
+        return _digits(math.exp(-plain.x[0])), None
     bias = biased.x[1:] - biased.x[1:].mean()
-    return round(math.exp(-biased.x[0]), 6), [round(float(b), 6) for b in bias]
+    return _digits(math.exp(-biased.x[0])), [round(float(b), 6) for b in bias]
+
+
+def _digits(value: float) -> float:
+    """Six digits that count: what is rounded to six decimals may be zero."""
+    return float(f"{value:.6g}")
 
 
 def _threshold(spec: JSON, probabilities: Floats, target: npt.NDArray[np.int64], weight: Floats) -> float:
@@ -137,7 +152,7 @@ def _multilabel(spec: JSON, scores: Floats, target: Floats, weight: Floats) -> J
     for label in range(scores.shape[1]):
         a, b = _sigmoid_fit(scores[:, label], target[:, label], weight)
         p = special.expit(a * scores[:, label] + b)
-        scale.append(round(a, 6))
+        scale.append(_digits(a))
         bias.append(round(b, 6))
         thresholds.append(round(_best_f1(np.asarray(p, np.float64), weight), 6))
     return {**spec, "scale": scale, "bias": bias, "thresholds": thresholds}

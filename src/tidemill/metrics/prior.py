@@ -51,8 +51,8 @@ def constant_scores(
     """The row scores ``[n]`` of always giving the one answer that does best on the training targets.
 
     That is the most frequent class with the class frequencies as probabilities, or with *costs* the cheapest answer,
-    which may be none; the most frequent labels, as many of them as serve the metric best; the mean, or for ``mae`` the
-    median.
+    which may be none; the most frequent labels, as many of them as serve the metric best, or for ``subset_accuracy``
+    the most frequent set of labels; the mean, or for ``mae`` the median.
 
     Args:
         metric: see :func:`tidemill.metrics.row_scores`.
@@ -84,12 +84,17 @@ def constant_scores(
 
 
 def _best_set(metric: str, known: npt.NDArray[Any], share: Floats) -> npt.NDArray[np.uint8]:
-    """The most frequent labels, as many as score best on the training rows, uint8 ``[labels]``."""
+    """The most frequent labels, as many as score best on the training rows, or the most frequent set, where only whole
+    sets score; uint8 ``[labels]``.
+    """
     some = (
         known[np.unique(np.linspace(0, len(known) - 1, min(len(known), _ROWS)).astype(np.int64))]
         if len(known)
         else known
     )
+    if metric == "subset_accuracy" and len(some):
+        sets, counts = np.unique(some, axis=0, return_counts=True)
+        return np.asarray(sets[counts.argmax()], np.uint8)
     order = np.argsort(-share, kind="stable")
     chosen = np.zeros(len(share), np.uint8)
     best, best_score = chosen.copy(), -np.inf

@@ -11,7 +11,7 @@
 ``regression``: ``{"kind"}`` and perhaps ``interval`` (``{"level": 0.9, "offset": q}``).
     An answer is ``{"value": number}``, and where there is an interval ``{"value", "interval": [low, high], "level"}``.
     The interval reaches from the model's raw low minus *q* to its raw high plus *q*; a model that gives a value alone
-    has both there.
+    has both there, and an end on the wrong side of the value counts as the value.
 """
 
 from __future__ import annotations
@@ -131,8 +131,10 @@ class Answers:
         value = scores[:, :1]
         if self.level is None:
             return value
-        low, high = (scores[:, 1:2], scores[:, 2:3]) if scores.shape[1] == 3 else (value, value)
-        # Quantiles may cross, and the offset may be negative: the value always lies inside its interval.
+        low, high = value, value
+        if scores.shape[1] == 3:  # quantiles may cross, and the offset is that of ends which do not
+            low, high = np.minimum(scores[:, 1:2], value), np.maximum(scores[:, 2:3], value)
+        # The offset may be negative: the value always lies inside its interval.
         return np.concatenate(
             [value, np.minimum(low - self._offset, value), np.maximum(high + self._offset, value)], axis=1
         )
