@@ -161,7 +161,7 @@ class _Fit:
             steps=max(1, round(self.epochs * self.batches.steps)),
             kind=problem.kind,
             device=self.device,
-            class_weight=self._class_weight(),
+            class_weight=self._class_weight(chosen),
             scale=scale,
         )
         self.threads = useful_threads(max(1, context.threads), size * row_values(problem.features))
@@ -178,21 +178,25 @@ class _Fit:
         self.losses = torch.zeros((), device=self.device)
         self.counted = 0
 
-    def _class_weight(self) -> torch.Tensor | None:
+    def _class_weight(self, chosen: npt.NDArray[np.int64] | None) -> torch.Tensor | None:
         if self.settings.class_weight is None or self.problem.kind != "classification":
             return None
-        counts = np.bincount(self.problem.target[: self.problem.train], minlength=self.problem.classes)
+        rows = slice(self.problem.train) if chosen is None else chosen
+        counts = np.bincount(self.problem.target[rows], minlength=self.problem.classes)
         share = counts.sum() / np.maximum(counts, 1) / max((counts > 0).sum(), 1)
         return torch.from_numpy(np.where(counts > 0, share, 0).astype(np.float32)).to(self.device)
 
     def _fingerprint(self, recipe: RecipeView) -> str:
-        target = np.ascontiguousarray(self.problem.target)
+        problem = self.problem
         facts = json.dumps(
-            [self.spec, recipe.params, self.context.seed, self.epochs, self.problem.train, str(self.device)],
+            [self.spec, recipe.params, self.context.seed, self.epochs, problem.train, str(self.device), problem.info],
             sort_keys=True,
             default=str,
         )
-        return hashlib.sha256(facts.encode() + target.tobytes()).hexdigest()
+        found = hashlib.sha256(facts.encode() + np.ascontiguousarray(problem.target).tobytes())
+        if problem.weight is not None:
+            found.update(np.ascontiguousarray(problem.weight).tobytes())
+        return found.hexdigest()
 
     def run(self) -> GradientModel:
         """Train to the end, or from the checkpoint to the end."""

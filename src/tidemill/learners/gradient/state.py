@@ -27,7 +27,8 @@ class State:
 
     Attributes:
         tensors: ``network/…`` weights and buffers, ``average/…`` their running average, ``best/…`` the average at the
-            best validation score, ``optimizer/PARAMETER/…`` its moments, ``random/cpu`` torch's generator.
+            best validation score, ``optimizer/PARAMETER/…`` its moments, ``random/cpu`` torch's generator, and on such
+            a device ``random/cuda`` the device's own.
         counters: JSON: ``step`` and whatever else the trainer counts.
     """
 

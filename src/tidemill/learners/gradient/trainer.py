@@ -162,6 +162,8 @@ class Trainer:
         if self.averaged is not self.network:
             tensors |= network_tensors(self.averaged, "average")
         tensors["random/cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":  # what drops out there is drawn there
+            tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
         return State(tensors, {"step": self.step})
 
     def load(self, state: State) -> None:
@@ -171,6 +173,8 @@ class Trainer:
         if self.averaged is not self.network:
             load_network(self.averaged, state.tensors, "average")
         torch.set_rng_state(state.tensors["random/cpu"])
+        if self.device.type == "cuda" and "random/cuda" in state.tensors:
+            torch.cuda.set_rng_state(state.tensors["random/cuda"], self.device)
         self.step = int(state.counters["step"])
 
     def local_update(
