@@ -1,7 +1,8 @@
-"""Time and anonymous memory as the data grow: images and a table, through the real stages, each in a fresh process.
+"""Time and anonymous memory as the data grow: images, a table, texts, through the real stages, each in a fresh process.
 
     python benchmarks/growth.py                        # 0.4 and 4 GB of each; about an hour on 2 cores, 15 GB of disk
     python benchmarks/growth.py --kinds table          # the table alone: minutes
+    python benchmarks/growth.py --kinds texts --sizes 0.0092 0.092    # 100,000 and 1,000,000 short texts
     python benchmarks/growth.py --sizes 0.04 0.4       # smaller sets
     python benchmarks/growth.py --recipes ridge cnn    # some recipes
     python benchmarks/growth.py --json FILE            # the figures for other programs, too
@@ -15,20 +16,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import sys
 import tempfile
-import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from _common import in_process, machine, table
+from _common import in_process, machine, measured, table
+from preparing_data import write_texts
 
 GIGABYTE = 10**9
 SIDE, COARSE, CLASSES = 32, 4, 10
@@ -37,7 +37,12 @@ NUMBERS, CATEGORIES = 100, 4
 ROW_BYTES = NUMBERS * 8 + CATEGORIES * 16
 CHUNK = 16_384
 PROMISE = 300
-RECIPES = {"images": ("naive-bayes", "ridge", "cnn-small", "cnn"), "table": ("naive-bayes", "ridge", "lightgbm")}
+TEXT_BYTES = 92
+RECIPES = {
+    "images": ("naive-bayes", "ridge", "cnn-small", "cnn"),
+    "table": ("naive-bayes", "ridge", "lightgbm"),
+    "texts": ("naive-bayes", "ridge", "ngram-net"),
+}
 
 
 def main() -> None:
@@ -76,8 +81,12 @@ def begin(folder: Path, kind: str, size: float, recipes: list[str]) -> Iterator[
     """Write the data, start a project on them, and name its stages."""
     import tidemill
 
-    rows = int(size * GIGABYTE) // (IMAGE_BYTES if kind == "images" else ROW_BYTES)
-    data = write_images(folder, rows) if kind == "images" else write_table(folder, rows)
+    write, row_bytes = {
+        "images": (write_images, IMAGE_BYTES),
+        "table": (write_table, ROW_BYTES),
+        "texts": (lambda inside, count: write_texts(inside / "texts.csv", count), TEXT_BYTES),
+    }[kind]
+    data = write(folder, int(size * GIGABYTE) // row_bytes)
     tidemill.init(folder / "project", data=data, target="label").store.close()
     yield "prepare"
     yield from recipes
@@ -133,85 +142,54 @@ def stage(folder: Path, name: str) -> dict[str, Any]:
     import tidemill
     from tidemill.data.dataset import open_dataset
     from tidemill.learners._base import Context
-    from tidemill.records import Dataset, Model, Run, new_id
+    from tidemill.records import Model, Run, new_id
     from tidemill.runtime import load
     from tidemill.stages.evaluate import evaluate
     from tidemill.stages.feedback import feedback
     from tidemill.stages.prepare import prepare
-    from tidemill.stages.train import fit, train
+    from tidemill.stages.train import Aim, Fit, fit, train
+    from tidemill.tasks import answer_spec, metric_of, selection_of
 
     project = tidemill.open(folder / "project")
     store, task, config = project.store, project.task, project.config
-    work: Callable[[], Any]
     if name == "prepare":
         settled = feedback(store, task, until=time.time())
-        return measured(lambda: prepare(store, task, config, project.sources, settled), lambda: 0, counted(store))
-    dataset = open_dataset(store.root, store.find(Dataset, newest_first=True, limit=1)[0])
+        took = measured(lambda: prepare(store, task, config, project.sources, settled))
+        return {"rows": sum(newest(store).counts.values()), **took}
+    dataset = open_dataset(store.root, newest(store))
     if name == "evaluate":
         model = store.find(Model, newest_first=True, limit=1)[0]
         predictor = load(store.root / model.path, threads=project.threads)
         predictor.warm_up()
-        rows = len(dataset.rows("reference"))
-        work = lambda: evaluate(store, dataset, predictor, "reference", model_id=model.id, task=task)  # noqa: E731
-        return measured(work, lambda: 0, lambda: rows)
+        told = {"model_id": model.id, "task": task, "metric": metric_of(task, config.decision)}
+        took = measured(lambda: evaluate(store, dataset, predictor, "reference", **told))
+        return {"rows": len(dataset.rows("reference")), **took}
     recipe = next(r for r in project.recipes(dataset.signature) if r.name == name)
     if recipe.learner == "gradient":
         import tidemill.learners.gradient
     elif recipe.learner == "trees":
         import lightgbm  # noqa: F401
     context = Context(max_epochs=1 if recipe.learner == "gradient" else None, threads=project.threads)
-    fits: list[float] = []
+    rule = config.decision
+    answer = answer_spec(task, dataset.signature, rule)
+    aim = Aim(task=task.name, answer=answer, metric=metric_of(task, rule), selection=selection_of(task, rule))
+    seconds = 0.0
 
-    def make() -> Any:
-        made = fit(store, task, dataset, recipe, {}, context)
-        fits.append(made.fitted.summary.get("seconds", 0.0))
+    def make() -> Fit:
+        nonlocal seconds
+        made = fit(store, aim, dataset, recipe, {}, context)
+        seconds = made.fitted.summary.get("seconds", 0.0)
         return made
 
-    work = lambda: train(  # noqa: E731
-        store, task, dataset, recipe, make, run_id=new_id(Run.prefix), cycle_id=None, seed=0
-    )
-    return measured(work, lambda: fits[0], lambda: len(dataset.rows("train")))
+    took = measured(lambda: train(store, aim, dataset, recipe, make, run_id=new_id(Run.prefix), cycle_id=None, seed=0))
+    return {"rows": len(dataset.rows("train")), **took, "training_seconds": round(seconds, 2)}
 
 
-def counted(store: Any) -> Callable[[], int]:
+def newest(store: Any) -> Any:
+    """The record of the dataset version that was made last."""
     from tidemill.records import Dataset
 
-    return lambda: sum(store.find(Dataset, newest_first=True, limit=1)[0].counts.values())
-
-
-def measured(work: Callable[[], Any], training: Callable[[], float], rows: Callable[[], int]) -> dict[str, Any]:
-    """Do the work; what it took."""
-    before, peak, stop = anonymous(), [0], threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.01):
-            peak[0] = max(peak[0], anonymous())
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    begun = time.perf_counter()
-    work()
-    seconds = time.perf_counter() - begun
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    stop.set()
-    thread.join()
-    return {
-        "rows": rows(),
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime, 2),
-        "training_seconds": round(training(), 2),
-        "anonymous_mb": round((max(peak[0], anonymous()) - before) / 1e6, 1),
-    }
-
-
-def anonymous() -> int:
-    """Bytes of this process's memory that no file stands behind."""
-    with open("/proc/self/status", "rb") as file:  # noqa: PTH123 - read a hundred times a second
-        for line in file:
-            if line.startswith(b"RssAnon"):
-                return int(line.split()[1]) * 1024
-    return 0
+    return store.find(Dataset, newest_first=True, limit=1)[0]
 
 
 def shown(found: list[dict[str, Any]]) -> str:

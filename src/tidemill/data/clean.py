@@ -152,7 +152,7 @@ class Cleaner:
     def _look_for_numbers(self, name: str, strings: pa.Array, gone: Mask, batch: Batch) -> None:
         column = Ragged.from_arrow(strings)
         filled = np.flatnonzero(~gone)
-        likely = filled[_STARTS_NUMBER[column.values[column.offsets[filled]]]]
+        likely = filled[spelling.OPENS_NUMBER[column.values[column.offsets[filled]]]]
         seen = self._among.setdefault(name, _NumbersAmongWords())
         seen.known += len(filled)
         if len(likely):
@@ -168,8 +168,9 @@ class Cleaner:
             self.count(what, untidy, batch, name, strings)
             strings = spelling.tidy(strings)
         stripped = spelling.strip(strings)
-        padded = spelling.mask(pc.not_equal(pc.binary_length(strings), pc.binary_length(stripped)))
-        self.count("padded values were stripped", padded, batch, name, strings)
+        if stripped is not strings:
+            padded = spelling.mask(pc.not_equal(pc.binary_length(strings), pc.binary_length(stripped)))
+            self.count("padded values were stripped", padded, batch, name, strings)
         return stripped
 
     def _spelled_missing(self, name: str, strings: pa.Array, batch: Batch) -> Mask:
@@ -181,9 +182,12 @@ class Cleaner:
     def _numbers(self, name: str, array: pa.Array, batch: Batch, missing: str | None = None) -> npt.NDArray[np.float64]:
         missing = missing or f"missing values in {name!r}"
         plain = spelling.numbers_and_gaps(array) if _is_strings(array.type) else None
-        if plain is not None and not (np.abs(plain) >= _EXACT).any():
-            self.count(missing, np.isnan(plain), batch)
-            return plain + 0.0  # -0.0 and 0.0 are one value
+        if plain is not None and not (np.abs(plain[0]) >= _EXACT).any():
+            numbers, gone = plain
+            if gone.any():
+                self._spelled_missing(name, spelling.strings_of(array).fill_null(""), batch)
+            self.count(missing, gone, batch)
+            return numbers + 0.0  # -0.0 and 0.0 are one value
         if _is_text(array.type):
             strings = self._stripped(name, spelling.strings_of(array).fill_null(""), batch)
             gone = self._spelled_missing(name, strings, batch)
@@ -309,7 +313,6 @@ class Cleaner:
 
 _UNLABELLED = "samples without a label were kept, to be asked about"
 _SPELLED = "labels spelled like a missing value were taken for none; a class of that name belongs under `labels`"
-_STARTS_NUMBER = np.array([chr(code) in "0123456789+-." for code in range(256)], bool)
 
 
 def _single(cells: pa.Array) -> pa.Array:

@@ -7,6 +7,7 @@ spelling means the same value everywhere. All functions work on whole Arrow colu
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -25,12 +26,32 @@ empty string is missing: ``none`` may be all that someone said."""
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _INFINITE = r"(?i)^[+-]?inf(inity)?$"
 _DATE = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?$"
+_NUMBER_ALONE = re.compile(_NUMBER[:-1] + r"\Z", re.ASCII)
 _WHOLE = re.compile(r"^([+-]?\d+)\.0+$")
 _ZONED = r"^\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$"
 _MISSING_SET = pa.array(
     sorted({"".join(letters) for word in MISSING for letters in product(*({c, c.upper()} for c in word))}),
     pa.large_string(),
 )
+_LONGEST_MISSING = max(map(len, MISSING))
+_TRIED = 16
+"""So many values are converted before all are."""
+
+
+def _letters(chosen: bytes) -> Mask:
+    table = np.zeros(256, bool)
+    table[list(chosen)] = True
+    return table
+
+
+_DIGITS = _letters(b"0123456789")
+OPENS_NUMBER = _letters(b"0123456789+-.")
+"""Bytes that a number may begin with."""
+_OPENS_INFINITE = _letters(b"+-iI")
+_OPENS_MISSING = _letters("".join(w[:1] + w[:1].upper() for w in MISSING).encode())
+_MAY_OPEN = _letters(bytes([*range(9, 14), *range(28, 33), 0xC2, 0xE1, 0xE2, 0xE3]))
+"""What white space of any script begins with in UTF-8."""
+_MAY_CLOSE = _letters(bytes([*range(9, 14), *range(28, 33), *range(0x80, 0x8B), 0x9F, 0xA0, 0xA8, 0xA9, 0xAF]))
 _UNSEEN = "".join(map(chr, (*range(9), *range(14, 28), 127)))
 _NO_TEXT = str.maketrans("", "", _UNSEEN + "\ufeff")
 _NO_TEXT_REGEX = r"[\x00-\x08\x0e-\x1b\x7f\x{FEFF}]+"
@@ -56,8 +77,54 @@ def strings_of(array: pa.Array) -> pa.Array:
 
 
 def strip(strings: pa.Array) -> pa.Array:
-    """Without white space at both ends."""
+    """Without white space at both ends; the same object where there is none, which a look at the ends tells."""
+    ends, data = laid_out(strings)
+    if not len(data):
+        return strings
+    last = len(data) - 1
+    doubtful = _MAY_OPEN[data[np.minimum(ends[:-1], last)]] | _MAY_CLOSE[data[np.maximum(ends[1:] - 1, 0)]]
+    if not doubtful.any():
+        return strings
+    if 4 * np.count_nonzero(doubtful) < len(strings):
+        some = strings.take(pa.array(np.flatnonzero(doubtful)))
+        if pc.utf8_trim_whitespace(some).equals(some):
+            return strings
     return pc.utf8_trim_whitespace(strings)
+
+
+def laid_out(strings: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """Strings as they lie in memory: where each begins and ends, int64 ``[n + 1]``, and their bytes, uint8.
+
+    >>> ends, data = laid_out(pa.array(["tide", "mill"], pa.large_string())[1:])
+    >>> ends.tolist(), bytes(data)
+    ([0, 4], b'mill')
+    """
+    if not pa.types.is_large_string(strings.type):
+        strings = strings.cast(pa.large_string())
+    _, offsets, values = strings.buffers()
+    if not len(strings) or values is None:
+        return np.zeros(len(strings) + 1, np.int64), np.empty(0, np.uint8)
+    ends = np.frombuffer(offsets, np.int64)[strings.offset : strings.offset + len(strings) + 1]
+    return ends - ends[0], np.frombuffer(values, np.uint8)[ends[0] : ends[-1]]
+
+
+def begins(strings: pa.Array, letters: Mask) -> Mask:
+    """Which strings begin with a byte for which *letters*, bool ``[256]``, is true; an empty one or null does not."""
+    ends, data = laid_out(strings)
+    if not len(data):
+        return np.zeros(len(strings), bool)
+    return letters[data[np.minimum(ends[:-1], len(data) - 1)]] & (ends[1:] > ends[:-1])
+
+
+def _among(strings: pa.Array, likely: Mask, test: Callable[[pa.Array], pa.Array]) -> Mask:
+    """What a test says of the strings that may pass it; the others do not."""
+    count = np.count_nonzero(likely)
+    if 2 * count > len(likely):
+        return likely & mask(test(strings))
+    if count:
+        rows = np.flatnonzero(likely)
+        likely[rows] = mask(test(strings.take(pa.array(rows))))
+    return likely
 
 
 def untidy(strings: pa.Array) -> Mask | None:
@@ -68,14 +135,13 @@ def untidy(strings: pa.Array) -> Mask | None:
     >>> untidy(pa.array(["a\x00b", "a b"], pa.large_string())).tolist(), untidy(pa.array(["a"], pa.large_string()))
     ([True, False], None)
     """
-    _, offsets, values = strings.buffers()
-    if values is None or not len(strings):
+    _, data = laid_out(strings)
+    if not len(data):
         return None
-    ends = np.frombuffer(offsets, np.int64)[strings.offset : strings.offset + len(strings) + 1]
-    data = np.frombuffer(values, np.uint8)[ends[0] : ends[-1]]
-    low = data[data < 32]
-    marked = data == 0xEF
-    if not (_ODD[low].any() or (data == 127).any() or (marked.any() and _has_mark(data, marked))):
+    lowest, highest = data.min(), data.max()
+    marked = data == 0xEF if highest >= 0xEF else None
+    odd = lowest < 32 and _ODD[data[data < 32]].any()
+    if not (odd or (data == 127).any() or (marked is not None and _has_mark(data, marked))):
         return None
     found = mask(pc.match_substring_regex(strings, _NO_TEXT_REGEX))
     return found if found.any() else None
@@ -115,52 +181,68 @@ def missing(strings: pa.Array) -> Mask:
     >>> missing(pa.array(["?", "N/A", "x", None], pa.large_string())).tolist()
     [True, True, False, True]
     """
-    return mask(pc.or_kleene(pc.is_null(strings), pc.is_in(strings, value_set=_MISSING_SET)))
+    ends, _ = laid_out(strings)
+    sizes = np.diff(ends)
+    gone = begins(strings, _OPENS_MISSING) & (sizes <= _LONGEST_MISSING)
+    gone = _among(strings, gone, lambda some: pc.is_in(some, value_set=_MISSING_SET))
+    gone |= sizes == 0
+    if strings.null_count:
+        gone |= mask(pc.is_null(strings))
+    return gone
 
 
 def numeric(strings: pa.Array) -> Mask:
     """Which stripped strings are decimal numbers."""
-    return mask(pc.match_substring_regex(strings, _NUMBER))
+    return _among(strings, begins(strings, OPENS_NUMBER), lambda some: pc.match_substring_regex(some, _NUMBER))
+
+
+def is_number(text: str) -> bool:
+    """The same for one string.
+
+    >>> is_number("-2.5e3"), is_number("2 m")
+    (True, False)
+    """
+    return _NUMBER_ALONE.match(text) is not None
 
 
 def infinite(strings: pa.Array) -> Mask:
     """Which stripped strings spell an infinity."""
-    return mask(pc.match_substring_regex(strings, _INFINITE))
+    return _among(strings, begins(strings, _OPENS_INFINITE), lambda some: pc.match_substring_regex(some, _INFINITE))
 
 
 def dates(strings: pa.Array) -> Mask:
     """Which stripped strings are ISO 8601 dates or times."""
-    return mask(pc.or_(pc.match_substring_regex(strings, _DATE), pc.match_substring_regex(strings, _ZONED)))
+
+    def test(some: pa.Array) -> pa.Array:
+        return pc.or_(pc.match_substring_regex(some, _DATE), pc.match_substring_regex(some, _ZONED))
+
+    return _among(strings, begins(strings, _DIGITS), test)
 
 
-def plain_numbers(strings: pa.Array) -> Floats | None:
-    """float64 ``[n]`` when every string is a finite number and nothing else, else ``None``: a fast way to try first.
+def numbers_and_gaps(strings: pa.Array) -> tuple[Floats, Mask] | None:
+    """float64 ``[n]`` when every string is a finite number or spells a missing value, else ``None``: a fast way to try.
 
-    >>> plain_numbers(pa.array(["1", "-2.5e3"])).tolist(), plain_numbers(pa.array(["1", " 2"]))
-    ([1.0, -2500.0], None)
+    NaN is where a value is missing, and the mask says so too.
+
+    >>> numbers, gaps = numbers_and_gaps(pa.array(["-2.5e3", "", "NA", None], pa.large_string()))
+    >>> numbers.tolist(), gaps.tolist()
+    ([-2500.0, nan, nan, nan], [False, True, True, True])
+    >>> numbers_and_gaps(pa.array(["1", " 2"], pa.large_string())) is None
+    True
     """
-    if strings.null_count or not len(strings):
+    gone = missing(strings)
+    gaps = bool(gone.any())
+    if not (begins(strings, OPENS_NUMBER) | gone).all():
         return None
+    known = pc.if_else(pa.array(gone), pa.scalar(None, strings.type), strings) if gaps else strings
     try:
-        numbers: Floats = strings.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        # Arrow says of every single value why it is no number, so it is asked for a few first
+        known.slice(0, _TRIED).cast(pa.float64())
+        numbers = known.cast(pa.float64())
     except pa.ArrowInvalid:
         return None
-    return numbers if bool(np.isfinite(numbers).all()) else None
-
-
-def numbers_and_gaps(strings: pa.Array) -> Floats | None:
-    """The same with NaN for empty and null cells, which are what most gaps in a table are.
-
-    >>> numbers_and_gaps(pa.array(["1", "", None])).tolist(), numbers_and_gaps(pa.array(["1", "?"]))
-    ([1.0, nan, nan], None)
-    """
-    filled = pc.if_else(pc.equal(strings, ""), pa.scalar(None, strings.type), strings)
-    try:
-        numbers = filled.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return None
-    values = numbers.to_numpy(zero_copy_only=False)
-    return values if bool((np.isfinite(values) == mask(pc.is_valid(numbers))).all()) else None
+    values: Floats = numbers.to_numpy(zero_copy_only=False)
+    return (values, gone) if bool((np.isfinite(values) | gone).all()) else None
 
 
 def to_numbers(strings: pa.Array) -> Floats:
@@ -184,12 +266,32 @@ def to_seconds(strings: pa.Array) -> Floats:
     >>> to_seconds(pa.array(["1970-01-02", "1970-01-01T01:00:00+01:00", "soon"], pa.large_string())).tolist()
     [86400.0, 0.0, nan]
     """
+    quick = _plain_moments(strings)
+    if quick is not None:
+        return quick
     seconds = np.full(len(strings), np.nan)
     for pattern, zone in ((_DATE, None), (_ZONED, "UTC")):
         fits = mask(pc.match_substring_regex(strings, pattern))
         if fits.any():
             seconds[fits] = _parsed(strings.filter(pa.array(fits)), zone)
     return seconds
+
+
+def _plain_moments(strings: pa.Array) -> Floats | None:
+    """The same where all strings are missing or of a length that leaves Arrow no other form of a moment."""
+    ends, _ = laid_out(strings)
+    sizes = np.diff(ends)
+    gone = missing(strings)
+    if not (gone | (sizes == 10) | (sizes == 16) | (sizes == 19)).all():
+        return None
+    known = pc.if_else(pa.array(gone), pa.scalar(None, strings.type), strings) if gone.any() else strings
+    kind = pa.timestamp("us")
+    try:
+        known.slice(0, _TRIED).cast(kind)
+        moments = known.cast(kind)
+    except pa.ArrowInvalid:
+        return None
+    return _seconds(moments)
 
 
 def _parsed(strings: pa.Array, zone: str | None) -> Floats:
@@ -199,6 +301,10 @@ def _parsed(strings: pa.Array, zone: str | None) -> Floats:
         moments = short.cast(kind)
     except pa.ArrowInvalid:  # a 30th of February among many: find the bad ones one by one
         moments = pa.array([_moment(text, kind) for text in short.to_pylist()], kind)
+    return _seconds(moments)
+
+
+def _seconds(moments: pa.Array) -> Floats:
     micros = moments.cast(pa.int64())
     return np.asarray(micros.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64) / 1e6
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-import pyarrow as pa
 
 from tidemill.data import spelling
 from tidemill.data.sources._encodings import sniff_encoding
@@ -173,7 +172,7 @@ def _has_header(rows: list[list[str]]) -> bool:
 
 
 def _numeric(cell: str) -> bool:
-    return bool(spelling.numeric(pa.array([cell.strip()], pa.large_string()))[0])
+    return spelling.is_number(cell.strip())
 
 
 def _target(names: tuple[str, ...], body: list[list[str]], *, header: bool) -> str:

@@ -18,6 +18,7 @@ TARGET_NAMES = ("label", "target", "class", "y", "labels", "category", "income",
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 _UNSPACED_PER_WORD = 2
 """Scripts without blanks between words; two of their characters count as a word."""
+_SPACE = np.array([chr(code) in "\t\n\f\r " for code in range(256)], bool)
 _EMOJI = "[\\x{1F300}-\\x{1FAFF}\\x{2600}-\\x{27BF}]"
 
 
@@ -68,46 +69,84 @@ class ColumnCounter:
         self.known += len(present)
         self.dates += len(present)
         self.empty += column.null_count
-        self._distinct(present.cast(pa.large_string()))
+        self._distinct(present)
 
     def _values(self, column: pa.Array) -> None:
-        typed = not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
-        plain = None if typed else spelling.plain_numbers(column)
+        kind = column.type
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            self._numbers(column)
+            return
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        plain = spelling.numbers_and_gaps(column) if text else None
         if plain is not None:
-            self.known += len(plain)
-            self.numbers += len(plain)
-            self.whole += int(np.sum(plain == np.floor(plain)))
-            self._distinct(column.cast(pa.large_string()))
+            numbers, gone = plain
+            self._missing(column, gone)
+            self.known += len(numbers) - int(gone.sum())
+            self.numbers += len(numbers) - int(gone.sum())
+            self.whole += int(np.sum(numbers == np.floor(numbers)))
+            if self._counting:
+                self._distinct(column.filter(pa.array(~gone)))
             return
         strings = spelling.strip(spelling.strings_of(column))
         gone = spelling.missing(strings)
-        empty = int(spelling.mask(pc.equal(strings, "")).sum()) + strings.null_count
-        self.empty += empty
-        self.spelled_missing += int(gone.sum()) - empty
+        self._missing(strings, gone)
         present = strings.filter(pa.array(~gone)) if gone.any() else strings
         self.known += len(present)
         if not len(present):
             return
         numeric = spelling.numeric(present) | spelling.infinite(present)
-        if typed and not pa.types.is_boolean(column.type) and not pa.types.is_dictionary(column.type):
+        if not text and not pa.types.is_boolean(kind) and not pa.types.is_dictionary(kind):
             numeric[:] = True
         self.numbers += int(numeric.sum())
         if numeric.any():
             values = spelling.to_numbers(present.filter(pa.array(numeric)))
             self.whole += int(np.sum(values == np.floor(values)))
         if not numeric.all():
-            rest = present.filter(pa.array(~numeric))
-            self.dates += int(spelling.dates(rest).sum())
-            self.letters += int(pc.sum(pc.utf8_length(rest)).as_py())
-            self.words += int(pc.sum(pc.count_substring_regex(rest, r"\s+")).as_py()) + len(rest)
-            if pc.sum(pc.binary_length(rest)).as_py() > pc.sum(pc.utf8_length(rest)).as_py():  # not only ASCII
-                self.words += int(pc.sum(pc.count_substring_regex(rest, _UNSPACED)).as_py()) // _UNSPACED_PER_WORD
-                self.emoji += int(spelling.mask(pc.match_substring_regex(rest, _EMOJI)).sum())
+            self._words(present.filter(pa.array(~numeric)) if numeric.any() else present)
         self._distinct(present)
 
+    def _numbers(self, column: pa.Array) -> None:
+        """Numbers that are stored as such."""
+        values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        known = spelling.mask(pc.is_valid(column)) & ~np.isnan(values)
+        count = int(known.sum())
+        self.known += count
+        self.numbers += count
+        self.empty += len(column) - count
+        self.whole += int(np.sum(np.isfinite(values) & (values == np.floor(values))))
+        if count and self._counting:
+            self._distinct(column.filter(pa.array(known)))
+
+    def _missing(self, strings: pa.Array, gone: spelling.Mask) -> None:
+        """Count what is missing: nothing at all, or a word for it."""
+        filled = strings.fill_null("") if strings.null_count else strings
+        empty = int(np.sum(np.diff(spelling.laid_out(filled)[0]) == 0))
+        self.empty += empty
+        self.spelled_missing += int(gone.sum()) - empty
+
+    def _words(self, strings: pa.Array) -> None:
+        """What tells texts from names, of stripped strings."""
+        self.dates += int(spelling.dates(strings).sum())
+        _, data = spelling.laid_out(strings)
+        space = _SPACE[data]
+        self.words += int(np.sum(space[1:] & ~space[:-1])) + len(strings)  # none of them begins with a blank
+        if data.max(initial=0) < 0x80:
+            self.letters += len(data)
+            return
+        self.letters += int(pc.sum(pc.utf8_length(strings)).as_py())
+        self.words += int(pc.sum(pc.count_substring_regex(strings, _UNSPACED)).as_py()) // _UNSPACED_PER_WORD
+        self.emoji += int(spelling.mask(pc.match_substring_regex(strings, _EMOJI)).sum())
+
+    @property
+    def _counting(self) -> bool:
+        """Values are still told apart."""
+        return len(self.examples) < 5 or self.counts is not None or self.parts.open
+
     def _distinct(self, present: pa.Array) -> None:
+        if not self._counting:
+            return
         if len(self.examples) < 5:
-            for value in present.slice(0, 200).unique().to_pylist():
+            for value in _as_text(present.slice(0, 200).unique()):
                 if len(self.examples) < 5 and value[:80] not in self.examples:
                     self.examples.append(value[:80])
         if self.counts is None and not self.parts.open:
@@ -117,7 +156,9 @@ class ColumnCounter:
             self.parts.close()
             return
         seen = pc.value_counts(present)
-        found = dict(zip(seen.field(0).to_pylist(), seen.field(1).to_pylist(), strict=True))
+        found: dict[str, int] = {}
+        for value, count in zip(_as_text(seen.field(0)), seen.field(1).to_pylist(), strict=True):
+            found[value] = found.get(value, 0) + count  # two zeros, of either sign, are written alike
         if self.parts.open and not self.lists:
             self.parts.add(found)
         if self.counts is None or len(found) > 2 * DISTINCT_CAP:
@@ -167,6 +208,11 @@ class ColumnCounter:
         """The single labels; a chunk of plain numbers was not split, but it holds no separator either."""
         alone = {v for v in self.counts or {} if separator not in v}
         return tuple(sorted({*self.parts.members(separator), *alone}))
+
+
+def _as_text(values: pa.Array) -> list[str]:
+    strings: list[str] = spelling.strings_of(values).to_pylist()
+    return strings
 
 
 def is_labels(kind: pa.DataType) -> bool:

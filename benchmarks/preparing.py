@@ -1,0 +1,162 @@
+"""Preparing a million rows of mixed columns, and a million short texts, beside polars and scikit-learn.
+
+    python benchmarks/preparing.py                         # about an hour on one core, 8 GB of disk, 12 GB of memory
+    python benchmarks/preparing.py --rows 100000           # minutes
+    python benchmarks/preparing.py --sets mixed-csv texts  # some sets
+    python benchmarks/preparing.py --json FILE             # the figures for other programs, too
+
+Both sides start from the same file and end with features of the training and validation rows on disk: fitted on the
+training rows, written for both. Tidemill's way is `init` (which finds out what the columns are), `prepare` and
+`feature_set`, each as every cycle calls it; the peer's is a polars script and a scikit-learn pipeline that know the
+columns beforehand. Sides take turns, each in a fresh process with as many threads. Seconds are those of the processor;
+memory is the peak of `RssAnon` above what the process held after its imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from _common import HERE, environment, in_process, machine, measured, table
+from preparing_data import write_mixed, write_texts
+
+PEERS = ["polars==2.1.0", "scikit-learn==1.9.1"]
+WORDS, CHARACTERS = [1, 2], [2, 5]
+MIXED: list[dict[str, Any]] = [
+    {"step": "numbers"},
+    {"step": "dates"},
+    {"step": "categories"},
+    {"step": "ngrams", "words": [1, 1], "characters": None, "max_features": 20_000},
+]
+SETS: dict[str, tuple[Callable[[Path, int], Path], str, list[dict[str, Any]]]] = {
+    "mixed-csv": (write_mixed, "mixed.csv", MIXED),
+    "mixed-parquet": (write_mixed, "mixed.parquet", MIXED),
+    "texts": (write_texts, "texts.csv", [{"step": "ngrams", "words": WORDS, "characters": CHARACTERS}]),
+    "texts-hashed": (
+        write_texts,
+        "texts.csv",
+        [
+            {
+                "step": "ngrams",
+                "words": WORDS,
+                "characters": CHARACTERS,
+                "buckets": 1 << 20,
+                "sublinear": False,
+                "idf": False,
+            }
+        ],
+    ),
+}
+SIDES = ("tidemill", "peer")
+STAGES = ("look", "prepare", "features")
+
+
+def main() -> None:
+    if len(sys.argv) > 1 and sys.argv[1] == "ours":
+        print(json.dumps(ours(Path(sys.argv[2]), sys.argv[3])))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=["mixed-csv", "mixed-parquet", "texts"])
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dir", type=Path, help="where the data may lie while it runs; the usual place for such files")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    print(machine(), flush=True)
+    python = environment("preparing", PEERS)
+    found: list[dict[str, Any]] = []
+    for name in arguments.sets:
+        with tempfile.TemporaryDirectory(dir=arguments.dir) as folder:
+            write, file, _specs = SETS[name]
+            write(Path(folder) / file, arguments.rows)
+            for turn in range(arguments.rounds):
+                for side in arguments.sides if turn % 2 == 0 else arguments.sides[::-1]:
+                    one = run(side, python, Path(folder), name, arguments.threads)
+                    found.append({"set": name, "rows": arguments.rows, "side": side, **one})
+                    print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+    print(shown(found))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1))
+
+
+def run(side: str, python: Path, folder: Path, name: str, threads: int) -> dict[str, Any]:
+    """One side on one set, in a folder of its own that is gone afterwards."""
+    variables = dict.fromkeys(("OMP_NUM_THREADS", "TIDEMILL_THREADS", "POLARS_MAX_THREADS"), str(threads))
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        (Path(work) / SETS[name][1]).symlink_to(folder / SETS[name][1])
+        if side == "peer":
+            return in_process(python, HERE / "preparing_peers.py", work, name, SETS[name][1], **variables)
+        return in_process(sys.executable, Path(__file__), "ours", work, name, **variables)
+
+
+def ours(folder: Path, name: str) -> dict[str, Any]:
+    """Tidemill's way; what each stage took, and how many rows train and validate."""
+    import tidemill
+    import tidemill.stages.prepare
+    from tidemill.data.dataset import open_dataset
+    from tidemill.data.settled import settled_labels
+    from tidemill.features.cache import feature_set
+    from tidemill.records import Dataset
+
+    _write, file, specs = SETS[name]
+    results: dict[str, Any] = {}
+    project: Any = None
+
+    def look() -> None:
+        nonlocal project
+        project = tidemill.init(folder / "project", data=folder / file, target="label")
+
+    results["look"] = measured(look)
+    store, task, config = project.store, project.task, project.config
+    settled = settled_labels(store, task, until=time.time())
+    results["prepare"] = measured(
+        lambda: tidemill.stages.prepare.prepare(store, task, config, project.sources, settled)
+    )
+    dataset = open_dataset(store.root, store.find(Dataset, newest_first=True, limit=1)[0])
+    results["features"] = measured(lambda: feature_set(dataset, specs, store.root / "features"))
+    features = feature_set(dataset, specs, store.root / "features")
+    results["shape"] = [len(features.rows), *(size for info in features.info.values() for size in info.shape)]
+    return results
+
+
+def shown(found: list[dict[str, Any]]) -> str:
+    """One line a set and side: medians, and the ratio of rows a second of the same round."""
+    rows = []
+    for name in dict.fromkeys(one["set"] for one in found):
+        runs = {side: [f for f in found if f["set"] == name and f["side"] == side] for side in SIDES}
+        for side in SIDES:
+            if not runs[side]:
+                continue
+            stages = [f"{median(runs[side], stage):.1f}" for stage in STAGES]
+            totals = [total(one) for one in runs[side]]
+            middle = statistics.median(totals)
+            rate = runs[side][0]["rows"] / middle
+            pairs = [total(b) / total(a) for a, b in zip(runs["tidemill"], runs["peer"], strict=False)]
+            ratio = f"{statistics.median(pairs):.2f}" if side == "tidemill" and pairs else ""
+            memory = max(one[stage]["anonymous_mb"] for one in runs[side] for stage in STAGES if stage in one)
+            rows.append(
+                [name, side, *stages, f"{statistics.median(totals):.1f}", f"{rate:,.0f}", ratio, f"{memory:.0f}"]
+            )
+    header = ["set", "side", *STAGES, "all, CPU s", "rows a second", "times the peer's", "memory, MB"]
+    return table(header, rows)
+
+
+def median(runs: list[dict[str, Any]], stage: str) -> float:
+    return statistics.median(one[stage]["cpu_seconds"] if stage in one else 0.0 for one in runs)
+
+
+def total(one: dict[str, Any]) -> float:
+    return float(sum(one[stage]["cpu_seconds"] for stage in STAGES if stage in one))
+
+
+if __name__ == "__main__":
+    main()
