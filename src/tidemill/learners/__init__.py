@@ -6,6 +6,7 @@ import difflib
 import importlib
 
 from tidemill.errors import ConfigError
+from tidemill.learners import _waiting  # noqa: F401 - before LightGBM and torch are imported
 from tidemill.learners._base import Learner
 
 _HOMES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tidemill.learners.gradient import waiting  # noqa: F401 - must come before torch
 from tidemill.learners.gradient.learner import GradientLearner, GradientModel
 from tidemill.learners.gradient.state import State, merge
 from tidemill.learners.gradient.trainer import Trainer
