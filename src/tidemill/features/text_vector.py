@@ -29,7 +29,7 @@ class TextVector(FeatureStep):
 
     Latent semantic analysis (Deerwester et al., *Indexing by Latent Semantic Analysis*, 1990): the TF-IDF of words and
     of three to four characters, projected on the directions in which the training texts differ most. These are found on
-    an even sample of 20,000 rows or more, so memory stays flat. Every number is scaled to deviation 1 there.
+    an even sample of 20,000 rows or more, so memory stays flat. Every number has mean 0 and deviation 1 there.
 
     Args:
         columns: text columns.
@@ -81,7 +81,8 @@ class _Part:
         self._sample: list[Ragged] = []
         self._stride, self._skip = 1, 0
         self._directions: npt.NDArray[np.float32] = np.zeros((0, 0), np.float32)
-        self._centre, self._spread = 0.0, 1.0
+        self._centre: npt.NDArray[np.float64] = np.zeros(1)
+        self._spread: npt.NDArray[np.float64] = np.ones(1)
 
     @property
     def width(self) -> int:
@@ -120,38 +121,34 @@ class _Part:
         size = min(self._size, *rows.shape)
         _, strength, directions = randomized_svd(rows, size, n_iter=4, random_state=0)
         told = strength > 1e-4 * max(float(strength.max(initial=0)), 1e-30)
-        # a direction's numbers have the deviation strength / sqrt(rows), about
-        unit = np.sqrt(len(texts)) / strength[told]
-        self._directions = as_float32((directions[told] * unit[:, None]).T)
-        lengths = _lengths(texts)
-        self._centre = float(lengths.mean())
-        self._spread = float(lengths.std()) or 1.0
+        self._directions = as_float32(directions[told].T)
+        raw = self._raw(texts)
+        self._centre, spread = raw.mean(axis=0), raw.std(axis=0)
+        self._spread = np.where(spread > 1e-6, spread, 1.0)
+
+    def _raw(self, texts: Ragged) -> npt.NDArray[np.float64]:
+        projected = self._ngrams.sparse({self.column: texts}).to_scipy() @ self._directions
+        lengths = np.log1p(np.diff(texts.offsets).astype(np.float64))
+        return np.concatenate([projected, lengths[:, None]], axis=1)
 
     def vectors(self, column: Column) -> npt.NDArray[np.float32]:
         """Float32 ``[n, width]``."""
-        texts = as_strings(column)
-        projected = self._ngrams.sparse({self.column: texts}).to_scipy() @ self._directions
-        size = (_lengths(texts) - self._centre) / self._spread
-        return as_float32(np.concatenate([projected, size[:, None]], axis=1))
+        return as_float32((self._raw(as_strings(column)) - self._centre) / self._spread)
 
     def state(self) -> dict[str, Any]:
         directions = base64.b64encode(self._directions.astype("<f4").tobytes()).decode()
         return {
             "ngrams": self._ngrams.state(),
             "directions": directions,
-            "size": self._directions.shape[1],
-            "length": [self._centre, self._spread],
+            "centre": self._centre.tolist(),
+            "spread": self._spread.tolist(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._ngrams.restore(state["ngrams"])
         flat = np.frombuffer(base64.b64decode(state["directions"]), "<f4").astype(np.float32)
-        self._directions = flat.reshape(self._ngrams.info()["ngrams"].shape[0], int(state["size"]))
-        self._centre, self._spread = (float(value) for value in state["length"])
-
-
-def _lengths(texts: Ragged) -> npt.NDArray[np.float64]:
-    return np.log1p(np.diff(texts.offsets).astype(np.float64))
+        self._centre, self._spread = np.array(state["centre"], np.float64), np.array(state["spread"], np.float64)
+        self._directions = flat.reshape(self._ngrams.info()["ngrams"].shape[0], len(self._centre) - 1)
 
 
 def _joined(parts: list[Ragged]) -> Ragged:

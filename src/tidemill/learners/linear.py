@@ -20,8 +20,7 @@ from tidemill.learners._params import checked, positive
 from tidemill.learners.closed_form.additive import Additive, ngrams_of
 from tidemill.learners.closed_form.learner import chosen_form
 
-_DEFAULTS: dict[str, Any] = {"C": None, "alpha": 0.1, "floor": 0.3, "scale": None}
-_CS, _USUAL = (0.05, 0.1, 0.3), 0.1
+_DEFAULTS: dict[str, Any] = {"C": 0.1, "alpha": 0.1, "floor": 0.3, "scale": None}
 _NEVER = -10.0  # the decision value of a class that no training row has
 
 Rows = npt.NDArray[Any]
@@ -36,7 +35,7 @@ class Linear:
     Sentiment and Topic Classification*, ACL 2012); the floor leaves something to n-grams that seem to say nothing. The
     squared hinge loss is minimised by dual coordinate descent (Hsieh et al., 2008; liblinear).
 
-    ``C``, how much a row on the wrong side costs, is chosen on validation rows unless given, and so is ``scale`` (see
+    ``C`` is how much a row on the wrong side costs. ``scale`` is chosen on validation rows unless given (see
     :class:`tidemill.learners.closed_form.ClosedForm`). All rows' n-grams are held in memory.
     """
 
@@ -55,17 +54,12 @@ class Linear:
             TrainingError: a wrong parameter, other features than ``ngrams`` and ``x``, or a number to predict.
         """
         params = checked(recipe.params, _DEFAULTS, self.name)
-        for name in ("alpha", "floor"):
+        for name in ("C", "alpha", "floor"):
             positive(name, params[name], self.name)
         _refuse_unsuitable(problem)
         started = time.perf_counter()
         with threadpool_limits(context.threads):
-            design = _design(problem.features, slice(0, problem.train))
-            options = (
-                (_CS if len(problem.target) > problem.train else _CS[1:2]) if params["C"] is None else (params["C"],)
-            )
-            forms = [_fit(problem, design, positive("C", c, self.name), params, context.seed) for c in options]
-            fitted = chosen_form(forms, problem, params["scale"], context)
+            fitted = chosen_form([_fit(problem, params, context.seed)], problem, params["scale"], context)
         facts = {"rows": problem.train, "epochs": 1, "seconds": time.perf_counter() - started}
         return replace(fitted, summary={**fitted.summary, **facts, "parameters": fitted.parameters})
 
@@ -96,7 +90,8 @@ def _design(features: Features, rows: slice) -> sparse.csr_array:
     return sparse.csr_array(sparse.hstack([sparse.csr_array(np.asarray(x[rows], np.float64)), ngrams], format="csr"))
 
 
-def _fit(problem: Problem, design: sparse.csr_array, c: float, params: Mapping[str, Any], seed: int) -> Additive:
+def _fit(problem: Problem, params: Mapping[str, Any], seed: int) -> Additive:
+    design = _design(problem.features, slice(0, problem.train))
     d = problem.info["x"].shape[0] if "x" in problem.info else 0
     k, target = problem.classes, problem.target[: problem.train]
     coef, constant = np.zeros((design.shape[1], k), np.float32), np.zeros(k)
@@ -111,7 +106,7 @@ def _fit(problem: Problem, design: sparse.csr_array, c: float, params: Mapping[s
         scale[d:] = params["floor"] + np.abs(_log_ratio(design[:, d:], holds, weight, params["alpha"]))
         scaled = design.copy()
         scaled.data *= scale[scaled.indices]
-        solver = LinearSVC(C=c, tol=1e-3, random_state=seed, max_iter=2000)
+        solver = LinearSVC(C=params["C"], tol=1e-3, random_state=seed, max_iter=2000)
         solver.fit(scaled, holds, sample_weight=weight)
         coef[:, label] = solver.coef_[0] * scale
         constant[label] = solver.intercept_[0]
@@ -126,7 +121,7 @@ def _fit(problem: Problem, design: sparse.csr_array, c: float, params: Mapping[s
         table=None,
         ngrams=coef[d:],
         constant=constant,
-        summary={"chosen": {"C": c}},
+        summary={"chosen": {}},
     )
 
 

@@ -74,7 +74,16 @@ def text_recipes(task: str, signature: Signature) -> list[Recipe]:
     ngrams: tuple[JSON, ...] = ({"step": "ngrams", "max_features": most},)
     return [
         *closed_form_baselines(task, ngrams, ngrams),
-        Recipe(name="linear", task=task, learner="linear", features=ngrams),
+        Recipe(
+            name="linear",
+            task=task,
+            learner="linear",
+            features=ngrams,
+            space={
+                "C": {"type": "float", "low": 0.02, "high": 1.0, "log": True},
+                "floor": {"type": "float", "low": 0.05, "high": 1.0, "log": True},
+            },
+        ),
         Recipe(
             name="ngram-net",
             task=task,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tidemill.config import DecisionRule
 from tidemill.data.schema import Signature
+from tidemill.data.spelling import label_form
 from tidemill.errors import ConfigError
 from tidemill.tasks._base import Task
 
@@ -58,30 +59,35 @@ def answer_spec(task: Task, signature: Signature, rule: DecisionRule) -> dict[st
 def cost_matrix(rule: DecisionRule, labels: Sequence[str]) -> list[list[float]]:
     """What each answer (column) costs where each label (row) is true; right answers cost nothing.
 
+    A label may be written in another variant than the data's most frequent one, as it may in the data.
+
     Raises:
         ConfigError: a label in the costs is not one of *labels*, a right answer has a cost, or all costs are 0.
 
-    >>> cost_matrix(DecisionRule(costs={"spam": {"ham": 0.2}}), ("ham", "spam"))
+    >>> cost_matrix(DecisionRule(costs={"spam": {"ham": 0.2}}), ("Ham.", "spam"))
     [[0.0, 1.0], [0.2, 0.0]]
     """
     place = {label: code for code, label in enumerate(labels)}
     matrix = [[float(row != column) for column in range(len(labels))] for row in range(len(labels))]
     for true, answers in rule.costs.items():
-        for label in (true, *answers):
-            if label not in place:
-                near = difflib.get_close_matches(label, labels, 1)
-                mend = f"Did you mean {near[0]!r}?" if near else f"The labels are {', '.join(labels[:20])}."
-                raise ConfigError(
-                    f"there is no label {label!r}", where=f"tidemill.yaml, decision.costs.{true}", mend=mend
-                )
+        where = f"tidemill.yaml, decision.costs.{true}"
+        row = _place(true, place, where)
         for answered, cost in answers.items():
-            if answered == true and cost:
-                raise ConfigError(
-                    f"the right answer {true!r} has a cost",
-                    where=f"tidemill.yaml, decision.costs.{true}",
-                    mend="Give only the costs of other answers.",
-                )
-            matrix[place[true]][place[answered]] = cost
+            column = _place(answered, place, where)
+            if row == column and cost:
+                mend = "Give only the costs of other answers."
+                raise ConfigError(f"the right answer {true!r} has a cost", where=where, mend=mend)
+            matrix[row][column] = cost
     if not any(any(row) for row in matrix):
         raise ConfigError("every answer costs 0", where="tidemill.yaml, decision.costs", mend="Let one cost more.")
     return matrix
+
+
+def _place(label: str, place: Mapping[str, int], where: str) -> int:
+    """The code of a label, or of the only one that is a variant of it."""
+    variants = [known for known in place if label_form(known) == label_form(label)]
+    if label in place or len(variants) == 1:
+        return place[label] if label in place else place[variants[0]]
+    near = difflib.get_close_matches(label, list(place), 1)
+    mend = f"Did you mean {near[0]!r}?" if near else f"The labels are {', '.join(list(place)[:20])}."
+    raise ConfigError(f"there is no label {label!r}", where=where, mend=mend)
