@@ -134,8 +134,8 @@ def test_the_page_says_it_all(content: dict[str, Any], tmp_path: Path) -> None:
     assert f"{100 * reference['value']:.1f} %" in text and f"{100 * reference['low']:.1f} %" in text
     assert content["decision"]["reason"].replace("<", "&lt;") in page.replace("&#39;", "'").replace("\u00a0", " ")
     assert content["model"]["id"] in text and content["run"]["id"] in text and "data_5f0c1b7e" in text
-    assert "41 873" in text and "0.213" in text and "431 kB" in text
-    assert "1 203 exact duplicates left out row 12 row 90" in text
+    assert "41,873" in text and "0.213" in text and "431 kB" in text
+    assert "1,203 exact duplicates left out row 12 row 90" in text
     assert page.count("<img") == len(content["reports"]["validation"]["mistakes"]) > 3
 
 

@@ -11,7 +11,7 @@ from tidemill.api.running import plan_cycle, run, watch
 from tidemill.config import find_project
 from tidemill.errors import NotFoundError
 from tidemill.loop import OnEvent, unheard
-from tidemill.project import OpenProject, cleaning, housekeeping, labels, lineage, overview, start_project
+from tidemill.project import OpenProject, cleaning, data_page, housekeeping, labels, lineage, overview, start_project
 from tidemill.project.statements import read_statements
 from tidemill.records import JSON, to_json
 from tidemill.runtime import Predictor
@@ -101,10 +101,38 @@ class Project(OpenProject):
         return overview.report(self, model)
 
     def report_html(self, path: str | Path, model: str | None = None) -> Path:
-        """The report as one self-contained HTML page."""
+        """The report as one self-contained HTML page, with a summary of the data that the model was made from."""
         from tidemill.console.report import render_report
 
-        return render_report(self.report(model), Path(path))
+        found = self.report(model)
+        return render_report(found, Path(path), data_page.data_of_report(self, found["model"]["dataset_id"]))
+
+    def data(
+        self,
+        version: str | None = None,
+        *,
+        against: str | None = None,
+        search: bool = True,
+        say: Callable[[str], None] = data_page.unheard,
+    ) -> JSON:
+        """What is in a dataset version (the last cycle's unless named); see
+        :func:`tidemill.project.data_page.data`.
+        """
+        return data_page.data(self, version, against=against, search=search, say=say)
+
+    def data_html(
+        self,
+        path: str | Path,
+        version: str | None = None,
+        *,
+        against: str | None = None,
+        search: bool = True,
+        say: Callable[[str], None] = data_page.unheard,
+    ) -> Path:
+        """The same as one self-contained HTML page."""
+        from tidemill.console.data import render_data
+
+        return render_data(self.data(version, against=against, search=search, say=say), Path(path))
 
     def gate(self) -> JSON:
         """The last decision, replayed from its evidence."""

@@ -12,6 +12,7 @@ import typer
 from tidemill.cli.command import Command, JsonOption, ProjectOption, register
 from tidemill.cli.commands import (
     cycle,
+    data,
     demo,
     doctor,
     export,
@@ -39,7 +40,8 @@ COMMANDS: tuple[Command, ...] = (
     demo.COMMAND, init.COMMAND, doctor.COMMAND,
     plan.COMMAND, cycle.COMMAND, label.COMMAND, gate.COMMAND,
     predict.COMMAND, serve.COMMAND, up.COMMAND, promote.COMMAND, rollback.COMMAND, export.COMMAND,
-    status.COMMAND, runs.COMMAND, models.COMMAND, report.COMMAND, trace.COMMAND, gc.COMMAND,
+    status.COMMAND, runs.COMMAND, models.COMMAND, report.COMMAND, data.COMMAND,
+    trace.COMMAND, gc.COMMAND,
 )  # fmt: skip
 """Every command but ``feedback``, which is a group, in the order of ``tidemill --help``."""
 

@@ -5,6 +5,7 @@ Every function takes numbers and gives markup; what is text is escaped here.
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,33 @@ def _svg(width: float, height: float, body: str, label: str, css: str = "") -> M
         f'<svg class="chart {css}" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" '
         f'role="img" aria-label="{escape(label)}">{body}</svg>'
     )
+
+
+def short(value: float) -> str:
+    """A number in few letters.
+
+    >>> [short(v) for v in (0.0, 3.14159, 1234.0, 52_300.0, -7_100_000.0, 0.00012, 2e15)]
+    ['0', '3.14', '1,234', '52.3k', '-7.1M', '0.00012', '2e+15']
+    """
+    size = abs(value)
+    if size >= 1e12 or 0 < size < 1e-3:
+        return f"{value:.3g}"
+    for letter, unit in (("G", 1e9), ("M", 1e6), ("k", 1e4)):
+        if size >= unit:
+            return f"{value / (1e3 if letter == 'k' else unit):.3g}{letter}"
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.3g}"
+
+
+def moment(seconds: float) -> str:
+    """A day, from UTC seconds.
+
+    >>> moment(0.0), moment(1e18)
+    ('1970-01-01', '1e+18 s')
+    """
+    try:
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d")
+    except (OverflowError, OSError, ValueError):  # before the year 1 or after 9999
+        return f"{seconds:.3g} s"
 
 
 def whisker(value: float | None, low: float | None, high: float | None, start: float, end: float) -> Markup:
@@ -34,6 +62,15 @@ def whisker(value: float | None, low: float | None, high: float | None, start: f
     return _svg(180, 18, body, f"{value:.4g} between {low} and {high}", "whisker")
 
 
+def gauge(size: float, most: float = 4.0) -> Markup:
+    """The size of an effect as a bar, with a mark at 1, where it begins to matter, and one at 2.5."""
+    marks = "".join(
+        f'<line class="grid" x1="{90 * v / most:.1f}" y1="1" x2="{90 * v / most:.1f}" y2="13"/>' for v in (1, 2.5)
+    )
+    body = f'{marks}<rect class="bar" x="0" y="4" width="{90 * min(size / most, 1):.1f}" height="6" rx="2"/>'
+    return _svg(90, 14, body, f"size {size:.3g}", "gauge")
+
+
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round numbers that span a range.
 
@@ -48,6 +85,10 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     step = next((m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= raw * 0.999), 10 * unit)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(k * step, 12) for k in range(first, last + 1)]
+
+
+def _tick(value: float) -> str:
+    return f"{value:g}" if abs(value) < 1e4 else short(value)
 
 
 class _Frame:
@@ -68,10 +109,10 @@ class _Frame:
         for v in ticks(*ys):
             y = self.y(v)
             self.parts.append(f'<line class="grid" x1="46" y1="{y:.1f}" x2="{self.width - 10:g}" y2="{y:.1f}"/>')
-            self.parts.append(f'<text class="tick" x="40" y="{y + 4:.1f}" text-anchor="end">{v:g}</text>')
+            self.parts.append(f'<text class="tick" x="40" y="{y + 4:.1f}" text-anchor="end">{_tick(v)}</text>')
         for v in (t for t in ticks(*xs) if not whole or t == round(t)):
             place = f'x="{self.x(v):.1f}" y="{self.height - 24:g}"'
-            self.parts.append(f'<text class="tick" {place} text-anchor="middle">{v:g}</text>')
+            self.parts.append(f'<text class="tick" {place} text-anchor="middle">{_tick(v)}</text>')
         across, up = names
         middle = (46 + self.width - 10) / 2
         self.parts.append(
@@ -98,18 +139,18 @@ class _Frame:
         return _svg(self.width, self.height, "".join(self.parts), label)
 
 
-def reliability(bins: Sequence[Mapping[str, float]]) -> Markup:
+def reliability(bins: Sequence[Mapping[str, float]], names: tuple[str, str] = ("confidence", "accuracy")) -> Markup:
     """Accuracy by confidence with intervals; the diagonal is perfect calibration, a dot's area its share of rows."""
     if not bins:
         return Markup("")
     start = min(0.9, math.floor(10 * min(min(b["confidence"], b["accuracy"]) for b in bins)) / 10)
-    frame = _Frame((360, 340), (start, 1), (start, 1), ("confidence", "accuracy"))
+    frame = _Frame((360, 340), (start, 1), (start, 1), names)
     frame.line([(start, start), (1, 1)], "ideal")
     for b in bins:
         frame.line([(b["confidence"], max(b["low"], start)), (b["confidence"], b["high"])], "reach")
     for b in bins:
         frame.circle(b["confidence"], b["accuracy"], 2.5 + 9 * math.sqrt(b["weight"]), "bubble")
-    return frame.done("reliability diagram: accuracy by confidence")
+    return frame.done(f"reliability diagram: {names[1]} by {names[0]}")
 
 
 def curves(curve: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> Markup:
@@ -158,3 +199,79 @@ def histogram(counts: Sequence[int], edges: Sequence[float], name: str) -> Marku
             f'height="{max(frame.y(0) - y, 0):.1f}"/>'
         )
     return frame.done(f"histogram of {name}")
+
+
+def distribution(
+    edges: Sequence[float],
+    shares: Mapping[str, Sequence[float]],
+    splits: Sequence[str],
+    *,
+    dates: bool = False,
+    size: tuple[float, float] = (320, 128),
+) -> Markup:
+    """The histograms of one or two splits over the same bins: bars, and a line of steps upon them.
+
+    Args:
+        edges: of the bins, ``[k + 1]``.
+        shares: the share of each split's values in each bin, ``[k]``.
+        splits: the one that bars show, then perhaps the one that the line shows.
+        dates: the values are UTC seconds.
+        size: width and height in pixels.
+    """
+    drawn = [(name, shares[name]) for name in splits if shares.get(name)]
+    if len(edges) < 2 or not drawn:
+        return Markup("")
+    (width, height), foot = size, 20.0
+    top = max(max(parts) for _, parts in drawn) or 1.0
+    span = edges[-1] - edges[0]
+    even = not math.isfinite(span) or span <= 0  # then bins are drawn of one width
+
+    def x(i: int) -> float:
+        return width * (i / (len(edges) - 1) if even else (edges[i] - edges[0]) / span)
+
+    def y(part: float) -> float:
+        return 6 + (height - foot - 6) * (1 - part / top)
+
+    write = moment if dates else short
+    body = f'<line class="grid" x1="0" y1="{y(0):.1f}" x2="{width:g}" y2="{y(0):.1f}"/>'
+    for i, part in enumerate(drawn[0][1]):
+        said = "; ".join(f"{name} {100 * parts[i]:.1f} %" for name, parts in drawn)
+        title = escape(f"{write(edges[i])} to {write(edges[i + 1])}: {said}")
+        body += (
+            f'<rect class="bar" x="{x(i) + 0.5:.1f}" y="{y(part):.1f}" width="{max(x(i + 1) - x(i) - 1, 0.5):.1f}" '
+            f'height="{max(y(0) - y(part), 0):.1f}"><title>{title}</title></rect>'
+        )
+    for _, parts in drawn[1:]:
+        corners = [corner for i, part in enumerate(parts) for corner in ((x(i), y(part)), (x(i + 1), y(part)))]
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in [(x(0), y(0)), *corners, (x(len(parts)), y(0))])
+        body += f'<polyline class="step" points="{path}"/>'
+    places = (
+        ("start", 0.0, edges[0]),
+        ("middle", width / 2, (edges[0] / 2 + edges[-1] / 2)),
+        ("end", width, edges[-1]),
+    )
+    for anchor, at, value in places:
+        body += f'<text class="tick" x="{at:g}" y="{height - 5:g}" text-anchor="{anchor}">{escape(write(value))}</text>'
+    return _svg(width, height, body, f"histogram of {' and '.join(name for name, _ in drawn)}")
+
+
+def risk(curve: Mapping[str, Any], answered: float | None) -> Markup:
+    """The mean loss of the answers by the share of rows that get one; a dot where the model stands.
+
+    Args:
+        curve: what :func:`tidemill.metrics.selective.risk_coverage` gives, with its ``loss``.
+        answered: the share of rows that the model answers.
+    """
+    points = list(zip(curve["coverage"], curve["risk"], strict=True))
+    if not points:
+        return Markup("")
+    top = max(b for _, b in points) or 0.01
+    frame = _Frame(
+        (420, 280), (0, 1), (0, top * 1.05), ("share of rows answered, the surest first", str(curve["loss"]))
+    )
+    frame.line(points, "line-0")
+    if answered is not None:
+        a, b = min(points, key=lambda point: abs(point[0] - answered))
+        frame.line([(answered, 0), (answered, top * 1.05)], "ideal")
+        frame.circle(a, b, 4.5, "end-1")
+    return frame.done(f"{curve['loss']} by the share of rows answered")

@@ -16,8 +16,8 @@ from tidemill.data.targets import is_labelled
 from tidemill.records import JSON
 
 _CUT = 16_384  # bytes of a text that are read
-_SIDE, _WORDS, _COLUMNS = 64, 300, 6
-_LABELS, _PICTURES = 24, 8  # of a montage: labels, and images of each
+_SIDE, _WORDS, _COLUMNS = 64, 300, 12
+_LABELS, _PICTURES = 24, 12  # of a montage: labels, and images of each
 
 
 def some(rows: Rows, most: int, rng: np.random.Generator) -> Rows:
@@ -62,7 +62,7 @@ def _cut(column: Ragged, rows: Rows, length: npt.NDArray[np.int64]) -> Ragged:
 
 
 def preview(dataset: DatasetArrays, row: int) -> JSON:
-    """The inputs of a row for people: the first six, texts cut, images small."""
+    """The inputs of a row for people: the first twelve, texts cut, images small."""
     return {f.name: _shown(dataset, f, row) for f in dataset.signature.inputs[:_COLUMNS]}
 
 

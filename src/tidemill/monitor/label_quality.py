@@ -2,9 +2,11 @@
 
 For classes this is confident learning (Northcutt, Jiang and Chuang, *Confident Learning: Estimating Uncertainty in
 Dataset Labels*, JAIR 2021), by cleanlab; for several labels a row the same, label by label (Thyagarajan et al., 2022);
-for numbers the residual in robust standard deviations. Confident learning compares a probability with what is usual
-for its label, so a model that has learned little would suspect many; here another label must be several times as likely
-too.
+for numbers the residual in robust standard deviations.
+
+Confident learning compares a probability with what is usual for its label, so a model that has learned little would
+suspect many, and every row of a rare label. Here another label must be several times as likely too, and that by what
+the row says: not only because the other label is more frequent.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy.typing as npt
 from tidemill.data.schema import Kind
 
 LIKELIER = 4.0
-"""Another label must be so many times as likely as the stated one."""
+"""Another label must be so many times as likely as the stated one, in absolute terms and for its frequency."""
 OUTLYING = 3.5
 """Robust standard deviations from which a residual is suspicious (Iglewicz and Hoaglin, 1993)."""
 
@@ -69,7 +71,10 @@ def _suspected(codes: npt.NDArray[np.int64], p: npt.NDArray[np.float64]) -> npt.
 
     if len(np.unique(codes)) < 2:
         return np.zeros(len(codes), bool)
-    beaten = p.max(axis=1) > LIKELIER * p[np.arange(len(codes)), codes]
+    rows, best = np.arange(len(codes)), p.argmax(axis=1)
+    frequency = np.maximum(np.bincount(codes, minlength=p.shape[1]), 1)
+    for_it, against = p[rows, codes], p[rows, best]
+    beaten = (against > LIKELIER * for_it) & (against / frequency[best] > LIKELIER * for_it / frequency[codes])
     suspected: npt.NDArray[np.bool_] = np.asarray(find_label_issues(codes, p, n_jobs=1), bool) & beaten
     return suspected
 
@@ -77,7 +82,7 @@ def _suspected(codes: npt.NDArray[np.int64], p: npt.NDArray[np.float64]) -> npt.
 def _by_label(
     given: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """The quality of each row by the worst of its labels, and which labels are suspected."""
+    """The quality of each row by its labels (where some are suspected, by the worst of these), and the suspected."""
     from cleanlab.multilabel_classification import get_label_quality_scores
 
     suspected = np.zeros(given.shape, bool)
@@ -86,7 +91,9 @@ def _by_label(
         suspected[:, label] = _suspected(given[:, label].astype(np.int64), np.stack([1 - one, one], axis=1))
     stated = [np.flatnonzero(row).tolist() for row in given]
     quality = get_label_quality_scores(stated, p) if any(stated) else 1 - p.max(axis=1)
-    return np.asarray(quality, np.float64), suspected
+    belief = np.where(given, p, 1 - p)
+    worst = np.where(suspected, belief, 1.0).min(axis=1)
+    return np.where(suspected.any(axis=1), worst, quality), suspected
 
 
 def _by_residual(

@@ -10,6 +10,7 @@ from tidemill.data.settled import settled_labels
 from tidemill.errors import NotReadyError
 from tidemill.gate import replay
 from tidemill.monitor.triggers import labels_since_cycle
+from tidemill.packages import read_manifest
 from tidemill.project.opened import OpenProject
 from tidemill.records import (
     JSON,
@@ -123,7 +124,8 @@ def cycles(project: OpenProject) -> list[JSON]:
 
 
 def report(project: OpenProject, identifier: str | None = None) -> JSON:
-    """Everything a person wants to know of a model: its run, its reports by split, its decision, its data.
+    """Everything a person wants to know of a model: its run, its reports by split, its decision, its data, and by which
+    spec it answers (``None`` when its package was removed).
 
     Raises:
         NotFoundError, NotReadyError: no such model, or none yet.
@@ -134,6 +136,7 @@ def report(project: OpenProject, identifier: str | None = None) -> JSON:
     decisions = store.find(Decision, challenger_id=model.id, newest_first=True, limit=1)
     reports = {r.split: r.content for r in store.find(Report, model_id=model.id)}
     dataset = store.get(Dataset, model.dataset_id) if model.dataset_id else None
+    package = store.root / model.path
     return {
         "task": project.config.task,
         "model": to_json(model),
@@ -141,6 +144,7 @@ def report(project: OpenProject, identifier: str | None = None) -> JSON:
         "reports": reports,
         "decision": to_json(decisions[0]) if decisions else None,
         "dataset": to_json(dataset) if dataset else None,
+        "answer": read_manifest(package).answer if package.is_dir() else None,
     }
 
 
