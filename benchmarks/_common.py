@@ -127,6 +127,16 @@ def anonymous() -> int:
     return 0
 
 
+def calibration_error(probabilities: npt.NDArray[Any], truth: npt.NDArray[np.int64]) -> float:
+    """The debiased calibration error of the reports: how far certainty lies from how often answers are right."""
+    from tidemill.metrics.calibration import calibration
+    from tidemill.metrics.units import Units
+
+    answered, rows = probabilities.argmax(axis=1), len(truth)
+    found = calibration(probabilities.max(axis=1), answered == truth, Units.of(np.arange(rows)), np.ones(rows))
+    return found.debiased
+
+
 def machine() -> str:
     """One line that says what the figures were measured on."""
     model = next(

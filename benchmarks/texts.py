@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from _common import HERE, data_folder, environment, in_process, machine, table
+from _common import HERE, calibration_error, data_folder, environment, in_process, machine, table
 
 SETS = ("ag-news", "sms-spam", "chnsenticorp-htl")
 PEERS = ["scikit-learn==1.9.1"]
@@ -89,7 +89,7 @@ def compete(folder: Path, name: str, seed: int, budget: float, peers: Path) -> d
     results: dict[str, Any] = {
         "truth": truth,
         "classes": len(labels),
-        "tidemill": {**said, "given": probabilities.argmax(axis=1), "sure": probabilities.max(axis=1)},
+        "tidemill": {**said, "given": probabilities.argmax(axis=1), "probabilities": probabilities},
     }
     told = in_process(str(peers), HERE / "texts_peers.py", str(folder), OMP_NUM_THREADS="2")
     answers = np.load(folder / "answers.npz")
@@ -99,16 +99,6 @@ def compete(folder: Path, name: str, seed: int, budget: float, peers: Path) -> d
         print(f"{name} {seed} {peer}: {100 * score:.2f}", file=sys.stderr, flush=True)
     print(json.dumps(said), file=sys.stderr, flush=True)
     return results
-
-
-def calibration_error(runs: list[dict[str, Any]]) -> float:
-    """How far Tidemill's certainty lies from how often it is right, debiased, in points."""
-    from tidemill.metrics.calibration import calibration
-    from tidemill.metrics.units import Units
-
-    sure = np.concatenate([run["tidemill"]["sure"] for run in runs])
-    right = np.concatenate([run["tidemill"]["given"] == run["truth"] for run in runs])
-    return 100 * calibration(sure, right, Units.of(np.arange(len(sure))), np.ones(len(sure))).debiased
 
 
 def macro_f1(truth: Codes, given: Codes, classes: int) -> float:
@@ -137,14 +127,18 @@ def judged(runs: list[dict[str, Any]]) -> dict[str, Any]:
             drawn[peer].append(own - (own if peer == "tidemill" else mean(peer, rows)))
     found: dict[str, Any] = {}
     for peer in peers:
-        facts = {key: [run[peer][key] for run in runs] for key in runs[0][peer] if key not in ("given", "sure")}
+        facts = {
+            key: [run[peer][key] for run in runs] for key in runs[0][peer] if key not in ("given", "probabilities")
+        }
         found[peer] = {
             "mean": mean(peer, None),
             "better": mean("tidemill", None) - mean(peer, None),
             "interval": np.quantile(drawn[peer], [0.025, 0.975]).tolist(),
             **facts,
         }
-    found["tidemill"]["calibration_error"] = calibration_error(runs)
+    together = np.concatenate([run["tidemill"]["probabilities"] for run in runs])
+    truth = np.concatenate([run["truth"] for run in runs])
+    found["tidemill"]["calibration_error"] = 100 * calibration_error(together, truth)
     return found
 
 
