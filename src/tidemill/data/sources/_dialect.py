@@ -16,6 +16,7 @@ from tidemill.data.sources._encodings import sniff_encoding
 from tidemill.errors import SourceError
 
 SAMPLE_BYTES = 1 << 20
+csv.field_size_limit(max(csv.field_size_limit(), SAMPLE_BYTES))  # 128 KB else, less than a text may have
 LINES = "\x1f"
 """The delimiter of a file without columns: no text holds it."""
 _DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
@@ -145,6 +146,7 @@ def _layout(text: str) -> tuple[str, bool, list[list[str]]]:
 def _quotes_fields(text: str, delimiter: str) -> bool:
     """Fields that begin with a double quote also end with one (a text that merely holds quotes does not)."""
     mark = re.escape(delimiter)
+    text = text.replace('""', "")  # a mark within a field may begin or end a line of it
     opened = len(re.findall(rf'(?:^|{mark})\s?"', text, re.MULTILINE))
     closed = len(re.findall(rf'"(?:$|\r|{mark})', text, re.MULTILINE))
     return opened > 0 and closed >= 0.9 * opened

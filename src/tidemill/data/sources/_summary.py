@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from tidemill.data import spelling
 from tidemill.data.schema import FieldType
-from tidemill.data.sources._base import DISTINCT_CAP, SPLIT_NAMES, Batch, ColumnSummary, RawColumn, Summary
+from tidemill.data.sources._base import DISTINCT_CAP, SPLIT_NAMES, Batch, ColumnSummary, Fault, RawColumn, Summary
 from tidemill.data.sources._separated import LabelParts
 from tidemill.errors import SourceError
 
@@ -119,8 +119,7 @@ class ColumnCounter:
 
     def _missing(self, strings: pa.Array, gone: spelling.Mask) -> None:
         """Count what is missing: nothing at all, or a word for it."""
-        filled = strings.fill_null("") if strings.null_count else strings
-        empty = int(np.sum(np.diff(spelling.laid_out(filled)[0]) == 0))
+        empty = int(spelling.empty(strings).sum()) + strings.null_count
         self.empty += empty
         self.spelled_missing += int(gone.sum()) - empty
 
@@ -256,12 +255,19 @@ def summarise(name: str, batches: Iterable[Batch], notes: list[str], target: str
     """
     counters: dict[str, ColumnCounter] = {}
     per_split = np.zeros(3, np.int64)
-    rows = 0
+    rows = unread = 0
+    first: Fault | None = None
     for batch in batches:
         rows += len(batch)
+        if not rows and batch.faults:
+            unread += len(batch.faults)
+            first = first or batch.faults[0]
         per_split += np.bincount(batch.split[batch.split >= 0], minlength=3)
         for column_name, column in batch.columns.items():
             counters.setdefault(column_name, ColumnCounter(column_name)).add(column)
+    if not rows and first is not None:
+        message = f"nothing in it can be used: {first.what} ({unread:,} in all)."
+        raise SourceError(message, where=f"{name}, {first.origin}", mend="Mend it, or give other data.")
     if rows == 0:
         raise SourceError("the source has no rows.", where=name, mend="Give data with at least one row.")
     nested = [c.name for c in counters.values() if c.nested]

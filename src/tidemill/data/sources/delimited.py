@@ -30,6 +30,7 @@ from tidemill.data.sources._summary import summarise
 from tidemill.errors import SourceError, TidemillError
 
 BLOCK_BYTES = 2 << 20
+"""What the parser takes in at once, and at least twice the longest field, so that a row of two still fits."""
 MAX_RAGGED = 0.5
 """A file with a larger share of rows of another width was sniffed wrongly, or is no table."""
 
@@ -136,7 +137,7 @@ class DelimitedSource(Source):
                     yield from self._batches(name, dialect, decoder, block, rows, faults, size)
                     self._check_width(path, numbers)
             except pa.ArrowInvalid as error:
-                raise self._explain(path, error) from error
+                raise self._explain(path, error, numbers.cursor) from error
             numbers.finish(len(ragged))
             self._check_width(path, numbers)
             if ragged:
@@ -166,7 +167,7 @@ class DelimitedSource(Source):
         reader = pacsv.open_csv(
             data,
             read_options=pacsv.ReadOptions(
-                column_names=names, skip_rows=int(dialect.header), block_size=BLOCK_BYTES, use_threads=False
+                column_names=names, skip_rows=int(dialect.header), block_size=self._block_bytes, use_threads=False
             ),
             parse_options=pacsv.ParseOptions(
                 delimiter=dialect.delimiter,
@@ -208,13 +209,16 @@ class DelimitedSource(Source):
                 tuple(faults) if start == 0 else (),
             )
 
-    @staticmethod
-    def _explain(path: Path, error: pa.ArrowInvalid) -> TidemillError:
+    @property
+    def _block_bytes(self) -> int:
+        return max(BLOCK_BYTES, 2 * self.limits.max_field_bytes + (1 << 16))
+
+    def _explain(self, path: Path, error: pa.ArrowInvalid, rows: int) -> TidemillError:
         text = str(error)
         if "straddling" in text:
             return SourceError(
-                f"a row is longer than {BLOCK_BYTES >> 20} MB.",
-                where=str(path),
+                f"a row is longer than {self._block_bytes / 2**20:.0f} MB.",
+                where=f"{path}, after row {rows}" if rows else str(path),
                 mend="Look for a double quote that is never closed, or shorten the row.",
             )
         if "Empty CSV" in text:
