@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-SAID = (
-    "import sys, os, tidemill.learners; print(os.environ['GOMP_SPINCOUNT'], {'torch', 'lightgbm'} & set(sys.modules))"
-)
+SAID = """
+import os, sys, tidemill.learners
+print(os.environ["GOMP_SPINCOUNT"], {"torch", "lightgbm"} & set(sys.modules))
+"""
 
 
 @pytest.mark.parametrize("given", [None, "7"])
