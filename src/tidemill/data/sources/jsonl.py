@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -41,6 +42,8 @@ _HEAD = 10_000
 _HEAD_BYTES = 64 << 20
 _BOM = b"\xef\xbb\xbf"
 _SCALARS = (str, int, bool)
+MAX_BROKEN = 0.5
+"""A file with a larger share of lines that are no objects is no JSON Lines, or is damaged throughout."""
 
 Record = tuple[int, dict[str, Any] | None, str, int]
 """Line number, object or ``None``, what is wrong with the line or was done to it, and its length."""
@@ -123,12 +126,10 @@ class JsonSource(Source):
             value = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             text, done = decoder.row(line)
-            if not done:
+            value, mended = _mended(text)
+            if value is None:
                 return number, None, str(error), len(line)
-            try:
-                value = orjson.loads(text)
-            except orjson.JSONDecodeError:
-                return number, None, str(error), len(line)
+            done = done or mended
         if not isinstance(value, dict):
             return number, None, "no object", len(line)
         if not done and line.count(b'":') + line.count(b'" :') > len(value) and _repeats(line, value):
@@ -141,8 +142,12 @@ class JsonSource(Source):
         try:
             values = orjson.loads(data.removeprefix(_BOM))
         except orjson.JSONDecodeError as error:
-            mend = "Mend it, or give JSON Lines."
-            raise SourceError(f"the file is no JSON: {error}.", where=str(path), mend=mend) from error
+            values, mended = _mended(data.decode("utf-8", "replace"))
+            if values is None:
+                mend = "Mend it, or give JSON Lines."
+                raise SourceError(f"the file is no JSON: {error}.", where=str(path), mend=mend) from error
+            if (note := f"{self._called(path)}: {mended}") not in self.notes:
+                self.notes.append(note)
         if not isinstance(values, list):
             mend = "Give a list, or JSON Lines."
             raise SourceError("the file does not hold a list of objects.", where=str(path), mend=mend)
@@ -163,13 +168,18 @@ class JsonSource(Source):
         for path in self.files:
             code = split_of_file(path, self.root)
             chunk: list[Record] = []
-            total = 0
+            total = lines = broken = 0
             for record in self._records(path):
                 chunk.append(record)
                 total += record[3]
+                lines += 1
+                broken += record[1] is None
                 if len(chunk) >= size or total >= BATCH_BYTES:
                     yield self._batch(self._called(path), chunk, code)
                     chunk, total = [], 0
+            if broken > 20 and broken > MAX_BROKEN * lines:
+                message = f"{broken:,} of {lines:,} lines are no JSON objects."
+                raise SourceError(message, where=str(path), mend="Write one whole JSON object a line.")
             if chunk:
                 yield self._batch(self._called(path), chunk, code)
 
@@ -233,6 +243,33 @@ class JsonSource(Source):
             else:
                 rows.append([_text(v) for v in value if v is not None])
         return pa.array(rows, LABELS)
+
+
+def _mended(text: str) -> tuple[Any, str]:
+    """What is almost JSON, as some writers leave it, and what was done to it; ``None`` where it is not even that.
+
+    >>> _mended('{"a": NaN}')
+    ({'a': None}, 'NaN and infinite numbers, which JSON has not, were taken for missing')
+    """
+    odd: list[str] = []
+
+    def number(digits: str) -> float | None:
+        value = float(digits)
+        if math.isfinite(value):
+            return value
+        odd.append(digits)
+        return None
+
+    try:
+        value = json.loads(text, parse_constant=number, parse_float=number)
+        whole = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        value = orjson.loads(whole)
+    except (ValueError, RecursionError):
+        return None, ""
+    if odd:
+        return value, "NaN and infinite numbers, which JSON has not, were taken for missing"
+    halved = "\ufffd" in whole and "\ufffd" not in text
+    return value, "halves of characters were replaced by \ufffd" if halved else ""
 
 
 def _kind(value: Any) -> str:
