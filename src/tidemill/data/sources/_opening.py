@@ -264,14 +264,15 @@ def open_folder(folder: Path, limits: Limits, target: str | None, *, name: str |
         return _note_ignored(_open("idx", idx, limits, target, name, folder), files, idx)
     tables = _tables(files)
     described = all(is_metadata(p.name) for group in tables.values() for p in group)
-    if described and any(map(is_image, _walk(folder))):
-        return ImageFolder(folder, limits, name=name)
+    below = list(_walk(folder)) if described else []
+    images, texts = [n for n in below if is_image(n)], [n for n in below if is_text_file(n)]
+    classed = [n for n in texts if "/" in n]
+    if images and (tables or len(classed) <= 2 * len(images)):  # labels beside images may be text files
+        return _note_others(ImageFolder(folder, limits, name=name), classed, "text files")
     if not tables:
-        below = list(_walk(folder))
-        texts = [n for n in below if is_text_file(n)]
         flat = all("/" not in n for n in texts)
         if texts and not (flat and (len(texts) == 1 or all(split_of(n) != NO_SPLIT for n in texts))):
-            return TextFolder(folder, limits, name=name)
+            return _note_others(TextFolder(folder, limits, name=name), images, "images")
         deeper = [folder / n for n in below]
         tables = _tables(p for p in deeper if p.is_file() and p.stat().st_size)
         tables = tables or ({"delimited": [folder / n for n in texts]} if texts else {})
@@ -298,6 +299,12 @@ def _walk(folder: Path) -> Iterable[str]:
         names[:] = sorted(n for n in names if not n.startswith((".", "__MACOSX")))
         base = Path(here).relative_to(folder)
         yield from ((base / f).as_posix() for f in sorted(files) if not f.startswith("."))
+
+
+def _note_others(source: Source, left: list[str], what: str) -> Source:
+    if left:
+        source.notes.append(f"{len(left):,} {what} among them are left alone, such as {left[0]}")
+    return source
 
 
 def _note_ignored(source: Source, files: list[Path], used: list[Path]) -> Source:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -48,8 +49,9 @@ class ArrowSetSource(Source):
         self.splits = [piece for piece in splits if piece.files]
         schemas = [_open(piece.files[0]).schema for piece in self.splits]
         for piece, schema in zip(self.splits[1:], schemas[1:], strict=True):
-            root = Path(piece.files[0].anchor)
-            check_columns(piece.files[0], schema.names, self.splits[0].files[0], schemas[0].names, root, ordered=True)
+            file, first = piece.files[0], self.splits[0].files[0]
+            root = Path(os.path.commonpath([file, first]))
+            check_columns(file, schema.names, first, schemas[0].names, root, ordered=True)
         self.columns = ArrowColumns(schemas[0], limits, name, features=self.splits[0].features)
         if self.columns.image_columns:
             self.columns.probe(table for piece in self.splits for file in piece.files for table in _tables(file, 64))
@@ -157,7 +159,8 @@ def parse_hub_id(spec: str) -> tuple[str, str | None, str | None]:
 
 def is_saved(folder: Path) -> bool:
     """Whether ``save_to_disk`` wrote the folder."""
-    single = (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file()
+    described = [(folder / name).is_file() for name in ("dataset_info.json", "state.json")]
+    single = all(described) or (any(described) and any(folder.glob("*.arrow")))  # one of them may be lost
     return single or (folder / "dataset_dict.json").is_file()
 
 
