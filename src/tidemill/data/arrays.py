@@ -49,7 +49,9 @@ class Ragged:
     @classmethod
     def from_arrow(cls, array: pa.Array) -> Ragged:
         """A column from an Arrow string array; nulls become empty strings."""
-        strings = array.cast(pa.large_string()).fill_null("")
+        strings = array if pa.types.is_large_string(array.type) else array.cast(pa.large_string())
+        if strings.null_count:
+            strings = strings.fill_null("")
         _, offsets_buffer, values_buffer = strings.buffers()
         offsets = np.frombuffer(offsets_buffer, np.int64)[strings.offset : strings.offset + len(strings) + 1]
         values = np.frombuffer(values_buffer, np.uint8) if values_buffer else np.empty(0, np.uint8)

@@ -139,25 +139,23 @@ class Cleaner:
         if f.type == "date":
             seconds = self._seconds(f.name, array, batch)
             return seconds, np.isnan(seconds)
-        strings = self._stripped(f.name, spelling.strings_of(array).fill_null(""), batch)
+        strings = self._stripped(f.name, spelling.filled_strings(array), batch)
         if f.type == "category":
             gone = self._spelled_missing(f.name, strings, batch)
-            strings = pc.if_else(pa.array(gone), pa.scalar("", pa.large_string()), strings)
+            if gone.any():
+                strings = pc.if_else(pa.array(gone), pa.scalar("", pa.large_string()), strings)
         else:
-            gone = spelling.mask(pc.equal(strings, ""))
+            gone = spelling.empty(strings)
         self._look_for_numbers(f.name, strings, gone, batch)
         self.count(f"missing values in {f.name!r}", gone, batch)
         return Ragged.from_arrow(strings), gone
 
     def _look_for_numbers(self, name: str, strings: pa.Array, gone: Mask, batch: Batch) -> None:
-        column = Ragged.from_arrow(strings)
-        filled = np.flatnonzero(~gone)
-        likely = filled[spelling.OPENS_NUMBER[column.values[column.offsets[filled]]]]
         seen = self._among.setdefault(name, _NumbersAmongWords())
-        seen.known += len(filled)
-        if len(likely):
-            found = likely[spelling.numeric(strings.take(pa.array(likely)))]
-            seen.numbers += len(found)
+        seen.known += len(strings) - int(gone.sum())
+        found = np.flatnonzero(spelling.numeric(strings))
+        seen.numbers += len(found)
+        if len(seen.examples) < EXAMPLES:
             for i in found[: EXAMPLES - len(seen.examples)].tolist():
                 seen.examples.append(f"{batch.origin[i].as_py()}: {name} = {strings[i].as_py()!r}")
 
@@ -175,21 +173,24 @@ class Cleaner:
 
     def _spelled_missing(self, name: str, strings: pa.Array, batch: Batch) -> Mask:
         gone = spelling.missing(strings)
-        spelled = gone & spelling.mask(pc.not_equal(strings, ""))
-        self.count("spellings of a missing value (?, NA, …) were taken for missing", spelled, batch, name, strings)
+        self._spelled(name, strings, gone, batch)
         return gone
+
+    def _spelled(self, name: str, strings: pa.Array, gone: Mask, batch: Batch) -> None:
+        if gone.any():
+            spelled = gone & ~spelling.empty(strings)
+            self.count("spellings of a missing value (?, NA, …) were taken for missing", spelled, batch, name, strings)
 
     def _numbers(self, name: str, array: pa.Array, batch: Batch, missing: str | None = None) -> npt.NDArray[np.float64]:
         missing = missing or f"missing values in {name!r}"
         plain = spelling.numbers_and_gaps(array) if _is_strings(array.type) else None
         if plain is not None and not (np.abs(plain[0]) >= _EXACT).any():
             numbers, gone = plain
-            if gone.any():
-                self._spelled_missing(name, spelling.strings_of(array).fill_null(""), batch)
+            self._spelled(name, spelling.filled_strings(array), gone, batch)
             self.count(missing, gone, batch)
             return numbers + 0.0  # -0.0 and 0.0 are one value
         if _is_text(array.type):
-            strings = self._stripped(name, spelling.strings_of(array).fill_null(""), batch)
+            strings = self._stripped(name, spelling.filled_strings(array), batch)
             gone = self._spelled_missing(name, strings, batch)
             numbers = spelling.to_numbers(strings).copy()
             infinite = spelling.infinite(strings) | np.isinf(numbers)
@@ -212,7 +213,7 @@ class Cleaner:
             micros = array.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
             seconds = np.asarray(micros.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64) / 1e6
         else:
-            strings = self._stripped(name, spelling.strings_of(array).fill_null(""), batch)
+            strings = self._stripped(name, spelling.filled_strings(array), batch)
             gone = self._spelled_missing(name, strings, batch)
             seconds = spelling.to_seconds(strings)
             wrong = ~gone & np.isnan(seconds)
@@ -231,7 +232,7 @@ class Cleaner:
     def _codes(self, raw: RawColumn | None, batch: Batch) -> npt.NDArray[np.int32]:
         if raw is None:
             return np.full(len(batch), -1, np.int32)
-        original = spelling.strings_of(pa.array(raw)).fill_null("")
+        original = spelling.filled_strings(pa.array(raw))
         words = self._stripped(self.signature.target, original, batch).dictionary_encode()
         rows = words.indices.to_numpy()
         codes, empty, spelled = self._known(
@@ -251,7 +252,7 @@ class Cleaner:
             given = spelling.mask(pc.is_valid(array))
             lists = array
         else:
-            cells = self._stripped(self.signature.target, spelling.strings_of(array).fill_null(""), batch)
+            cells = self._stripped(self.signature.target, spelling.filled_strings(array), batch)
             gone = spelling.missing(cells)
             if len(self._exact):  # a label may be spelled like a missing value
                 gone &= ~spelling.mask(pc.is_in(cells, value_set=pa.array(list(self._exact), pa.large_string())))
@@ -264,7 +265,7 @@ class Cleaner:
         self.count(_UNLABELLED, ~given, batch)
         target[given] = 0
         parents = pc.list_parent_indices(lists).to_numpy()
-        members = spelling.strip(spelling.strings_of(pc.list_flatten(lists)).fill_null(""))
+        members = spelling.strip(spelling.filled_strings(pc.list_flatten(lists)))
         words = members.dictionary_encode()
         indices = words.indices.to_numpy()
         codes, _, spelled = self._known(

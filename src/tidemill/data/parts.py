@@ -226,7 +226,7 @@ def _group(raw: RawColumn | None, n: int) -> Keys:
     """Keys of the group column's values; 0 where there is none."""
     if raw is None:
         return np.zeros(n, np.uint64)
-    strings = spelling.strip(spelling.strings_of(pa.array(raw)).fill_null(""))
+    strings = spelling.strip(spelling.filled_strings(pa.array(raw)))
     return np.where(spelling.missing(strings), np.uint64(0), strings_key(strings))
 
 
@@ -238,7 +238,7 @@ def _time(raw: RawColumn | None, n: int) -> npt.NDArray[np.float64]:
         return (
             np.asarray(array.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).cast(pa.float64(), safe=False)) / 1e6
         )
-    strings = spelling.strip(spelling.strings_of(array).fill_null(""))
+    strings = spelling.strip(spelling.filled_strings(array))
     seconds = spelling.to_seconds(strings)
     return np.where(np.isnan(seconds), spelling.to_numbers(strings), seconds)
 

@@ -73,7 +73,17 @@ def strings_of(array: pa.Array) -> pa.Array:
             whole = pa.array(np.where(np.isfinite(values), values, 0).astype(np.int64), mask=~np.isfinite(values))
             return whole.cast(pa.large_string())
         array = pa.array(values, mask=np.isnan(values))
-    return array.cast(pa.large_string())
+    return array if pa.types.is_large_string(array.type) else array.cast(pa.large_string())
+
+
+def filled_strings(array: pa.Array) -> pa.Array:
+    """The same with an empty string where there is nothing.
+
+    >>> filled_strings(pa.array(["tide", None])).to_pylist()
+    ['tide', '']
+    """
+    strings = strings_of(array)
+    return strings.fill_null("") if strings.null_count else strings
 
 
 def strip(strings: pa.Array) -> pa.Array:
@@ -171,8 +181,19 @@ def tidy_text(text: str) -> str:
 
 def mask(array: pa.Array) -> Mask:
     """A boolean Arrow column as NumPy; null is false."""
-    result: Mask = array.fill_null(False).to_numpy(zero_copy_only=False)
+    known = array.fill_null(False) if array.null_count else array
+    result: Mask = known.to_numpy(zero_copy_only=False)
     return result
+
+
+def empty(strings: pa.Array) -> Mask:
+    """Which strings are the empty string; null is not.
+
+    >>> empty(pa.array(["", "x", None], pa.large_string())).tolist()
+    [True, False, False]
+    """
+    nothing: Mask = np.diff(laid_out(strings)[0]) == 0
+    return nothing & mask(pc.is_valid(strings)) if strings.null_count else nothing
 
 
 def missing(strings: pa.Array) -> Mask:
@@ -216,7 +237,9 @@ def dates(strings: pa.Array) -> Mask:
     def test(some: pa.Array) -> pa.Array:
         return pc.or_(pc.match_substring_regex(some, _DATE), pc.match_substring_regex(some, _ZONED))
 
-    return _among(strings, begins(strings, _DIGITS), test)
+    likely = begins(strings, _DIGITS)
+    quick = _plain_moments(strings) if likely.any() else None
+    return _among(strings, likely, test) if quick is None else ~np.isnan(quick)
 
 
 def numbers_and_gaps(strings: pa.Array) -> tuple[Floats, Mask] | None:
@@ -230,6 +253,9 @@ def numbers_and_gaps(strings: pa.Array) -> tuple[Floats, Mask] | None:
     >>> numbers_and_gaps(pa.array(["1", " 2"], pa.large_string())) is None
     True
     """
+    head = strings.slice(0, _TRIED)
+    if not (begins(head, OPENS_NUMBER) | missing(head)).all():
+        return None
     gone = missing(strings)
     gaps = bool(gone.any())
     if not (begins(strings, OPENS_NUMBER) | gone).all():

@@ -150,23 +150,27 @@ class ColumnCounter:
                     self.examples.append(value[:80])
         if self.counts is None and not self.parts.open:
             return
-        if len(present.slice(0, 4 * DISTINCT_CAP).unique()) > 3 * DISTINCT_CAP:  # counting the rest would be in vain
-            self.counts = None
+        seen = pc.value_counts(present)
+        if len(seen) > 3 * DISTINCT_CAP and len(present.slice(0, 4 * DISTINCT_CAP).unique()) > 3 * DISTINCT_CAP:
+            self.counts = None  # counting the rest would be in vain
             self.parts.close()
             return
-        seen = pc.value_counts(present)
         found: dict[str, int] = {}
         for value, count in zip(_as_text(seen.field(0)), seen.field(1).to_pylist(), strict=True):
             found[value] = found.get(value, 0) + count  # two zeros, of either sign, are written alike
-        if self.parts.open and not self.lists:
-            self.parts.add(found)
-        if self.counts is None or len(found) > 2 * DISTINCT_CAP:
-            self.counts = None
+        if self.counts is None:
+            self._split(found)
             return
+        few = len(found) <= 2 * DISTINCT_CAP
         for value, count in found.items():
             self.counts[value] = self.counts.get(value, 0) + count
-        if len(self.counts) > DISTINCT_CAP:
+        if not few or len(self.counts) > DISTINCT_CAP:
+            self._split(self.counts)
             self.counts = None
+
+    def _split(self, found: dict[str, int]) -> None:
+        if self.parts.open and not self.lists:
+            self.parts.add(found)
 
     def _type(self, distinct: int) -> FieldType:
         if self.shape is not None:
@@ -184,6 +188,7 @@ class ColumnCounter:
 
     def summary(self) -> ColumnSummary:
         """What was counted."""
+        self._split(self.counts or {})
         distinct = DISTINCT_CAP + 1 if self.counts is None else len(self.counts)
         separator = None if self.lists else self.parts.separator()
         kind = "category" if self.lists or separator else self._type(distinct)
