@@ -233,10 +233,12 @@ def distribution(
         return 6 + (height - foot - 6) * (1 - part / top)
 
     write = moment if dates else short
+    whole = not dates and edges[0] % 1 == 0.5 and edges[1] - edges[0] == 1  # a bin for each whole number
     body = f'<line class="grid" x1="0" y1="{y(0):.1f}" x2="{width:g}" y2="{y(0):.1f}"/>'
     for i, part in enumerate(drawn[0][1]):
         said = "; ".join(f"{name} {100 * parts[i]:.1f} %" for name, parts in drawn)
-        title = escape(f"{write(edges[i])} to {write(edges[i + 1])}: {said}")
+        bin_name = write(edges[i] + 0.5) if whole else f"{write(edges[i])} to {write(edges[i + 1])}"
+        title = escape(f"{bin_name}: {said}")
         body += (
             f'<rect class="bar" x="{x(i) + 0.5:.1f}" y="{y(part):.1f}" width="{max(x(i + 1) - x(i) - 1, 0.5):.1f}" '
             f'height="{max(y(0) - y(part), 0):.1f}"><title>{title}</title></rect>'
@@ -245,11 +247,12 @@ def distribution(
         corners = [corner for i, part in enumerate(parts) for corner in ((x(i), y(part)), (x(i + 1), y(part)))]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in [(x(0), y(0)), *corners, (x(len(parts)), y(0))])
         body += f'<polyline class="step" points="{path}"/>'
+    ends = (edges[0] + 0.5, edges[-1] - 0.5) if whole else (edges[0], edges[-1])
     places = (
-        ("start", 0.0, edges[0]),
-        ("middle", width / 2, (edges[0] / 2 + edges[-1] / 2)),
-        ("end", width, edges[-1]),
+        [("start", 0.0, ends[0]), ("end", width, ends[1])] if ends[0] != ends[1] else [("middle", width / 2, ends[0])]
     )
+    if not whole:
+        places.append(("middle", width / 2, edges[0] / 2 + edges[-1] / 2))
     for anchor, at, value in places:
         body += f'<text class="tick" x="{at:g}" y="{height - 5:g}" text-anchor="{anchor}">{escape(write(value))}</text>'
     return _svg(width, height, body, f"histogram of {' and '.join(name for name, _ in drawn)}")

@@ -82,7 +82,8 @@ def _plain_number(value: float, kind: str) -> Any:
     if np.isnan(value):
         return None
     if kind == "date":
-        return str(np.datetime64(round(value * 1e6), "us").astype("datetime64[s]")).replace("T", " ") + " UTC"
+        day, _, clock = str(np.datetime64(round(value * 1e6), "us").astype("datetime64[s]")).partition("T")
+        return day if clock == "00:00:00" else f"{day} {clock} UTC"
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 

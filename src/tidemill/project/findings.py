@@ -63,8 +63,9 @@ def _moved(comparison: JSON) -> Iterator[str]:
     for line in lines[:MOST]:
         yield line["sentence"]
     if len(lines) > MOST:
-        names = _listed("", [line["column"] for line in lines[MOST:]])
-        yield f"{names} {_differs(len(lines) - MOST)} between {comparison['before']} and {comparison['after']} too"
+        names = [f"'{line['column']}'" if line["type"] != "label" else "the label" for line in lines[MOST:]]
+        differ = "differs" if len(names) == 1 else "differ"
+        yield f"{_joined(names)} {differ} between {comparison['before']} and {comparison['after']} too"
     for what, key in (("came in", "added"), ("went away", "removed"), ("changed type", "retyped")):
         if comparison[key]:
             yield f"{_listed('the column', comparison[key])} {what} since {comparison['before']}"
@@ -121,15 +122,22 @@ def _repeated(duplicates: JSON) -> Iterator[str]:
         yield f"{near['rows']:,} rows are near copies of one another, in {near['clusters']:,} clusters"
 
 
-def _listed(noun: str, names: list[str], most: int = 5) -> str:
-    """``the labels 'a', 'b'``; of many names the first.
+def _listed(noun: str, names: list[str]) -> str:
+    """``the labels 'a', 'b'``.
 
-    >>> _listed("the label", ["a", "b"]), _listed("", list("abcdefg"))
-    ("the labels 'a', 'b'", "'a', 'b', 'c', 'd', 'e' and 2 more")
+    >>> _listed("the label", ["a", "b"]), _listed("the column", ["a"])
+    ("the labels 'a', 'b'", "the column 'a'")
     """
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{noun}{'s' if noun and len(names) > 1 else ''} {shown}{rest}".strip()
+    return f"{noun}{'s' if len(names) > 1 else ''} {_joined([repr(name) for name in names])}"
+
+
+def _joined(names: list[str], most: int = 5) -> str:
+    """Of many names the first.
+
+    >>> _joined(list("abcdefg"))
+    'a, b, c, d, e and 2 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _is(names: list[str]) -> str:
@@ -138,10 +146,6 @@ def _is(names: list[str]) -> str:
 
 def _has(names: list[str]) -> str:
     return "have" if len(names) > 1 else "has"
-
-
-def _differs(count: int) -> str:
-    return "differs" if count == 1 else "differ"
 
 
 def _share(value: float) -> str:

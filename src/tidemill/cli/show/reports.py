@@ -8,6 +8,7 @@ from tidemill.cli.show import layout, units
 from tidemill.cli.show.answers import label
 
 _WORST = 5
+_FEW = 20  # rows under which a slice says little
 _SHOWN = (
     "utility", "expected_cost", "accuracy", "answered", "accuracy_answered", "balanced_accuracy", "subset_accuracy",
     "f1_samples", "f1_micro", "f1_macro", "precision_macro", "recall_macro", "roc_auc", "average_precision_macro",
@@ -27,10 +28,11 @@ def report(data: dict[str, Any]) -> Any:
                 "size": units.size(model["size_bytes"]),
                 "latency": _latency(reports),
                 "trained": _trained(data),
+                **_rule(data.get("answer") or {}),
             }
         ),
         metrics(reports),
-        *(part for split, content in reports.items() for part in _details(split, content)),
+        *(part for split, content in reports.items() for part in _details(split, content, data.get("answer") or {})),
         layout.panel(decision["reason"], title=decision["outcome"], good=decision["outcome"] == "promoted")
         if decision
         else None,
@@ -50,23 +52,15 @@ def metrics(reports: dict[str, Any]) -> Any:
     return layout.table(["metric (95 % interval)", *(f">{split}" for split in reports)], rows)
 
 
-def _details(split: str, content: dict[str, Any]) -> list[Any]:
+def _details(split: str, content: dict[str, Any], answer: dict[str, Any]) -> list[Any]:
     parts = []
     if split == "reference" and content.get("per_class"):
-        parts.append(
-            layout.table(
-                ["label", ">rows", ">precision", ">recall", ">F1"],
-                [
-                    (c["label"], units.count(round(c["support"])), *(units.quality(c[m], m) for m in _CLASS))
-                    for c in content["per_class"]
-                ],
-                title=f"{split} by label",
-            )
-        )
+        parts.append(_labels(split, content, answer))
     if slices := content.get("slices"):
         metric = content["slice_metric"]
         small = units.smaller_is_better(metric)
-        worst = sorted(slices, key=lambda s: s["value"] if s["value"] is not None else 0, reverse=small)
+        shown = [s for s in slices if s["value"] is not None and s["rows"] >= _FEW] or slices
+        worst = sorted(shown, key=lambda s: s["value"] if s["value"] is not None else 0, reverse=small)
         parts.append(
             layout.table(
                 ["slice", ">rows", f">{units.metric_column(metric)}"],
@@ -75,17 +69,37 @@ def _details(split: str, content: dict[str, Any]) -> list[Any]:
             )
         )
     if mistakes := content.get("mistakes"):
+        sure = any("score" in m for m in mistakes)
         parts.append(
             layout.table(
-                ["sample", "from", "label", "answered", ">sure"],
+                ["sample", "from", "label", "answered", *([">sure"] if sure else [])],
                 [
-                    (m["sample"], m["origin"], label(m["label"]), label(m["answer"]), units.percent(m.get("score")))
+                    (
+                        *(m["sample"], m["origin"], label(m["label"]), label(m["answer"])),
+                        *([units.percent(m.get("score"))] if sure else []),
+                    )
                     for m in mistakes[:_WORST]
                 ],
                 title=f"{split}: worst mistakes",
             )
         )
     return parts
+
+
+def _labels(split: str, content: dict[str, Any], answer: dict[str, Any]) -> Any:
+    """One row a label; of several labels a row also the probability from which on it is given."""
+    several = content["kind"] == "multilabel" and answer.get("thresholds")
+    bounds = dict(zip(answer["labels"], answer["thresholds"], strict=True)) if several else {}
+    rows = [
+        (
+            *(c["label"], units.count(round(c["support"]))),
+            *([units.percent(bounds.get(c["label"]))] if bounds else []),
+            *(units.quality(c[m], m) for m in _CLASS),
+        )
+        for c in content["per_class"]
+    ]
+    head = ["label", ">rows", *([">threshold"] if bounds else []), ">precision", ">recall", ">F1"]
+    return layout.table(head, rows, title=f"{split} by label")
 
 
 _CLASS = ("precision", "recall", "f1")
@@ -100,6 +114,21 @@ def _latency(reports: dict[str, Any]) -> str:
                 f"{units.count(round(batch['rows_per_second']))} rows/s in batches"
             )
     return units.NONE
+
+
+def _rule(answer: dict[str, Any]) -> dict[str, str]:
+    """When a classifier that may abstain gives an answer.
+
+    >>> _rule({"threshold": 0.875}), _rule({"abstain_cost": 0.4}), _rule({"kind": "classification"})
+    ({'answers': 'when at least 87.5 % sure'}, {'answers': 'when expected to cost 0.4 at most'}, {})
+    """
+    if answer.get("threshold") is not None:
+        if answer["threshold"] >= 1:
+            return {"answers": "only what is certain"}
+        return {"answers": f"when at least {units.percent(answer['threshold'])} sure"}
+    if answer.get("abstain_cost") is not None:
+        return {"answers": f"when expected to cost {answer['abstain_cost']:g} at most"}
+    return {}
 
 
 def _trained(data: dict[str, Any]) -> str:

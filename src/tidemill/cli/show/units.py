@@ -11,7 +11,7 @@ _SHARES = frozenset(
     {
         *("accuracy", "balanced_accuracy", "subset_accuracy", "calibration_error", "ece", "roc_auc", "quality"),
         *("hamming", "hamming_loss", "answered", "accuracy_answered", "coverage", "interval_coverage"),
-        *("calibration_error_debiased", "average_precision_macro"),
+        *("calibration_error_debiased", "average_precision_macro", "utility"),
         *(
             f"{name}{kind}"
             for name in ("precision", "recall", "f1")
@@ -143,20 +143,28 @@ def quality(value: Any, metric: str = "accuracy") -> str:
 
     >>> quality({"value": 0.97, "low": 0.95, "high": 0.985})
     '97.0 % (95.0–98.5)'
-    >>> quality(0.2512, "log_loss")
-    '0.2512'
+    >>> quality(0.2512, "log_loss"), quality({"value": 43594.6, "low": 40233.9, "high": 47486.0}, "mae")
+    ('0.2512', '43,595 (40,234–47,486)')
     """
     if value is None:
         return NONE
-    scale, unit, digits = (100, " %", 1) if metric in _SHARES else (1, "", 4)
     if not isinstance(value, dict):
-        return f"{scale * value:.{digits}f}{unit}"
+        value = {"value": value}
     if value["value"] is None:
         return NONE
-    text = f"{scale * value['value']:.{digits}f}{unit}"
+    scale, unit, digits = (100, " %", 1) if metric in _SHARES else (1, "", _digits(value["value"]))
+
+    def written(one: float) -> str:
+        return f"{scale * one:,.{digits}f}"
+
+    text = f"{written(value['value'])}{unit}"
     if value.get("low") is None or value.get("high") is None:
         return text
-    return f"{text} ({scale * value['low']:.{digits}f}–{scale * value['high']:.{digits}f})"
+    return f"{text} ({written(value['low'])}–{written(value['high'])})"
+
+
+def _digits(value: float) -> int:
+    return 4 if abs(value) < 10 else 2 if abs(value) < 1000 else 0
 
 
 def ago(moment: float | None, now: float | None = None) -> str:
