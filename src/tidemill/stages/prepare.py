@@ -18,15 +18,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from tidemill.config import Config
+from tidemill.data import spelling
 from tidemill.data.build import Index, build_index
 from tidemill.data.clean import Tally
 from tidemill.data.dataset import open_assignments, write_version
 from tidemill.data.parts import Part, SideColumns, import_part, live_part, open_part
 from tidemill.data.schema import Signature
 from tidemill.data.sources import Limits, Source, Summary, merge, open_source
+from tidemill.data.sources._base import DISTINCT_CAP
 from tidemill.data.splits import MIN_LABELLED, SPLITS, TRAIN, SplitPolicy
 from tidemill.data.storage import is_complete, new_folder, read_manifest, write_manifest
-from tidemill.data.targets import is_labelled, readable
+from tidemill.data.targets import Stated, is_labelled
 from tidemill.data.tied import LiveLabel
 from tidemill.errors import SourceError
 from tidemill.records import Dataset, Prediction
@@ -108,6 +110,9 @@ def prepare(
     signature = signature_of(task, config, summary, stated_labels(settled.annotations.values()))
     side = _side_columns(config, summary)
     parts = [_import(store.root, source, signature, side, tell) for source in opened]
+    if side.time is not None and all(np.isnan(part.array("time")).all() for part in parts):
+        mend = "Name a column of dates or numbers under splits.key, or choose another policy."
+        raise SourceError(f"no row has a moment in {side.time!r}.", where="splits.key", mend=mend)
     newest = next(iter(store.find(Dataset, limit=1, newest_first=True)), None)
     parts += _live_parts(store.root, newest, signature, settled.live)
     tell(_event("looking for duplicates and assigning splits"))
@@ -136,6 +141,7 @@ def prepare(
             "inputs on which people disagree wait to be settled", len(settled.contradictions), settled.contradictions
         )
         _check_target(index, signature, tally)
+        _tell_unseen(index, signature, tally)
         identifier = index.identifier(signature)
         if store.exists(Dataset, identifier):
             tell(_event("nothing new: the dataset stands already"))
@@ -221,16 +227,23 @@ def signature_of(task: Task, config: Config, summary: Summary, labels: Sequence[
     ):
         for name in wanted:
             if name not in names:
-                raise _no_column(name, names, key)
+                said = [note for note in summary.notes if repr(name) in note and "left out" in note]
+                raise _no_column(name, names, said[0] if said else key)
     target = summary.column(config.target)
     assert target is not None
     if target.type == "image":
         raise SourceError(f"{config.target!r} holds images.", where="target", mend="Name the column to predict.")
+    if target.distinct > DISTINCT_CAP and not config.labels and task.kind != "regression" and not target.members:
+        raise SourceError(
+            f"{config.target!r} has more than {DISTINCT_CAP:,} different values, too many for classes.",
+            where="target",
+            mend="Name another target, give rare classes one name, or choose a task that predicts a number.",
+        )
+    if config.splits.policy in ("group", "time") and config.splits.key == config.target:
+        raise SourceError("samples cannot be split by the target.", where="splits.key", mend="Name another column.")
     left_out = {*config.ignore}
     if config.weight is not None:
-        if config.weight == config.target:
-            mend = "Name another column, or none."
-            raise SourceError("the target cannot be its own weight.", where="weight", mend=mend)
+        _check_weight(config, summary)
         left_out.add(config.weight)
     if config.splits.policy == "group" and config.splits.key:
         left_out.add(config.splits.key)
@@ -239,10 +252,26 @@ def signature_of(task: Task, config: Config, summary: Summary, labels: Sequence[
     columns = tuple(c for c in summary.columns if (c.name in chosen and not c.lists) or c.name == config.target)
     if len(columns) < 2:
         raise SourceError("there is no column to learn from.", where="inputs", mend="Name at least one input column.")
-    known = {*(target.members if task.kind == "multilabel" else target.values), *config.labels}
+    single = target.values if not target.lists and target.separator is None else ()
+    known = {*(target.members or single if task.kind == "multilabel" else target.values), *config.labels}
     if len(known) < 2:  # else a slip of an annotator would make a class
         known.update(labels)
     return task.signature(replace(summary, columns=columns), config.target, sorted(known))
+
+
+def _check_weight(config: Config, summary: Summary) -> None:
+    """Refuse a column of weights that can be none."""
+    if config.weight == config.target:
+        mend = "Name another column, or none."
+        raise SourceError("the target cannot be its own weight.", where="weight", mend=mend)
+    column = summary.column(config.weight or "")
+    seen = () if column is None or column.type == "number" else column.values or column.examples
+    if column is not None and seen and not any(map(spelling.is_number, seen)):
+        raise SourceError(
+            f"the weights in {config.weight!r} are no numbers, for example {', '.join(column.examples[:3])}.",
+            where="weight",
+            mend="Name a column of numbers, none of them negative.",
+        )
 
 
 def _no_column(name: str, names: Sequence[str], key: str) -> SourceError:
@@ -275,17 +304,44 @@ def _side_columns(config: Config, summary: Summary) -> SideColumns:
 
 
 def _check_target(index: Index, signature: Signature, tally: Tally) -> None:
-    """Say which labels cannot be learned, and refuse a number that never changes."""
-    labelled = is_labelled(index.target)
-    if signature.kind == "regression":
-        known = index.target[labelled & (index.split == TRAIN)]
-        if len(known) >= MIN_LABELLED and known.min() == known.max():
-            raise SourceError(
-                f"every value to be learned is {readable(float(known[0]))}.",
-                where=signature.target,
-                mend="Name another target, or give rows in which it differs.",
-            )
+    """Refuse what is no basis for learning anything.
+
+    Raises:
+        SourceError: no row trains, none of those that do has any weight, or all have the same label.
+    """
+    labelled, training = is_labelled(index.target), index.split == TRAIN
+    known = labelled & training
+    if labelled.any() and not training.any():
+        raise SourceError(
+            "no row is left to learn from: all that are labelled are test or validation rows.",
+            where="; ".join(f"{what}: {count}" for what, count in tally.counts.items()) or None,
+            mend="Give training rows whose inputs, and groups where there are such, are not those of test rows.",
+        )
+    total = int(known.sum())
+    if total and not (index.weight[known] > 0).any():
+        mend = "Give some of them a weight above 0."
+        raise SourceError("every row to be learned from has the weight 0.", where="weight", mend=mend)
+    if total < MIN_LABELLED:
         return
+    if signature.kind == "regression":
+        values = index.target[known]
+        alike = bool(values.min() == values.max())
+    else:  # with unlabelled rows, answers may bring another label
+        counts = _label_rows(index, known, len(signature.labels))
+        alike = bool(np.isin(counts, (0, total)).all()) and not (training & ~labelled).any()
+    if alike:
+        raise SourceError(
+            f"every value to be learned is {Stated(signature).shown(index.target[np.argmax(known)])}.",
+            where=signature.target,
+            mend="Name another target, or give training rows in which it differs.",
+        )
+
+
+def _tell_unseen(index: Index, signature: Signature, tally: Tally) -> None:
+    """Say which labels cannot be learned."""
+    if signature.kind == "regression":
+        return
+    labelled = is_labelled(index.target)
     trained = _label_rows(index, labelled & (index.split == TRAIN), len(signature.labels))
     if not trained.any():
         return
