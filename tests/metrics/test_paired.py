@@ -134,3 +134,49 @@ def test_a_clear_gain_stays_clear_however_skewed() -> None:
 
 def _graded(gap: np.ndarray) -> Paired:
     return paired(gap, np.zeros(len(gap)), np.arange(len(gap)))
+
+
+@pytest.mark.parametrize("draw", ["normal", "log-normal", "weighted"])
+def test_the_graded_test_keeps_its_level(draw: str) -> None:
+    """Two models that are equally good on average; the larger of both p-values counts."""
+    rng, found = np.random.default_rng(7), []
+    for _ in range(400):
+        weights = None
+        if draw == "normal":
+            gap = rng.normal(size=400)
+        elif draw == "log-normal":
+            gap = np.exp(0.5) - rng.lognormal(size=400)
+        else:
+            gap, weights = rng.normal(size=400), rng.choice([1.0, 5.0], 400, p=[0.8, 0.2])
+        result = paired(gap, np.zeros(400), np.arange(400), weights)
+        found.append((result.above(0.0) <= 0.05, sign_flip(result.totals, flips=1000) <= 0.05))
+    robust, flips = np.mean(found, axis=0)
+    assert robust <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
+    if draw == "log-normal":
+        assert flips > robust  # what the adjustment is for
+
+
+def test_without_skewness_the_test_is_students() -> None:
+    rng = np.random.default_rng(8)
+    for shift in (0.05, 0.15, 0.3):
+        gap = rng.normal(shift, 1, 300)
+        gap = np.concatenate([gap, 2 * gap.mean() - gap])  # mirrored: no skewness at all
+        student = stats.ttest_1samp(gap, 0, alternative="greater").pvalue
+        assert _graded(gap).above_zero() == pytest.approx(student, rel=0.15, abs=0.002)
+        assert _graded(gap).above(0.0) >= student * 0.99  # the pseudo-units only ever make it more careful
+
+
+def test_more_to_show_never_lowers_the_p_value() -> None:
+    rng = np.random.default_rng(9)
+    for gap in (1 - rng.exponential(size=60), rng.exponential(size=60) - 1, rng.normal(size=5)):
+        found = [_graded(gap).above(bound) for bound in np.linspace(-3, 3, 30)]
+        assert found == sorted(found) and found[0] < 0.2 and found[-1] > 0.9
+
+
+def test_a_constant_gain_and_no_rows_are_no_special_trouble() -> None:
+    assert _graded(np.full(12, 0.1)).above_zero() == pytest.approx(0.5**12)
+    assert _graded(np.full(12, -0.1)).above_zero() == 1.0
+    assert _graded(np.zeros(12)).above_zero() == 1.0
+    for few in (np.array([0.3]), np.zeros(0)):
+        result = paired(few, np.zeros(len(few)), np.arange(len(few)))
+        assert result.above(-0.1) == 1.0 and result.above_zero() in (0.5, 1.0)

@@ -76,6 +76,7 @@ def _statistic(totals: Floats) -> Floats:
     weight, absolute, square, first, second = (totals[..., i] for i in range(5))
     some = np.where(weight > 0, weight, np.nan)
     variance = second / some - np.square(first / some)
-    r2 = 1 - square / some / np.where(variance > 0, variance, np.nan)
+    # a target that varies by rounding alone does not vary
+    r2 = 1 - square / some / np.where((variance > 0) & (variance > 1e-20 * square / some), variance, np.nan)
     value = np.stack([absolute / some, np.sqrt(square / some), r2], axis=-1)
     return np.concatenate([value, ratio(totals[..., 5:], weight[..., None])], axis=-1)
