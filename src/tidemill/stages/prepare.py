@@ -36,6 +36,8 @@ from tidemill.store import Store
 from tidemill.tasks._base import Task
 
 Listener = Callable[[dict[str, Any]], None]
+SOME_NUMBERS = 10
+"""With as many different numbers among its words, a target may be a quantity that was garbled."""
 MAX_LIVE_PARTS = 16
 """Each version adds its new live samples as one small part; when there are more, they are written as one."""
 
@@ -141,7 +143,7 @@ def prepare(
             "inputs on which people disagree wait to be settled", len(settled.contradictions), settled.contradictions
         )
         _check_target(index, signature, tally)
-        _tell_unseen(index, signature, tally)
+        _tell_labels(index, signature, tally)
         identifier = index.identifier(signature)
         if store.exists(Dataset, identifier):
             tell(_event("nothing new: the dataset stands already"))
@@ -337,11 +339,17 @@ def _check_target(index: Index, signature: Signature, tally: Tally) -> None:
         )
 
 
-def _tell_unseen(index: Index, signature: Signature, tally: Tally) -> None:
-    """Say which labels cannot be learned."""
+def _tell_labels(index: Index, signature: Signature, tally: Tally) -> None:
+    """Say which labels look like another column's values, and which cannot be learned."""
     if signature.kind == "regression":
         return
     labelled = is_labelled(index.target)
+    numbers = np.array([spelling.is_number(label) for label in signature.labels], bool)
+    if numbers.sum() >= SOME_NUMBERS and not numbers.all():
+        rows = _label_rows(index, labelled, len(signature.labels))
+        what = f"numbers stand among the words of {signature.target!r}, and each was taken for a label"
+        examples = [repr(signature.labels[code]) for code in np.flatnonzero(numbers).tolist()]
+        tally.add(what, int(rows[numbers].sum()), examples)
     trained = _label_rows(index, labelled & (index.split == TRAIN), len(signature.labels))
     if not trained.any():
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -15,6 +16,9 @@ from tidemill.tasks._base import Claim
 from tidemill.tasks._recipes import ridge_baseline
 from tidemill.tasks._regression import RegressionTask
 from tidemill.tasks._tables import quantity, table, table_features, table_fields, table_learners
+
+_LOCAL = re.compile(r"[-+]?\d[\d.,' ]*,\d+|[-+]?\d{1,3}(['. ]\d{3})+(,\d+)?")
+"""Numbers as some languages write them: ``1.234,5``, ``1 234``, ``1,234``."""
 
 
 class TabularRegression(RegressionTask):
@@ -35,13 +39,23 @@ class TabularRegression(RegressionTask):
         """Every column but the target.
 
         Raises:
-            SourceError: the target is no number.
+            SourceError: the target is no number, or has no value.
         """
         column = source.column(target)
+        if column is not None and not column.examples:
+            raise SourceError(
+                f"no row has a number in the target {target!r}",
+                where=target,
+                mend="Name another target, or fill it in.",
+            )
         if column is not None and column.type != "number":
+            mend = "Name a column of numbers, or choose the task tabular-classification."
+            if any(map(_LOCAL.fullmatch, column.examples)):
+                mend = "Write numbers with a point for the decimals and nothing between thousands: 1234.5."
             raise SourceError(
                 f"the target {target!r} holds {column.type} values, for example {', '.join(column.examples[:3])}",
-                mend="Name a column of numbers, or choose the task tabular-classification.",
+                where=target,
+                mend=mend,
             )
         return Signature(inputs=table_fields(source, target), target=target, kind="regression")
 
