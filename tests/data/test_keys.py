@@ -16,7 +16,7 @@ from tidemill.data import spelling
 from tidemill.data.arrays import Ragged, take
 from tidemill.data.clean import Cleaner, Tally
 from tidemill.data.encode import decode_row, encode
-from tidemill.data.keys import content_keys, hash_strings, key_array, key_int, key_text, near_text
+from tidemill.data.keys import content_keys, hash_strings, key_array, key_int, key_text, near_text, once_each
 from tidemill.data.near import near_keys, near_pairs, thumbnails
 from tidemill.data.schema import Field, Signature
 from tidemill.data.sources import open_source
@@ -142,9 +142,27 @@ def test_hashes_of_strings_do_not_depend_on_their_neighbours(texts: list[str]) -
     assert len(set(keys.tolist())) == len({column[row] for row in range(len(column))})
 
 
+def test_hashes_of_very_long_strings_do_not_depend_on_their_neighbours() -> None:
+    """More words than have numbers of their own, in one text, in some and in many."""
+    for many in (1, 15, 16, 60):
+        texts = [f"{row} " + "tide " * (1700 + row) for row in range(many)] + ["", "ebb", "x" * 8192, "flood" * 40]
+        column = Ragged.from_strings(texts * 2)
+        each = [hash_strings(Ragged.from_strings([text]))[0] for text in texts]
+        assert hash_strings(column).tolist() == each * 2
+        assert len(set(each)) == len(texts)
+
+
+def test_near_texts_that_repeat_are_looked_at_once() -> None:
+    texts = ["Good!", "good", "", "好 👍🏽", "好。", "…"] * 500
+    column = Ragged.from_strings(texts)
+    assert np.array_equal(once_each(column, near_text), near_text(column))
+    several = Ragged.from_strings([f"Row {row}" for row in range(3000)])
+    assert np.array_equal(once_each(several, near_text), near_text(several))
+
+
 def test_reviews_and_messages_have_keys_of_their_own(data_dir: Path) -> None:
     """No two of 13,000 real texts share a key; what is near differs in signs, case and spaces alone."""
-    for name, near in (("chnsenticorp-htl/ChnSentiCorp_htl_all.csv", 1), ("sms-spam/SMSSpamCollection", 100)):
+    for name, near in (("chnsenticorp-htl/ChnSentiCorp_htl_all.csv", 1), ("sms-spam/SMSSpamCollection", 30)):
         batches = open_source(data_dir / name).batches(100_000)
         cells = [t for b in batches for t in spelling.strip(list(b.columns.values())[1]).to_pylist()]
         distinct = sorted(set(cells))

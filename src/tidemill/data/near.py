@@ -8,13 +8,13 @@ have no near copies: there, rows that agree are facts about the world.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from tidemill.data.arrays import Columns, Ragged, length
-from tidemill.data.keys import Keys, hash_column, mix, near_text, salt
+from tidemill.data.keys import Keys, hash_column, mix, near_text, once_each, salt
 from tidemill.data.schema import Signature
 
 SIDE = 8
@@ -29,17 +29,20 @@ Pairs = npt.NDArray[np.int64]
 Fetch = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.uint8]]
 
 
-def near_keys(columns: Columns, signature: Signature) -> Keys | None:
+def near_keys(columns: Columns, signature: Signature, hashes: Mapping[str, Keys] | None = None) -> Keys | None:
     """uint64 ``[n]``, equal for rows that are near copies by their texts; ``None`` when no input is a text.
 
-    Other inputs must agree exactly.
+    Other inputs must agree exactly. What :func:`tidemill.data.keys.hash_columns` says of them may be given as *hashes*.
     """
     if all(f.type != "text" for f in signature.inputs):
         return None
     keys = np.full(length(columns), salt("near"), np.uint64)
     for field in signature.inputs:
         column = columns[field.name]
-        near = near_text(column) if isinstance(column, Ragged) else hash_column(column)
+        if isinstance(column, Ragged):
+            near = once_each(column, near_text)
+        else:
+            near = hash_column(column) if hashes is None else hashes[field.name]
         keys = mix(keys ^ (near + salt(field.name)))
     return keys
 

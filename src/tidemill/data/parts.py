@@ -26,7 +26,7 @@ from tidemill.data import spelling
 from tidemill.data.arrays import Column, Ragged, length
 from tidemill.data.clean import Cleaner, Tally
 from tidemill.data.encode import encode
-from tidemill.data.keys import Keys, content_keys, strings_key
+from tidemill.data.keys import Keys, content_keys, hash_columns, strings_key
 from tidemill.data.near import near_keys, thumbnails
 from tidemill.data.schema import Signature
 from tidemill.data.sources import Source
@@ -255,8 +255,9 @@ class _Writer:
         self._index = ColumnsWriter(folder / "index")
 
     def append(self, signature: Signature, columns: dict[str, Column], index: dict[str, Column]) -> None:
-        derived: dict[str, Column] = {"content": content_keys(columns, signature)}
-        near = near_keys(columns, signature)
+        hashes = hash_columns(columns, signature)
+        derived: dict[str, Column] = {"content": content_keys(columns, signature, hashes)}
+        near = near_keys(columns, signature, hashes)
         if near is not None:
             derived["near"] = near
         picture = next((f.name for f in signature.inputs if f.type == "image"), None)
