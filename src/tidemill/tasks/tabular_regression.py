@@ -39,16 +39,10 @@ class TabularRegression(RegressionTask):
         """Every column but the target.
 
         Raises:
-            SourceError: the target is no number, or has no value.
+            SourceError: the target holds something else than numbers.
         """
         column = source.column(target)
-        if column is not None and not column.examples:
-            raise SourceError(
-                f"no row has a number in the target {target!r}",
-                where=target,
-                mend="Name another target, or fill it in.",
-            )
-        if column is not None and column.type != "number":
+        if column is not None and column.type != "number" and column.examples:  # without any, people are asked
             mend = "Name a column of numbers, or choose the task tabular-classification."
             if any(map(_LOCAL.fullmatch, column.examples)):
                 mend = "Write numbers with a point for the decimals and nothing between thousands: 1234.5."
