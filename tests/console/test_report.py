@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import base64
 import io
-import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pages import Tags, check_alone, text_of
 from PIL import Image
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.linear_model import LinearRegression
 from sklearn.naive_bayes import GaussianNB
 
+from tidemill.api import init
 from tidemill.console.report import render_report, report_page
+from tidemill.data.settled import Settled
 from tidemill.errors import StoreError
 from tidemill.gate import Judged, Policy, judge
 from tidemill.metrics import row_scores, slice_masks
+from tidemill.metrics.decisions import Decisions
 from tidemill.metrics.summary import summarise
 from tidemill.records import Dataset, Decision, Model, Run, new_id, to_json
+from tidemill.stages.prepare import prepare
 
 LATENCY = {"single": {"p50_ms": 0.213, "p99_ms": 0.4, "calls": 60}, "batch": {"rows": 256, "rows_per_second": 41873.2}}
 
@@ -96,31 +99,6 @@ def content() -> dict[str, Any]:
             "decision": to_json(decision), "dataset": to_json(dataset)}  # fmt: skip
 
 
-class Tags(HTMLParser):
-    """Every element with its attributes, and every open element that was not closed."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
-
-
-def text_of(page: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)))
-
-
 def test_the_page_says_it_all(content: dict[str, Any], tmp_path: Path) -> None:
     path = render_report(content, tmp_path / "deep" / "report.html")
     page = path.read_text(encoding="utf-8")
@@ -140,15 +118,7 @@ def test_the_page_says_it_all(content: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_it_loads_nothing_and_is_well_formed(content: dict[str, Any]) -> None:
-    page = report_page(content)
-    tags = Tags(page)
-    assert not tags.open
-    assert len(tags.found) > 400
-    assert not {t for t, _ in tags.found} & {"script", "link", "iframe", "object", "form"}
-    for tag, attributes in tags.found:
-        for name in ("src", "href", "srcset", "action", "xlink:href"):
-            assert (attributes.get(name) or "data:").startswith("data:"), (tag, attributes)
-    assert "url(" not in page and "@import" not in page and "default-src 'none'" in page
+    check_alone(report_page(content), 400)
 
 
 def test_text_from_data_is_escaped(content: dict[str, Any]) -> None:
@@ -206,6 +176,96 @@ def test_regression_shows_residuals() -> None:
     assert page.count('class="point"') == 142 and page.count('class="bar"') == 30
     assert "x" * 399 + "…" in text and "x" * 401 not in text
     assert not Tags(page).open
+
+
+def test_regression_says_what_its_intervals_hold() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    predicted = LinearRegression().fit(x[:300], y[:300]).predict(x[300:])
+    found = np.stack([predicted, predicted - 90, predicted + 90], axis=1)
+    numbers = summarise("regression", y[300:], found, np.arange(142), np.ones(142), level=0.9)
+    mistake = {"sample": "smp_1", "origin": "row 301", "label": 91.0, "answer": 151.2, "interval": [61.2, 241.2],
+               "loss": 60.2, "inputs": {f"x{i}": 0.5 for i in range(10)}}  # fmt: skip
+    report = {"schema": 1, "split": "reference", "metric": "r2", "target": "progression", "latency": None,
+              "size_bytes": 10, "mistakes": [mistake], **numbers}  # fmt: skip
+    model = to_json(model_of("lightgbm", "tabular-regression"))
+    page = report_page({"model": model, "reports": {"reference": report}, "answer": {"kind": "regression"}})
+    covered = numbers["metrics"]["interval_coverage"]["value"]
+    text = text_of(page)
+    assert f"is to hold 90 % of the true values. On reference it holds {100 * covered:.1f} %" in text
+    assert "180 wide on average" in text and "61.2 – 241.2" in text and "true values inside their interval" in text
+    check_alone(page, 100)
+
+
+def test_several_labels_have_thresholds_and_no_confusion() -> None:
+    rng = np.random.default_rng(0)
+    labels = ["calm", "deep", "wild"]
+    y = (rng.random((400, 3)) < [0.5, 0.3, 0.1]).astype(np.int8)
+    p = np.clip(0.2 + 0.5 * y + rng.normal(0, 0.15, y.shape), 0, 1)
+    bounds = [0.5, 0.41, 0.37]
+    given = (p >= bounds).astype(np.uint8)
+    numbers = summarise("multilabel", y, p, np.arange(400), np.ones(400), answers=given, labels=labels)
+    mistake = {"sample": "smp_1", "origin": "row 7", "label": ["calm", "deep"], "answer": [], "loss": 2.0,
+               "scores": {"calm": 0.4}, "inputs": {"text": "the sea"}}  # fmt: skip
+    report = {"schema": 1, "split": "reference", "metric": "f1_samples", "target": "moods", "latency": LATENCY,
+              "size_bytes": 10, "mistakes": [mistake], **numbers}  # fmt: skip
+    answer = {"kind": "multilabel", "labels": ["wild", "calm", "deep"], "thresholds": [0.37, 0.5, 0.41]}
+    page = report_page({"model": to_json(model_of("ridge", "text-multi-label")), "reports": {"reference": report},
+                        "answer": answer})  # fmt: skip
+    text = text_of(page)
+    assert "Confusion" not in text and "When it answers" not in text and ">Labels" in page
+    for label, bound in zip(labels, bounds, strict=True):
+        row = next(line for line in numbers["per_class"] if line["label"] == label)
+        assert f"{label} {round(row['support'])} {100 * bound:.1f} % {100 * row['precision']['value']:.1f} %" in text
+    exact = numbers["metrics"]["subset_accuracy"]["value"]
+    assert f"all labels right, reference {100 * exact:.1f} %" in text
+    assert "F1, mean of the rows" in text and "F1, all labels together" in text and "F1, mean of the labels" in text
+    assert "none calm, deep" in text.replace("&#39;", "")  # the answer, then the label
+    check_alone(page, 150)
+
+
+@pytest.mark.parametrize("rule", ["threshold", "costs", "never sure"])
+def test_how_it_decides_is_told(rule: str, content: dict[str, Any]) -> None:
+    x, y = load_digits(return_X_y=True)
+    p = GaussianNB(var_smoothing=0.05).fit(x[:600], y[:600]).predict_proba(x[600:900])
+    labels, target = [str(d) for d in range(10)], y[600:900]
+    costs = (np.ones((10, 10)) - np.eye(10)).tolist()
+    costs[3][8] = 7.0
+    spec: dict[str, Any] = {"kind": "classification", "labels": labels}
+    spec |= {"threshold": {"threshold": 0.9, "min_precision": 0.95}, "costs": {"costs": costs, "abstain_cost": 0.25},
+             "never sure": {"threshold": 1.0, "min_precision": 0.99}}[rule]  # fmt: skip
+    decisions = Decisions.of(spec)
+    given, guesses = decisions.choose(p), decisions.guess(p)
+    numbers = summarise(
+        "classification", target, p, np.arange(300), np.ones(300), answers=given, guesses=guesses,
+        costs=decisions if rule == "costs" else None, labels=labels,
+    )  # fmt: skip
+    report = {"schema": 1, "split": "reference", "metric": "accuracy", "target": "digit", "latency": None,
+              "size_bytes": 10, "mistakes": [], **numbers}  # fmt: skip
+    page = report_page({"model": content["model"], "reports": {"reference": report}, "answer": spec})
+    text = text_of(page)
+    answered = (given >= 0).mean()
+    assert 0 < answered < 1 and f"{100 * answered:.1f} % of the rows get an answer" in text
+    said = {
+        "threshold": "at least 90.0 % sure.",
+        "costs": "expected to cost more than 0.25",
+        "never sure": "only what is certain",
+    }
+    assert said[rule] in text
+    assert ("at least 95 % of the answers are right" in text) == (rule == "threshold")
+    assert ("What an answer costs" in text) == (rule == "costs") == ("expected cost of a row" in text)
+    assert "the surest first" in page
+    check_alone(page, 200)
+
+
+def test_data_stand_in_the_report_in_short(content: dict[str, Any], tmp_path: Path) -> None:
+    project = init(tmp_path / "p", data="sklearn:digits", target="label")
+    name = prepare(project.store, project.task, project.config, list(project.sources), Settled())
+    page = report_page(content, project.data(name, search=False))
+    text = text_of(page)
+    assert f"tidemill data --open --version {content['dataset']['id']}" in text and "What stands out" in text
+    assert "nobody has looked for label errors in this version yet" in text
+    assert text.count("reference") > 3 and 'class="bars"' in page
+    check_alone(page, 450)
 
 
 def test_a_folder_that_cannot_be_written_is_said(content: dict[str, Any], tmp_path: Path) -> None:
