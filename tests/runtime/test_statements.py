@@ -47,7 +47,7 @@ def test_a_wrong_list_of_labels_is_refused(value: Any, says: str) -> None:
 
 def test_a_number_is_corrected_by_a_number() -> None:
     assert say(NUMBER, kind="correction", value="12.5").value == 12.5
-    for wrong in ([1.0], "many", float("nan"), 10**400):
+    for wrong in ([1.0], "many", float("nan"), 10**400, -1e39):
         with pytest.raises(InputError):
             say(NUMBER, kind="correction", value=wrong)
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.data.targets import LARGEST
 from tidemill.errors import InputError, PackageError
 from tidemill.metrics.decisions import Decisions
 
@@ -226,6 +227,8 @@ def parse_label(spec: Mapping[str, Any], value: Any, *, where: str | None = None
             number = math.nan
         if not math.isfinite(number):
             raise InputError(f"{value!r} is not a number", where=where, mend="Give a finite number.")
+        if abs(number) > LARGEST:
+            raise InputError(f"{number:g} is too large a number", where=where, mend=f"Give one within ±{LARGEST:.3g}.")
         return number
     labels: list[str] = list(spec["labels"])
     if spec.get("kind") == "multilabel":
