@@ -335,6 +335,80 @@ class Generation(Record):
     retired: float | None = None
 
 
+Scope = Literal["predict", "feedback", "label", "admin"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token(Record):
+    """What opens the door to a program or a person: its text is shown once, and only a digest of it is kept.
+
+    Attributes:
+        name: whose it is, as a person would say.
+        scopes: what it opens (see :data:`Scope`); ``admin`` opens everything.
+        digest: SHA-256 of its text, in hex.
+        expires: UTC seconds from which on it opens nothing.
+        revoked: UTC seconds when it was taken back.
+    """
+
+    prefix: ClassVar[str] = "tok"
+
+    name: str
+    scopes: tuple[str, ...]
+    digest: str
+    expires: float | None = None
+    revoked: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout(Record):
+    """How a challenger comes to serve: its answers are first only logged, then given to a share of the callers.
+
+    Attributes:
+        name: the deployment's name.
+        phase: what it is in, or was when it ended.
+        share: of the keys that a canary answers.
+        reason: why it stands where it does, in plain words.
+        decision_id: the gate's decision that began it.
+        evidence: the sequential test's sums, which replay its outcome.
+    """
+
+    prefix: ClassVar[str] = "roll"
+
+    name: str
+    champion_id: str
+    challenger_id: str
+    phase: Literal["shadow", "canary"]
+    share: float
+    status: Literal["running", "promoted", "rolled-back", "stopped"]
+    reason: str
+    decision_id: str | None = None
+    evidence: JSON = field(default_factory=dict)
+    finished: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure(Record):
+    """A tombstone: what was erased, how much of it where, and which models had been trained on it.
+
+    Attributes:
+        what: whether it was everything of an author, or one id.
+        digest: keyed hash of whom or what it was, in hex: what was erased is not kept here either.
+        subjects: ids of the records whose content is gone; the ids remain.
+        counts: how many rows, payloads and files were erased, by where they lay.
+        models: ids of the models that had seen them.
+        finished: ``None`` while it is under way; opening the project goes on with it.
+    """
+
+    prefix: ClassVar[str] = "gone"
+
+    what: Literal["author", "id"]
+    digest: str
+    subjects: tuple[str, ...] = ()
+    counts: JSON = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    finished: float | None = None
+
+
 R = TypeVar("R")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from tidemill.errors import ConfigError, ConflictError, ExtraMissingError, NotFoundError, StoreError
-from tidemill.records import Cycle, Generation
+from tidemill.records import Cycle, Generation, Token
 from tidemill.store import Store, create_store, migrations, open_store
 from tidemill.store.tables import metadata
 
@@ -77,19 +78,39 @@ def test_an_interrupted_creation_is_finished_by_the_next(store: Store, monkeypat
 
 
 def test_a_failed_migration_leaves_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib
-
-    first = importlib.import_module("tidemill.store.migrations.versions.v0001_first")
-    source = Path(first.__file__ or "").read_text(encoding="utf-8")
+    """The newest revision fails at its end: neither its tables nor those before it are left."""
     folder = tmp_path / "migrations"
-    (folder / "versions").mkdir(parents=True)
-    (folder / "versions" / "v0001_first.py").write_text(source + "\n    raise OSError('pulled the plug')\n")
+    shutil.copytree(Path(migrations.__file__).parent, folder)
+    newest = max((folder / "versions").glob("v*.py"))
+    newest.write_text(newest.read_text(encoding="utf-8") + "\n    raise OSError('pulled the plug')\n")
     monkeypatch.setattr(migrations, "__file__", str(folder / "__init__.py"))
     with pytest.raises(OSError, match="pulled the plug"):
         create_store(tmp_path / "store")
     monkeypatch.undo()
     with create_store(tmp_path / "store") as finished:
         assert finished.count(Cycle) == 0
+
+
+def test_a_store_of_every_earlier_revision_is_brought_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(migrations.__file__).parent / "versions"
+    earlier = sorted(path.name[1:5] for path in folder.glob("v*.py"))[:-1]
+    assert earlier
+    for head in earlier:
+        root = tmp_path / head
+        monkeypatch.setattr(migrations, "HEAD", head)
+        with create_store(root) as old:
+            old.insert(Generation(id="gen_1", number=1, alpha=0.05))
+            assert migrations.revision(old.database) == head
+        monkeypatch.undo()
+        with open_store(root) as new:
+            assert migrations.revision(new.database) == migrations.HEAD
+            assert new.get(Generation, "gen_1").alpha == 0.05
+            assert new.find(Token) == []
+            with new.database.reading() as connection:
+                context = MigrationContext.configure(connection, opts={"compare_type": True})
+                assert compare_metadata(context, metadata) == []
 
 
 def test_create_refuses_a_store_that_exists(store: Store) -> None:

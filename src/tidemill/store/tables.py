@@ -42,6 +42,9 @@ _MAPPINGS: dict[type[Record], Mapping[Any]] = {
         map_record(records.QueueItem, metadata, "queue", indexes=[("done", "rank"), ("subject",)]),
         map_record(records.LiveKey, metadata, "live_keys", unique=[("key",)], indexes=[("split",)]),
         map_record(records.Generation, metadata, "generations", unique=[("number",)]),
+        map_record(records.Token, metadata, "tokens", unique=[("digest",)]),
+        map_record(records.Rollout, metadata, "rollouts", indexes=[("name", "seq"), ("status",)]),
+        map_record(records.Erasure, metadata, "erasures", indexes=[("digest",)]),
     )
 }
 

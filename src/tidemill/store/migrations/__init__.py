@@ -13,7 +13,7 @@ from tidemill.errors import StoreError
 from tidemill.store.database import Database
 
 #: The newest revision in ``versions/``.
-HEAD = "0001"
+HEAD = "0002"
 
 
 def revision(database: Database) -> str | None:
