@@ -121,18 +121,13 @@ def from_file(spec: str, signature: Signature | None, config: Config) -> Iterato
 
 
 def _from_source(spec: str, signature: Signature | None, config: Config) -> Iterator[Row]:
-    from tidemill.data.sources import Limits, open_source
+    from tidemill.data.sources import open_source
+    from tidemill.stages.prepare import source_limits
 
     fields = _fields(signature)
-    limits = Limits(
-        max_image_pixels=int(config.limits.image_megapixels * 1e6),
-        max_archive_bytes=int(config.limits.archive_gb * 1e9),
-        max_archive_ratio=config.limits.archive_ratio,
-        max_field_bytes=int(config.limits.text_mb * 1e6),
-    )
     shapes = {f.name: f.shape for f in fields.values() if f.shape is not None}
     dropped = _dropped(signature, config)
-    for batch in open_source(spec, limits=limits).batches(1000, shapes=shapes):
+    for batch in open_source(spec, limits=source_limits(config)).batches(1000, shapes=shapes):
         for fault in batch.faults:
             raise InputError(
                 f"{fault.what} {fault.detail}".strip(), where=fault.origin, mend="Mend or remove this row."

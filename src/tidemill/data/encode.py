@@ -21,8 +21,8 @@ from tidemill.data.arrays import Column, Columns, Ragged
 from tidemill.data.schema import Field, Signature
 from tidemill.errors import InputError, TooLargeError
 
-MAX_TEXT = 1 << 20
-"""Bytes of UTF-8 that one text of a request may have, unless said otherwise."""
+MAX_TEXT = 64_000_000
+"""Bytes of UTF-8 that one text may have, unless said otherwise; a project's own limit is checked before."""
 T = TypeVar("T")
 _NOTHING = frozenset({""})
 

@@ -176,9 +176,9 @@ def source_limits(config: Config) -> Limits:
     """The configuration's limits for sources."""
     return Limits(
         max_image_pixels=int(config.limits.image_megapixels * 1e6),
-        max_archive_bytes=int(config.limits.archive_gb * 2**30),
+        max_archive_bytes=int(config.limits.archive_gb * 1e9),
         max_archive_ratio=config.limits.archive_ratio,
-        max_field_bytes=int(config.limits.text_mb * 2**20),
+        max_field_bytes=int(config.limits.text_mb * 1e6),
     )
 
 

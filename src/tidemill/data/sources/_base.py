@@ -37,10 +37,10 @@ class Limits:
     """
 
     max_image_pixels: int = 50_000_000
-    max_archive_bytes: int = 8 << 30
+    max_archive_bytes: int = 8_000_000_000
     max_archive_ratio: float = 200.0
     max_file_bytes: int = 512 << 20
-    max_field_bytes: int = 1 << 20
+    max_field_bytes: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,7 +217,7 @@ class DelimitedSource(Source):
         text = str(error)
         if "straddling" in text:
             return SourceError(
-                f"a row is longer than {self._block_bytes / 2**20:.0f} MB.",
+                f"a row is longer than {self._block_bytes / 1e6:.1f} MB.",
                 where=f"{path}, after row {rows}" if rows else str(path),
                 mend="Look for a double quote that is never closed, or shorten the row.",
             )
