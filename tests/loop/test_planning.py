@@ -9,8 +9,9 @@ import pytest
 from tidemill.data.schema import Field, Signature
 from tidemill.learners import get_learner
 from tidemill.loop import planning
-from tidemill.loop.planning import estimate, plan, usual_epochs
-from tidemill.loop.race import entrants
+from tidemill.loop.planning import plan
+from tidemill.loop.probing import Cost, estimate, usual_epochs
+from tidemill.loop.race import terms
 from tidemill.records import Recipe
 
 SPACE = {"learning_rate": {"type": "float", "low": 0.01, "high": 0.3}}
@@ -35,33 +36,62 @@ RECIPES = [
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Estimates that are not measured: seconds of a fit, and its epochs."""
-    seconds = {"ridge": (1.0, 1), "fixed": (3.0, 1), "trees": (2.0, 80), "slow": (100.0, 20)}
-    monkeypatch.setattr(planning, "estimate", lambda r, *_args, **_more: seconds[r.name])
+    """Estimates that are not measured, and so take no part of the budget that could be seen."""
+    costs = {
+        "ridge": Cost(once=0.0, each=1.0, epochs=1),
+        "fixed": Cost(once=0.0, each=3.0, epochs=1),
+        "trees": Cost(once=0.4, each=0.02, epochs=80),
+        "slow": Cost(once=10.0, each=4.5, epochs=20),
+    }
+    monkeypatch.setattr(planning, "estimate", lambda r, *_args, **_more: costs[r.name])
 
 
 def test_a_budget_is_shared_and_what_is_not_needed_goes_to_those_that_search(known: None) -> None:
-    planned = plan(RECIPES, signature(), 5000, budget=100.0)
+    planned = plan(RECIPES, signature(), 5000, validation=2500, budget=100.0)
     work = planned.recipes
     assert work["ridge"]["share"] is None and work["ridge"]["trials"] == 1
     assert work["fixed"]["share"] == 3.0 and work["fixed"]["most"] == 1
-    shares, budget = entrants(work)
-    assert list(shares) == ["trees", "slow"]
+    raced = terms(work)
+    assert list(raced.shares) == ["trees", "slow"]
+    assert raced.budget == pytest.approx(100 - 1 - 3, rel=1e-3)
+    assert raced.kept == 9.0  # the fixed one may be chosen, and is refitted thrice
     # a refit of the slowest is kept back: 33 s, its share when all three had the same
-    assert budget == pytest.approx(100 - 1 - 33 - 3)
-    assert work["trees"]["trials"] == int(budget / 2 / 2.0) and work["trees"]["most"] > work["trees"]["trials"]
-    assert work["slow"]["max_epochs"] == int(20 * (budget / 2) / 100.0) == 6
-    assert work["slow"]["seconds"] == pytest.approx(30.0)
-    assert planned.seconds is not None and planned.seconds <= 100
+    for_fits = (raced.budget - 33) / 2
+    assert work["trees"]["trials"] == int(for_fits / 2.0) and work["trees"]["most"] > work["trees"]["trials"]
+    assert work["slow"]["max_epochs"] == int((for_fits - 10.0) / 4.5) == 4
+    assert work["slow"]["seconds"] == work["slow"]["refit"] == 10.0 + 4 * 4.5
+    assert work["trees"]["refit"] == pytest.approx(3 * 2.0)
+    assert planned.seconds == pytest.approx(100.0, rel=1e-3)
     assert json.loads(json.dumps(work)) == work
+
+
+def test_few_validation_rows_make_a_refit_dearer(known: None) -> None:
+    few, many = (plan(RECIPES, signature(), 5000, validation=n, probe=True) for n in (500, 2500))
+    assert few.recipes["trees"]["refit"] > many.recipes["trees"]["refit"]
+    assert few.recipes["slow"]["refit"] == many.recipes["slow"]["refit"] == few.recipes["slow"]["seconds"]
+
+
+def test_the_estimate_counts_every_trial_and_the_dearest_refit(known: None) -> None:
+    assert plan(RECIPES, signature(), 5000, probe=True).seconds == 1 + 3 + 2 + 100 + 100
+    assert plan(RECIPES, signature(), 5000, max_trials=4, probe=True).seconds == 1 + 3 + 4 * (2 + 100) + 100
+    # a race of few cheap trials ends before its budget
+    cheap = plan(RECIPES[:3], signature(), 5000, validation=2500, budget=1000.0, max_trials=4)
+    assert cheap.seconds == 1 + 3 + 4 * 2 + 3 * 3
+    assert plan(RECIPES, signature(), 5000).seconds is None
+
+
+def test_no_trials_are_won_where_none_are_wanted(known: None) -> None:
+    work = plan(RECIPES, signature(), 5000, budget=100.0, max_trials=0).recipes
+    assert all(entry["most"] == entry["trials"] == 1 for entry in work.values())
+    assert not terms(work).shares
 
 
 def test_limits_without_a_clock_are_followed_to_the_letter() -> None:
     work = plan(RECIPES, signature(), 5000, max_trials=7, max_epochs=3).recipes
     assert {name: entry["trials"] for name, entry in work.items()} == {"ridge": 1, "fixed": 1, "trees": 7, "slow": 7}
     assert all(entry["max_epochs"] == 3 and entry["seconds"] is None for entry in work.values())
-    shares, budget = entrants(work)
-    assert budget == sum(share.most for share in shares.values()) == 14
+    raced = terms(work)
+    assert not raced.clocked and raced.budget == sum(share.most for share in raced.shares.values()) == 14
 
 
 def test_limits_bound_a_budget(known: None) -> None:
@@ -75,8 +105,9 @@ def test_any_kind_of_target_and_input_is_probed(kind: str) -> None:
     given = signature(kind, "number", "date", "category", "text")
     features = ({"step": "numbers", "raw": True}, {"step": "dates"}, {"step": "categories"})
     trees = Recipe(name="trees", task="t", learner="trees", features=features, params={"n_estimators": 20})
-    seconds, epochs = estimate(trees, given, 10_000, threads=1)
-    assert seconds > 0 and epochs == 2
+    cost = estimate(trees, given, 10_000, threads=1)
+    assert cost.seconds() > 0 and cost.epochs == 2
+    assert estimate(trees, given, 10_000, threads=1, max_epochs=1).epochs == 1
 
 
 def test_early_stopping_is_counted() -> None:

@@ -30,7 +30,7 @@ def bowl(params: JSON, report: Report) -> float:
 def search(fit: Fit, trials: int, journal: Path, *, seed: int = 0) -> Tuned:
     """As many trials in all as asked for, some of which may stand in the journal already."""
     study = Study(SPACE, seed=seed, journal=journal)
-    while len(study.scores()) < trials:
+    while len(study.trials()) < trials:
         study.trial(fit)
     return study.best()
 
@@ -88,11 +88,18 @@ def test_searches_that_take_turns_propose_what_each_would_alone(tmp_path: Path) 
     assert seen["here"] == seen["alone"] and seen["there"] == seen["alone"][:3]
 
 
+def test_what_trials_took_stands_in_the_journal(tmp_path: Path) -> None:
+    journal = tmp_path / "a.journal"
+    search(bowl, 3, journal)
+    once, again = (Study(SPACE, seed=0, journal=journal).trials() for _ in range(2))
+    assert once == again and len(once) == 3 and all(seconds > 0 for _, seconds in once)
+
+
 def test_pruned_and_failed_trials_count_and_are_told(tmp_path: Path) -> None:
     study = Study(SPACE, seed=0, journal=tmp_path / "a.journal")
 
     def fit(params: JSON, report: Report) -> float:
-        number = len(study.scores())
+        number = len(study.trials())
         if number == 1:
             raise Pruned
         if number == 2:
@@ -100,7 +107,7 @@ def test_pruned_and_failed_trials_count_and_are_told(tmp_path: Path) -> None:
         return 0.5
 
     told = [study.trial(fit) for _ in range(4)]
-    assert told == study.scores() == [0.5, None, None, 0.5]
+    assert told == [score for score, _ in study.trials()] == [0.5, None, None, 0.5]
     assert study.best().trials == 4
 
 

@@ -9,7 +9,8 @@ import time
 
 from tidemill.errors import StoreError
 from tidemill.loop._base import OnEvent, Setting, unheard
-from tidemill.loop.planning import Plan, estimate, plan
+from tidemill.loop.planning import Plan, plan
+from tidemill.loop.probing import estimate
 from tidemill.loop.revolution import Revolution
 from tidemill.records import JSON, Cycle, new_id
 

@@ -6,44 +6,48 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from tidemill.data.arrays import Column, Ragged
 from tidemill.data.schema import Signature
-from tidemill.features.pipeline import Pipeline
 from tidemill.learners import get_learner
-from tidemill.learners._base import Context, Learner, Problem, RecipeView
+from tidemill.loop.probing import Cost, estimate
 from tidemill.records import JSON, Recipe
 
-PROBE_ROWS = 512
-QUICK_PROBE_ROWS = 4096
-"""Rows of a probe: more where a fit takes a moment anyway, so that what is paid for each row can be seen."""
-_PROBE_VALUES = 1 << 23
 MOST_TRIALS = 100
-REFIT_FITS, FOLD_FITS, FOLDED_ROWS = 3, 10, 20_000
+REFIT_FITS, FOLD_FITS, ENOUGH = 3, 10, 2000
 """What a quick recipe that is chosen costs in further fits: trees average three on all rows, and where there are fewer
-rows than these, the validation part is too small to calibrate on, so that five folds are fitted, too."""
+validation rows than these, they are too few to calibrate on, so that five folds are fitted, too."""
+_MOST_KEPT = 1 / 3
+"""Of what is not the baselines', for the refit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is done for each recipe, and how long it may take.
 
-    ``{name: {"trials": n, "most": n, "max_epochs": n | None, "seconds": estimate | None, "share": seconds | None}}``:
-    ``seconds`` is the estimate for one fit, ``share`` is what the recipe brings into the race for trials
-    (:mod:`tidemill.loop.race`), ``trials`` is how many that is worth, and ``most`` how many it may win.
+    ``{name: {"trials": n, "most": n, "max_epochs": n | None, "seconds": estimate | None, "refit": estimate | None,
+    "share": seconds | None}}``: ``seconds`` is the estimate for one fit, ``refit`` for the refit if it is chosen,
+    ``share`` is what the recipe brings into the race for trials (:mod:`tidemill.loop.race`), which also pays for the
+    refit; ``trials`` is how many that is worth, and ``most`` how many it may win.
     """
 
     recipes: dict[str, JSON]
 
     @property
     def seconds(self) -> float | None:
-        """The estimate for all recipes together; ``None`` when no clock was asked for."""
-        estimates = [entry["seconds"] * entry["trials"] for entry in self.recipes.values() if entry["seconds"]]
-        return sum(estimates) if estimates else None
+        """The estimate for all recipes together and the dearest refit; ``None`` when no clock was asked for."""
+        entries = [entry for entry in self.recipes.values() if entry["seconds"] is not None]
+        if not entries:
+            return None
+        refit = max(entry["refit"] for entry in entries)
+        once = sum(entry["seconds"] for entry in entries if entry["most"] == 1)
+        searches = [entry for entry in entries if entry["most"] > 1]
+        at_most = sum(entry["seconds"] * entry["most"] for entry in searches) + refit
+        if any(entry["share"] is None for entry in searches):
+            return float(once + at_most)
+        # a race ends when its budget is spent, or every recipe has had its most
+        firsts = sum(entry["seconds"] for entry in searches) + refit
+        raced = max(sum(entry["share"] for entry in searches), firsts)
+        return float(once + (min(at_most, raced) if searches else refit))
 
 
 def plan(
@@ -51,6 +55,7 @@ def plan(
     signature: Signature,
     rows: int,
     *,
+    validation: int | None = None,
     budget: float | None = None,
     max_trials: int | None = None,
     max_epochs: int | None = None,
@@ -60,138 +65,68 @@ def plan(
     """Share out the work.
 
     Without a budget every recipe is trained once, or tuned with *max_trials* trials where it has a search space. With
-    one, the baselines come first, the last of it is kept for the refit of what is chosen, and the others share what is
-    left: fewer epochs where one fit would not fit, more trials where several do. What a recipe without a search space
+    one, the baselines come first, and the others share what is left: fewer epochs where one fit would not fit, more
+    trials where several do, and a part of it for the refit of what is chosen. What a recipe without a search space
     does not need goes to those that have one. How long a fit takes is probed on random data of the same shapes, so
-    planning changes nothing and takes a second or two.
+    planning changes nothing and takes a few seconds.
 
     Args:
         rows: number of labelled training and validation rows.
+        validation: how many of them validate; an eighth unless given.
         budget: seconds for training and tuning together.
         probe: estimate durations also where no budget asks for it (for ``tidemill plan``).
     """
-    estimates: dict[str, tuple[float, int]] = {}
+    costs: dict[str, Cost] = {}
+    started = time.perf_counter()
     if budget is not None or probe:
-        estimates = {r.name: estimate(r, signature, rows, threads=threads) for r in recipes}
-    shares = {} if budget is None else _shares(recipes, estimates, budget, rows)
+        costs = {r.name: estimate(r, signature, rows, threads=threads, max_epochs=max_epochs) for r in recipes}
+    probed = time.perf_counter() - started
+    folded = (rows // 8 if validation is None else validation) < ENOUGH
+    fits = {r.name: (FOLD_FITS if folded else REFIT_FITS) if get_learner(r.learner).quick else 1 for r in recipes}
+    shares = {}
+    if budget is not None:
+        left = budget - min(probed, budget / 2)  # the probes are part of what was waited for
+        shares = _shares(recipes, {name: cost.seconds() for name, cost in costs.items()}, left, fits)
     entries: dict[str, JSON] = {}
     for recipe in recipes:
-        trials, epochs, share = 1, max_epochs, shares.get(recipe.name)
+        trials, epochs = 1, max_epochs
         if recipe.space and max_trials is not None:
             trials = max(1, max_trials)
         most = trials
-        seconds, full_epochs = estimates.get(recipe.name, (None, 0))
-        if share is not None and seconds is not None:
-            if seconds > share:
-                epochs = max(1, math.floor(full_epochs * share / seconds))
-                epochs = min(epochs, max_epochs or epochs)
-                seconds *= epochs / full_epochs
+        cost = costs.get(recipe.name)
+        seconds = None if cost is None else cost.seconds()
+        share, for_fits = shares.get(recipe.name, (None, 0.0))
+        if cost is not None and seconds is not None and share is not None:
+            if seconds > for_fits:
+                epochs = min(cost.within(for_fits), max_epochs or cost.epochs)
+                seconds = cost.seconds(epochs)
             if recipe.space:
-                # The first trial is trained anyway; a cycle whose trials are pruned early ends before its budget.
+                # The first trial is trained anyway.
                 most = MOST_TRIALS if max_trials is None else max(1, max_trials)
-                trials = min(most, max(1, math.floor(share / max(seconds, 0.01))))
+                trials = min(most, max(1, math.floor(for_fits / max(seconds, 0.01))))
         entries[recipe.name] = {
             "trials": trials,
             "most": most,
             "max_epochs": epochs,
             "seconds": seconds,
+            "refit": None if seconds is None else seconds * fits[recipe.name],
             "share": share,
         }
     return Plan(recipes=entries)
 
 
 def _shares(
-    recipes: Sequence[Recipe], estimates: Mapping[str, tuple[float, int]], budget: float, rows: int
-) -> dict[str, float]:
-    """Seconds for each recipe that is no baseline."""
+    recipes: Sequence[Recipe], estimates: Mapping[str, float], budget: float, fits: Mapping[str, int]
+) -> dict[str, tuple[float, float]]:
+    """Seconds for each recipe that is no baseline, and how many of them its fits may take before the refit."""
     tuned = [r for r in recipes if not r.baseline]
     if not tuned:
         return {}
-    left = max(0.0, budget - sum(estimates[r.name][0] for r in recipes if r.baseline))
-    equal = left / len(tuned)
-    fits = FOLD_FITS if rows < FOLDED_ROWS else REFIT_FITS
-    again = [min(estimates[r.name][0], equal) * (fits if get_learner(r.learner).quick else 1) for r in tuned]
-    left -= min(max(again), left / 3)
-    equal = left / len(tuned)
-    fixed = {r.name: min(estimates[r.name][0], equal) for r in tuned if not r.space}
+    left = max(0.0, budget - sum(estimates[r.name] for r in recipes if r.baseline))
+    kept = min(max(min(estimates[r.name], left / len(tuned)) * fits[r.name] for r in tuned), left * _MOST_KEPT)
+    equal = (left - kept) / len(tuned)
+    fixed = {r.name: min(estimates[r.name], equal) for r in tuned if not r.space}
     searching = [r.name for r in tuned if r.space]
-    return fixed | {name: (left - sum(fixed.values())) / len(searching) for name in searching}
-
-
-def estimate(recipe: Recipe, signature: Signature, rows: int, *, threads: int) -> tuple[float, int]:
-    """Seconds that one fit of *recipe* takes on *rows* rows, and the epochs it then runs.
-
-    Short fits on random rows of the signature's shapes tell what is paid once, for each row, and for each row in each
-    epoch. A learner that stops early is counted with the epochs that it usually runs, not with the most it might.
-    """
-    learner = get_learner(recipe.learner)
-    view = RecipeView(network=recipe.network, params=recipe.params)
-    size = PROBE_ROWS
-    if learner.quick:
-        pixels = sum(math.prod(field.shape or (1,)) for field in signature.inputs)
-        size = max(PROBE_ROWS, min(QUICK_PROBE_ROWS, _PROBE_VALUES // pixels))
-
-    def timed(problem: Problem, epochs: int) -> float:
-        started = time.perf_counter()
-        learner.fit(problem, view, Context(max_epochs=epochs, threads=threads))
-        return time.perf_counter() - started
-
-    half, full = (_random_problem(recipe, signature, rows) for rows in (size // 2, size))
-    timed(half, 1)  # only warms up
-    few, many = timed(half, 1), timed(full, 1)
-    epochs = usual_epochs(learner, rows, recipe.params)
-    each = _slope(few, many, size)  # a row with its first epoch
-    if not learner.quick or epochs == 1:
-        return few + rows * each * epochs, epochs
-    # what is paid for an epoch and for a row in it, without what is paid for a row once
-    short, long = ((timed(part, 4) - once) / 3 for part, once in ((half, few), (full, many)))
-    long = max(long, 0.0)
-    further = _slope(max(short, 0.0), long, size)
-    a_further_epoch = max(long + (rows - size) * further, long * min(1.0, rows / size))
-    return few + rows * each + (epochs - 1) * a_further_epoch, epochs
-
-
-def _slope(half: float, full: float, size: int) -> float:
-    """Seconds a row more, from what ``size // 2`` and *size* rows take; what noise hides counts as a little."""
-    return max(full - half, full * 0.1) / (size // 2)
-
-
-def usual_epochs(learner: Learner, rows: int, params: Mapping[str, Any]) -> int:
-    """The epochs that a fit usually runs: a learner's own ``usual_epochs`` where it has one, else its most."""
-    usual = getattr(learner, "usual_epochs", learner.epochs)
-    return max(1, int(usual(rows, params)))
-
-
-def _random_problem(recipe: Recipe, signature: Signature, rows: int) -> Problem:
-    rng = np.random.default_rng(0)
-    columns: dict[str, Column] = {}
-    for field in signature.inputs:
-        if field.type == "image":
-            columns[field.name] = rng.integers(0, 256, (rows, *(field.shape or (1, 1, 1))), dtype=np.uint8)
-        elif field.type in ("number", "date"):
-            columns[field.name] = rng.normal(size=rows)
-        elif field.type == "text":
-            # words as often as words are (Zipf's law), twenty a text
-            words = np.minimum(rng.zipf(1.3, (rows, 20)), 20_000)
-            columns[field.name] = Ragged.from_strings([" ".join(f"word{n}" for n in row) for row in words.tolist()])
-        else:
-            columns[field.name] = Ragged.from_strings([f"value {n}" for n in rng.integers(0, 20, rows)])
-    pipeline = Pipeline(recipe.features, signature)
-    pipeline.fit([columns])
-    classes = max(1, len(signature.labels))
-    return Problem(
-        kind=signature.kind,
-        features=pipeline.transform(columns),
-        info=pipeline.info(),
-        target=_random_target(signature, rows, classes, rng),
-        train=rows * 4 // 5,
-        classes=classes,
-    )
-
-
-def _random_target(signature: Signature, rows: int, classes: int, rng: np.random.Generator) -> npt.NDArray[Any]:
-    if signature.kind == "classification":
-        return np.arange(rows, dtype=np.int64) % classes
-    if signature.kind == "multilabel":
-        return rng.integers(0, 2, (rows, classes)).astype(np.uint8)
-    return rng.normal(size=rows).astype(np.float32)
+    raced = (left - sum(fixed.values())) / max(1, len(searching))
+    shares = {name: (seconds, seconds) for name, seconds in fixed.items()}
+    return shares | {name: (raced, raced - kept / len(searching)) for name in searching}

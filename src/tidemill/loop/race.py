@@ -5,16 +5,18 @@ improvement* is least: how many seconds it would take, judging by its past, unti
 The estimate is that of Wang, Wu, Weimer and Zhu, *FLAML: A Fast and Lightweight AutoML Library* (MLSys 2021), without
 its part on sample sizes and with the least taken instead of a draw, so that the choice is a function of what is known.
 
-With ``spent`` the planned seconds of a recipe's finished trials, ``last`` what had been spent when its best score was
-found and ``before`` what had been when its second best was, the cost is the larger of two:
+With ``spent`` the seconds of a recipe's finished trials, ``last`` what had been spent when its best score was found and
+``before`` what had been when its second best was, the cost is the larger of two:
 
 - of ``spent - last`` and ``last - before``: the next improvement takes as long as the last one took, and longer once it
   keeps one waiting, so that a search without success falls behind;
 - ``gap x (spent - before) / gain``: how long a recipe that lies behind by ``gap`` takes to catch up at the rate of its
   last gain. One that never gained anything is taken to catch up in as long as it has run so far.
 
-The choice depends on planned seconds and on finished trials' scores, never on the clock: a cycle that resumes repeats
-it, and finished trials, which stand in the studies' journals, are not repeated.
+A finished trial counts with the seconds that its study's journal says it took: parameters make some trials ten times as
+dear as others, pruned ones cost next to nothing, and a plan made beside busy neighbours errs. One that alone would pass
+the budget by far is given up, and counts as pruned. Without a clock each counts one. The choice depends on the plan and
+on finished trials alone: a cycle that resumes reads both, chooses as it would have, and repeats no finished trial.
 """
 
 from __future__ import annotations
@@ -22,11 +24,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tidemill.records import JSON
 
-Scores = Sequence[float | None]
+_MOST_KEPT = 1 / 3
+"""Of the race's budget, for the refit of the chosen recipe."""
+_OVER = 0.1
+"""Of the race's budget: by how much its last trial may pass it."""
+
+
+class Trial(NamedTuple):
+    """A finished trial: its score, larger is better, ``None`` where it was pruned or failed; and what it took."""
+
+    score: float | None
+    seconds: float
+
+
+Trials = Sequence[Trial]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,123 +49,179 @@ class Share:
     """What the plan says of one recipe.
 
     Attributes:
-        seconds: the estimate for one trial.
+        seconds: the estimate for one trial; of no matter once it has finished some.
         most: how many trials it may have.
+        refit: the estimate for its refit, should it be chosen, as long as trials take ``seconds``.
     """
 
     seconds: float
     most: int
+    refit: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the plan says of a race.
+
+    Attributes:
+        shares: of each recipe that takes part, by name.
+        budget: seconds for all trials and the refit of what is chosen.
+        kept: what the refit of a recipe that takes no part would need.
+        clocked: whether a trial counts with the seconds it took; else it counts one.
+    """
+
+    shares: Mapping[str, Share]
+    budget: float
+    kept: float = 0.0
+    clocked: bool = True
+
+    def left(self, finished: Mapping[str, Trials]) -> float:
+        """Seconds that trials may yet take."""
+        spent = sum(trial.seconds for name in self.shares for trial in finished[name])
+        leading = max(self.shares, key=lambda name: _best(finished[name]))
+        share = self.shares[leading]
+        refit = share.refit * _each(share, finished[leading]) / share.seconds
+        return self.budget - min(max(self.kept, refit), self.budget * _MOST_KEPT) - spent
+
+    def allowed(self, name: str, finished: Mapping[str, Trials]) -> float:
+        """Seconds after which the coming trial of this recipe is given up: some parameters make it ten times as dear.
+
+        The first one is not: a recipe that takes part is tried.
+        """
+        if not self.clocked or not finished[name]:
+            return math.inf
+        return self.left(finished) + self.budget * _OVER
 
 
 class Runner(Protocol):
     """One recipe's search while it takes part."""
 
-    def scores(self) -> Scores:
-        """The score of each finished trial in their order, larger is better; ``None`` where it was pruned or failed."""
+    def trials(self) -> Trials:
+        """Its finished trials in their order."""
 
     def trial(self) -> None:
-        """Finish one more trial, so that :meth:`scores` is longer by one."""
+        """Finish one more trial, so that :meth:`trials` is longer by one."""
 
 
-def entrants(plan: Mapping[str, JSON]) -> tuple[dict[str, Share], float]:
-    """Who takes part by a plan's ``recipes``, and the budget they share.
+def terms(plan: Mapping[str, JSON]) -> Terms:
+    """What a plan's ``recipes`` say of the race; those that may have several trials take part.
 
     Without a clock every trial counts one, and the budget is all the trials there may be.
 
-    >>> entrants({"ridge": {"trials": 1, "most": 1}, "trees": {"trials": 3, "most": 100, "seconds": 2.0, "share": 7.5}})
-    ({'trees': Share(seconds=2.0, most=100)}, 7.5)
+    >>> terms({"ridge": {"most": 1}, "trees": {"most": 100, "seconds": 2.0, "share": 17.5, "refit": 6.0}})
+    Terms(shares={'trees': Share(seconds=2.0, most=100, refit=6.0)}, budget=17.5, kept=0.0, clocked=True)
+    >>> terms({"trees": {"most": 3, "seconds": None, "share": None}})
+    Terms(shares={'trees': Share(seconds=1.0, most=3, refit=0.0)}, budget=3.0, kept=0.0, clocked=False)
     """
-    several = {name: work for name, work in plan.items() if work.get("most", 1) > 1}
-    shares = {n: Share(seconds=w.get("seconds") or 1.0, most=int(w["most"])) for n, w in several.items()}
-    return shares, float(sum(w.get("share") or shares[n].seconds * w["most"] for n, w in several.items()))
+    several = {name: work for name, work in plan.items() if work["most"] > 1}
+    others = [work.get("refit") or 0.0 for name, work in plan.items() if name not in several]
+    if all(work["share"] is None for work in several.values()):
+        free = {name: Share(seconds=1.0, most=work["most"]) for name, work in several.items()}
+        return Terms(shares=free, budget=float(sum(share.most for share in free.values())), clocked=False)
+    shares = {
+        name: Share(seconds=max(work["seconds"], 1e-6), most=work["most"], refit=work["refit"])
+        for name, work in several.items()
+    }
+    return Terms(shares=shares, budget=sum(w["share"] for w in several.values()), kept=max(others, default=0.0))
 
 
-def race(shares: Mapping[str, Share], runners: Mapping[str, Runner], budget: float) -> None:
-    """Run trials until the next one would pass *budget*, or every recipe has had its most.
+def race(agreed: Terms, runners: Mapping[str, Runner]) -> None:
+    """Run trials until the next one would pass the budget, or every recipe has had its most.
 
     Args:
-        shares: of each recipe that has a search space, by name.
-        runners: their searches by the same names; what they finished before counts.
-        budget: planned seconds for all trials together.
+        agreed: see there.
+        runners: the searches of those that take part, by name; what they finished before counts.
     """
-    while (name := following(shares, {n: runners[n].scores() for n in shares}, budget)) is not None:
+    while (name := following(agreed, {name: runners[name].trials() for name in agreed.shares})) is not None:
         runners[name].trial()
 
 
-def following(shares: Mapping[str, Share], finished: Mapping[str, Scores], budget: float) -> str | None:
+def following(agreed: Terms, finished: Mapping[str, Trials]) -> str | None:
     """The recipe whose trial comes next; ``None`` when the race is over. Among equals the first one named.
 
-    First trials are run even where *budget* is too small for them: a recipe that takes part is tried.
+    First trials are run even where the budget is too small for them: a recipe that takes part is tried.
 
-    >>> shares = {"trees": Share(seconds=2.0, most=9), "mlp": Share(seconds=5.0, most=9)}
-    >>> following(shares, {"trees": [0.80], "mlp": []}, 60.0)
+    >>> agreed = Terms(shares={"trees": Share(seconds=2, most=9), "mlp": Share(seconds=5, most=9)}, budget=60)
+    >>> following(agreed, {"trees": [Trial(0.80, 2)], "mlp": []})
     'mlp'
-    >>> following(shares, {"trees": [0.80, 0.83], "mlp": [0.70]}, 60.0)
+    >>> following(agreed, {"trees": [Trial(0.80, 2), Trial(0.83, 3)], "mlp": [Trial(0.70, 4)]})
     'trees'
-    >>> following(shares, {"trees": [0.80] * 4, "mlp": [0.79, 0.82]}, 60.0)
+    >>> following(agreed, {"trees": [Trial(0.80, 2)] * 4, "mlp": [Trial(0.79, 5), Trial(0.82, 2)]})
     'mlp'
-    >>> following(shares, {"trees": [0.80], "mlp": [0.79]}, 8.0) is None
+    >>> following(agreed, {"trees": [Trial(0.80, 30)], "mlp": [Trial(0.79, 29)]}) is None
     True
     """
-    for name, share in shares.items():
+    for name, share in agreed.shares.items():
         if not finished[name] and share.most > 0:
             return name
-    left = budget - sum(len(finished[name]) * share.seconds for name, share in shares.items())
-    known = [score for scores in finished.values() for score in scores if score is not None]
-    leading = max(known, default=0.0)
+    left = agreed.left(finished)
+    leading = max((_best(trials) for trials in finished.values()), default=-math.inf)
     costs = {
-        name: cost_to_improve(finished[name], share.seconds, leading)
-        for name, share in shares.items()
-        if len(finished[name]) < share.most and share.seconds <= left
+        name: cost_to_improve(finished[name], leading)
+        for name, share in agreed.shares.items()
+        if len(finished[name]) < share.most and _each(share, finished[name]) <= left
     }
     return min(costs, key=lambda name: costs[name]) if costs else None
 
 
-def expected(shares: Mapping[str, Share], finished: Mapping[str, Scores], budget: float) -> tuple[int, int]:
+def expected(agreed: Terms, finished: Mapping[str, Trials]) -> tuple[int, int]:
     """How many trials are finished, and about how many there will be: the next ones cost what they cost so far.
 
-    >>> shares = {"trees": Share(seconds=2.0, most=9), "mlp": Share(seconds=5.0, most=9)}
-    >>> expected(shares, {"trees": [0.80, 0.83, 0.82], "mlp": [0.70]}, 22.0)
+    >>> agreed = Terms(shares={"trees": Share(seconds=2, most=9), "mlp": Share(seconds=5, most=9)}, budget=22)
+    >>> expected(agreed, {"trees": [Trial(0.80, 2), Trial(0.83, 2), Trial(None, 1)], "mlp": [Trial(0.70, 5)]})
     (4, 8)
-    >>> expected(shares, {"trees": [], "mlp": []}, 1.0)
-    (0, 2)
+    >>> expected(agreed, {"trees": [], "mlp": []})
+    (0, 6)
     """
-    done = sum(len(finished[name]) for name in shares)
-    spent = sum(len(finished[name]) * share.seconds for name, share in shares.items())
-    each = spent / done if done else sum(share.seconds for share in shares.values()) / max(1, len(shares))
-    firsts = sum(not finished[name] for name in shares)
-    allowed = sum(share.most for share in shares.values()) - done
-    return done, done + max(firsts, min(allowed, math.floor(max(0.0, budget - spent) / max(each, 1e-6))))
+    done = sum(len(finished[name]) for name in agreed.shares)
+    each = sum(share.seconds for share in agreed.shares.values()) / len(agreed.shares)
+    if done:
+        each = sum(trial.seconds for name in agreed.shares for trial in finished[name]) / done
+    firsts = sum(not finished[name] for name in agreed.shares)
+    allowed = sum(share.most for share in agreed.shares.values()) - done
+    worth = math.floor(max(0.0, agreed.left(finished)) / max(each, 1e-6))
+    return done, done + max(firsts, min(allowed, worth))
 
 
-def cost_to_improve(scores: Scores, seconds: float, leading: float) -> float:
+def cost_to_improve(trials: Trials, leading: float) -> float:
     """Seconds until a recipe betters the best score of all, judging by its finished trials.
 
     Args:
-        scores: of its trials; at least one.
-        seconds: what each of them costs.
+        trials: its finished ones; at least one.
         leading: the best score of all recipes.
 
-    >>> cost_to_improve([0.6, 0.7], 3.0, leading=0.7)  # it leads, and its last gain took one trial
+    >>> def of(*scores, seconds=3.0):
+    ...     return [Trial(score, seconds) for score in scores]
+    >>> cost_to_improve(of(0.6, 0.7), leading=0.7)  # it leads, and its last gain took one trial
     3.0
-    >>> cost_to_improve([0.6, 0.7, 0.7, 0.6], 3.0, leading=0.7)  # nothing better for two trials
+    >>> cost_to_improve(of(0.6, 0.7, 0.7, 0.6), leading=0.7)  # nothing better for two trials
     6.0
-    >>> round(cost_to_improve([0.6, 0.7], 3.0, leading=0.9), 3)  # two more such gains are needed
+    >>> round(cost_to_improve(of(0.6, 0.7), leading=0.9), 3)  # two more such gains, each of which took one trial
     6.0
     """
-    best: list[tuple[int, float]] = []  # the trial, and the score that was better than all before
-    for number, score in enumerate(scores, start=1):
-        if score is not None and (not best or score > best[-1][1]):
-            best.append((number, score))
-    spent = len(scores)
+    best: list[tuple[float, float]] = []  # a score that was better than all before, and what had been spent then
+    spent = 0.0
+    for score, seconds in trials:
+        spent += seconds
+        if score is not None and (not best or score > best[-1][0]):
+            best.append((score, spent))
     if not best:
-        return spent * seconds
-    last = best[-1][0]
-    before = best[-2][0] if len(best) > 1 else 0
+        return spent
+    score, last = best[-1]
+    before = best[-2][1] if len(best) > 1 else 0.0
     waiting = max(spent - last, last - before)
-    gap = leading - best[-1][1]
+    gap = leading - score
     if gap <= 0:
-        return waiting * seconds
+        return waiting
     if len(best) < 2:
-        return max(spent, waiting) * seconds
-    return max(waiting, gap / (best[-1][1] - best[-2][1]) * (spent - before)) * seconds
+        return spent
+    return max(waiting, gap / (score - best[-2][0]) * (spent - before))
+
+
+def _best(trials: Trials) -> float:
+    return max((trial.score for trial in trials if trial.score is not None), default=-math.inf)
+
+
+def _each(share: Share, trials: Trials) -> float:
+    """What one more trial is expected to take: the mean of its finished ones, before that what was planned."""
+    return sum(trial.seconds for trial in trials) / len(trials) if trials else share.seconds

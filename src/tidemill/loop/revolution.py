@@ -23,6 +23,7 @@ from tidemill.loop.attempt import Attempt
 from tidemill.loop.fitting import unfit
 from tidemill.loop.judging import Bench
 from tidemill.loop.planning import plan
+from tidemill.loop.race import terms
 from tidemill.loop.refit import refitted
 from tidemill.loop.search import Kept, tuned
 from tidemill.loop.steps import Steps
@@ -102,6 +103,7 @@ class Revolution:
             recipes,
             dataset.signature,
             len(dataset.rows("train")) + validating,
+            validation=validating,
             budget=asked["budget"],
             max_trials=asked["max_trials"] if validating else 0,  # what no rows judge cannot be searched
             max_epochs=asked["max_epochs"],
@@ -112,17 +114,17 @@ class Revolution:
     def _candidates(self, dataset: DatasetArrays, recipes: Sequence[Recipe], work: JSON) -> list[JSON]:
         """A candidate of each recipe, in their order; those that are not searched are made first."""
         attempts = {r.name: Attempt(self.setting, self.steps, dataset, r, work[r.name]) for r in recipes}
-        searched = {name: attempt for name, attempt in attempts.items() if work[name]["most"] > 1}
-        made = {name: attempt.run() for name, attempt in attempts.items() if name not in searched}
-        if searched:
+        agreed = terms({recipe.name: work[recipe.name] for recipe in recipes})
+        made = {name: attempt.run() for name, attempt in attempts.items() if name not in agreed.shares}
+        if agreed.shares:
             kept = Kept()
-            found = self.steps.once("race", lambda _: tuned(self.steps, searched, kept), stage="tune")
-            for name, attempt in searched.items():
+            found = self.steps.once("race", lambda _: tuned(self.steps, agreed, attempts, kept), stage="tune")
+            for name in agreed.shares:
                 ended = found[name]
-                failed = "failed" in ended
-                made[name] = (
-                    attempt.give_up(ended["failed"]) if failed else attempt.run(ended["params"], kept.take(name))
-                )
+                if "failed" in ended:
+                    made[name] = attempts[name].give_up(ended["failed"])
+                else:
+                    made[name] = attempts[name].run(ended["params"], kept.take(name))
         return [made[recipe.name] for recipe in recipes]
 
     def _select(self, dataset: DatasetArrays, candidates: list[JSON]) -> JSON:

@@ -6,12 +6,13 @@ from them and from the plan, so a cycle that was killed goes on with the trial t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 
 from tidemill.errors import TrainingError
 from tidemill.learners._base import Pruned
 from tidemill.loop.attempt import Attempt, Status
-from tidemill.loop.race import entrants, expected, race
+from tidemill.loop.race import Terms, Trial, expected, race
 from tidemill.loop.steps import Steps
 from tidemill.records import JSON, Run
 from tidemill.stages.train import Fit
@@ -51,28 +52,28 @@ class Search:
     Args:
         attempt: of the recipe.
         kept: is offered every fit.
-        counted: where the race stands, as events tell it.
+        contest: in which it takes part.
     """
 
-    def __init__(self, attempt: Attempt, kept: Kept, counted: Callable[[], JSON]) -> None:
+    def __init__(self, attempt: Attempt, kept: Kept, contest: Contest) -> None:
         cycle, recipe = attempt.steps.cycle, attempt.recipe
         self._attempt = attempt
         self._kept = kept
-        self._counted = counted
+        self._contest = contest
         journal = attempt.store.root / "studies" / f"{cycle.id}-{recipe.name}.journal"
         self._study = Study(recipe.space, seed=cycle.seed, journal=journal)
-        self._scores = self._study.scores()
+        self._trials = self._read()
         # One that was killed between a trial's record and the journal's line makes the same trial again.
         runs = attempt.store.find(Run, cycle_id=cycle.id, kind="trial")
         self._recorded = sum(run.recipe["name"] == recipe.name for run in runs)
 
-    def scores(self) -> list[float | None]:
-        """The score of each finished trial in their order; ``None`` where it was pruned or failed."""
-        return list(self._scores)
+    def trials(self) -> list[Trial]:
+        """Its finished trials in their order."""
+        return self._trials
 
     def trial(self) -> None:
         """Finish one more trial."""
-        number = len(self._scores) + 1
+        number = len(self._trials) + 1
         self._say(number, "under way")
         said = "failed"
 
@@ -85,24 +86,23 @@ class Search:
                 raise
 
         score = self._study.trial(fit)
-        self._scores.append(score)
+        self._trials = self._read()
         self._say(number, said if score is None else f"{score:.4f}")
 
-    def found(self) -> JSON:
-        """``{"trials", "params", "score"}`` of the best trial, or ``{"trials", "failed"}`` when none succeeded."""
-        try:
-            best = self._study.best()
-        except TrainingError as error:
-            return {"trials": len(self._scores), "failed": str(error)}
-        return {"trials": best.trials, "params": best.params, "score": best.score}
+    def _read(self) -> list[Trial]:
+        clocked = self._contest.agreed.clocked
+        return [Trial(score, seconds if clocked else 1.0) for score, seconds in self._study.trials()]
 
     def _fit(self, number: int, params: JSON, report: Report) -> float:
         curve: list[JSON] = []
+        end = time.perf_counter() + self._contest.allowed(self._attempt.recipe.name)
 
         def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
             curve.append({"epoch": epoch, **metrics})
             self._say(number, f"epoch {epoch}, {metrics['validation_score']:.4f}")
             report(epoch, metrics["validation_score"])
+            if time.perf_counter() > end:
+                raise Pruned
 
         try:
             made = self._attempt.fit(params, on_epoch)
@@ -121,34 +121,56 @@ class Search:
             self._attempt.record("trial", status, params, **more)
 
     def _say(self, number: int, what: str) -> None:
-        self._attempt.say("tune", f"trial {number}: {what}", **self._counted())
+        self._attempt.say("tune", f"trial {number}: {what}", **self._contest.standing())
+
+    def found(self) -> JSON:
+        """``{"trials", "params", "score"}`` of the best trial, or ``{"trials", "failed"}`` when none succeeded."""
+        try:
+            best = self._study.best()
+        except TrainingError as error:
+            return {"trials": len(self._trials), "failed": str(error)}
+        return {"trials": best.trials, "params": best.params, "score": best.score}
 
 
-def tuned(steps: Steps, attempts: Mapping[str, Attempt], kept: Kept) -> JSON:
-    """Race the searches of these recipes; what each :meth:`Search.found`, by name.
+class Contest:
+    """The race of a cycle.
 
     Args:
-        steps: of the cycle.
-        attempts: of the recipes that may have several trials, in their order.
+        agreed: who takes part, and in what.
+        attempts: theirs, by name.
         kept: is left with the best fits.
 
     Raises:
         ConfigError: a search space is malformed.
     """
-    shares, budget = entrants({name: attempt.work for name, attempt in attempts.items()})
-    searches: dict[str, Search] = {}
 
-    clocked = any(attempt.work["share"] is not None for attempt in attempts.values())
+    def __init__(self, agreed: Terms, attempts: Mapping[str, Attempt], kept: Kept) -> None:
+        self.agreed = agreed
+        self._searches = {name: Search(attempts[name], kept, self) for name in agreed.shares}
 
-    def counted() -> JSON:
-        done, total = expected(shares, {name: search.scores() for name, search in searches.items()}, budget)
-        return {"done": done, "total": total, "estimated": clocked and done < total}
+    def run(self) -> dict[str, JSON]:
+        """Race; what each :meth:`Search.found`, by name."""
+        race(self.agreed, self._searches)
+        return {name: search.found() for name, search in self._searches.items()}
 
-    for name, attempt in attempts.items():
-        searches[name] = Search(attempt, kept, counted)
-    race(shares, searches, budget)
-    found = {name: search.found() for name, search in searches.items()}
-    steps.say("tune", "; ".join(_told(name, entry) for name, entry in found.items()), **counted())
+    def allowed(self, name: str) -> float:
+        """Seconds that the recipe's coming trial may take."""
+        return self.agreed.allowed(name, self._finished())
+
+    def standing(self) -> JSON:
+        """``{"done", "total", "estimated"}``, as events tell it."""
+        done, total = expected(self.agreed, self._finished())
+        return {"done": done, "total": total, "estimated": self.agreed.clocked and done < total}
+
+    def _finished(self) -> dict[str, list[Trial]]:
+        return {name: search.trials() for name, search in self._searches.items()}
+
+
+def tuned(steps: Steps, agreed: Terms, attempts: Mapping[str, Attempt], kept: Kept) -> JSON:
+    """What a :class:`Contest` found, by name; it is told in one line."""
+    contest = Contest(agreed, attempts, kept)
+    found = contest.run()
+    steps.say("tune", "; ".join(_told(name, entry) for name, entry in found.items()), **contest.standing())
     return found
 
 

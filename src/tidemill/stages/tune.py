@@ -80,9 +80,15 @@ class Study:
             if t.state.name in ("COMPLETE", "PRUNED") or "error" in t.user_attrs
         ]
 
-    def scores(self) -> list[float | None]:
-        """The score of each finished trial in their order; ``None`` where it was pruned or failed."""
-        return [t.value if t.state.name == "COMPLETE" else None for t in self._finished()]
+    def trials(self) -> list[tuple[float | None, float]]:
+        """Score and seconds of each finished trial in their order; no score where it was pruned or failed.
+
+        The journal says when a trial began and ended, so these seconds stay what they are.
+        """
+        return [
+            (t.value if t.state.name == "COMPLETE" else None, max(0.0, t.duration.total_seconds()))
+            for t in self._finished()
+        ]
 
     def trial(self, fit: Fit) -> float | None:
         """Finish one more trial; the first one keeps the recipe's own defaults.

@@ -1,0 +1,140 @@
+"""What a fit will cost: short fits on random data of the same shapes tell."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.data.arrays import Column, Ragged
+from tidemill.data.schema import Signature
+from tidemill.features._base import Features
+from tidemill.features.pipeline import Pipeline
+from tidemill.learners import get_learner
+from tidemill.learners._base import Context, Learner, Problem, RecipeView
+from tidemill.records import Recipe
+
+PROBE_ROWS, MOST_PROBE_ROWS = 512, 16_384
+"""Rows of a probe: more where a fit takes a moment anyway, so that what is paid for each row can be seen."""
+_PROBE_SECONDS = 0.15
+_PROBE_VALUES = 1 << 23
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one fit takes: seconds that are paid once, seconds of an epoch, and the epochs it usually runs.
+
+    >>> Cost(once=2.0, each=0.5, epochs=20).seconds(), Cost(once=2.0, each=0.5, epochs=20).within(6.2)
+    (12.0, 8)
+    """
+
+    once: float
+    each: float
+    epochs: int
+
+    def seconds(self, epochs: int | None = None) -> float:
+        """Of a fit of so many epochs, or of the usual ones."""
+        return self.once + self.each * (self.epochs if epochs is None else epochs)
+
+    def within(self, seconds: float) -> int:
+        """How many of the usual epochs so many seconds are worth; one at least."""
+        return max(1, min(self.epochs, math.floor((seconds - self.once) / max(self.each, 1e-9))))
+
+
+def estimate(recipe: Recipe, signature: Signature, rows: int, *, threads: int, max_epochs: int | None = None) -> Cost:
+    """What one fit of *recipe* takes on *rows* rows.
+
+    Short fits on random rows of the signature's shapes tell what is paid for few epochs and for each further one, for
+    a part of the rows and for each further row. A learner that stops early is counted with the epochs that it usually
+    runs, not with the most it might.
+    """
+    learner = get_learner(recipe.learner)
+    epochs = usual_epochs(learner, rows, recipe.params)
+    epochs = min(epochs, max_epochs or epochs)
+    chosen = getattr(learner, "usual_params", None)
+    params = recipe.params if chosen is None else {**chosen(rows, recipe.params), **recipe.params}
+    view = RecipeView(network=recipe.network, params=params)
+
+    def timed(problem: Problem, passes: int) -> float:
+        started = time.perf_counter()
+        learner.fit(problem, view, Context(max_epochs=passes, threads=threads))
+        return time.perf_counter() - started
+
+    size = PROBE_ROWS
+    whole = _random_problem(recipe, signature, size)
+    timed(whole, 1)  # only warms up
+    most = min(rows, MOST_PROBE_ROWS, _PROBE_VALUES // sum(math.prod(f.shape or (1,)) for f in signature.inputs))
+    while size * 2 <= most and timed(whole, 1) < _PROBE_SECONDS:
+        size = min(4 * size, most)
+        whole = _random_problem(recipe, signature, size)
+    part = _random_problem(recipe, signature, size // 4)
+    # the first rounds of trees grow more than the later ones: an interval, too
+    few, many = (min(count, epochs) for count in ((10, 20) if learner.quick else (1, 4)))
+    first = _at(rows, size, timed(part, few), timed(whole, few))
+    if many == few:
+        return Cost(once=0.0, each=first / epochs, epochs=epochs)
+    last = _at(rows, size, timed(part, many), timed(whole, many))
+    further = max(last - first, last * 0.1) / (many - few)
+    return Cost(once=max(0.0, first - few * further), each=further, epochs=epochs)
+
+
+def _at(rows: int, size: int, part: float, whole: float) -> float:
+    """Seconds for *rows* rows, from what a quarter of *size* rows and *size* rows take; noise hides little."""
+    slope = max(whole - part, whole * 0.1) / (size - size // 4)
+    return max(whole + (rows - size) * slope, whole * min(1.0, rows / size))
+
+
+def usual_epochs(learner: Learner, rows: int, params: Mapping[str, Any]) -> int:
+    """The epochs that a fit usually runs: a learner's own ``usual_epochs`` where it has one, else its most."""
+    usual = getattr(learner, "usual_epochs", learner.epochs)
+    return max(1, int(usual(rows, params)))
+
+
+def _random_problem(recipe: Recipe, signature: Signature, rows: int) -> Problem:
+    rng = np.random.default_rng(0)
+    columns: dict[str, Column] = {}
+    for field in signature.inputs:
+        if field.type == "image":
+            columns[field.name] = rng.integers(0, 256, (rows, *(field.shape or (1, 1, 1))), dtype=np.uint8)
+        elif field.type in ("number", "date"):
+            columns[field.name] = rng.normal(size=rows)
+        elif field.type == "text":
+            # words as often as words are (Zipf's law), twenty a text
+            words = np.minimum(rng.zipf(1.3, (rows, 20)), 20_000)
+            columns[field.name] = Ragged.from_strings([" ".join(f"word{n}" for n in row) for row in words.tolist()])
+        else:
+            columns[field.name] = Ragged.from_strings([f"value {n}" for n in rng.integers(0, 20, rows)])
+    pipeline = Pipeline(recipe.features, signature)
+    pipeline.fit([columns])
+    features = pipeline.transform(columns)
+    classes = max(1, len(signature.labels))
+    return Problem(
+        kind=signature.kind,
+        features=features,
+        info=pipeline.info(),
+        target=_learnable(signature, features, rows, classes, rng),
+        train=rows * 4 // 5,
+        classes=classes,
+    )
+
+
+def _learnable(
+    signature: Signature, features: Features, rows: int, classes: int, rng: np.random.Generator
+) -> npt.NDArray[Any]:
+    """A target that follows from a few values of each feature, with noise: what has nothing to learn stops early."""
+    signal = rng.normal(size=rows)
+    for array in features.values():
+        if isinstance(array, np.ndarray) and array.ndim > 1:
+            values = np.nan_to_num(array.reshape(rows, -1)[:, :8].astype(np.float64))
+            signal += ((values - values.mean(0)) / (values.std(0) + 1e-9)).sum(1)
+    if signature.kind == "regression":
+        return signal.astype(np.float32)
+    order = np.argsort(np.argsort(signal))
+    if signature.kind == "classification":
+        return order * classes // rows if rows > classes else order
+    return (order[:, None] + rng.normal(0.0, rows, (rows, classes)) > rows / 2).astype(np.uint8)
