@@ -13,6 +13,7 @@ from tidemill.data.arrays import Column, Ragged
 
 _FEW = 32  # rows up to which a dictionary is quicker than Arrow's vectorised look-up
 _MOST = 1 << 18  # distinct values counted at once; beyond, those seen once are forgotten
+_WAITING_BYTES = 4 << 20  # of values that are counted together
 
 
 class Vocabulary:
@@ -27,7 +28,10 @@ class Vocabulary:
     """
 
     def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
+        self._seen = pa.array([], pa.large_string())
+        self._often = pa.array([], pa.int64())
+        self._waiting: list[pa.Array] = []
+        self._bytes = 0
         self.values: list[str] = []
         self.counts: list[float] = []
         self._codes: dict[str, int] = {}
@@ -35,22 +39,39 @@ class Vocabulary:
 
     def observe(self, column: Column) -> None:
         """Count one chunk's values."""
-        counted = pc.value_counts(as_strings(column).to_arrow())
-        values, counts = counted.field("values").to_pylist(), counted.field("counts").to_pylist()
-        for value, count in zip(values, counts, strict=True):
-            self._counts[value] = self._counts.get(value, 0) + count
-        if len(self._counts) > _MOST:  # lossy counting keeps memory flat (Manku and Motwani, 2002)
-            self._counts = {v: c for v, c in self._counts.items() if c > 1}
+        strings = as_strings(column).to_arrow()
+        self._waiting.append(strings)
+        self._bytes += strings.nbytes
+        if self._bytes > _WAITING_BYTES:
+            self._count()
+
+    def _count(self) -> None:
+        """Count what waits."""
+        counted = pc.value_counts(pa.chunked_array(self._waiting, pa.large_string()))
+        self._waiting, self._bytes = [], 0
+        values = pa.chunked_array([self._seen, counted.field("values")])
+        counts = pa.chunked_array([self._often, counted.field("counts")])
+        merged = pa.table({"value": values, "count": counts}).group_by("value", use_threads=False)
+        table = merged.aggregate([("count", "sum")])
+        if len(table) > _MOST:  # lossy counting keeps memory flat (Manku and Motwani, 2002)
+            table = table.filter(pc.greater(table["count_sum"], 1))
+        self._seen, self._often = table["value"].combine_chunks(), table["count_sum"].combine_chunks()
 
     def finish(self, min_count: int, max_size: int) -> None:
         """Keep the *max_size* most frequent values that occurred at least *min_count* times."""
-        frequent = sorted((v for v, c in self._counts.items() if c >= min_count), key=lambda v: (-self._counts[v], v))
-        kept = frequent[:max_size]
-        counts = [float(self._counts[value]) for value in kept]
-        rare = len(self._counts) - len(kept)
-        rest = (sum(self._counts.values()) - sum(counts)) / rare if rare else 1.0
-        self._counts = {}
-        self.restore(kept, [*counts, rest])
+        self._count()
+        often = self._often.to_numpy()
+        frequent = np.flatnonzero(often >= min_count)
+        if len(frequent) > max_size:  # those that occur as often as the last one that is kept are told apart by name
+            least = np.partition(often[frequent], -max_size)[-max_size]
+            frequent = frequent[often[frequent] >= least]
+        found = zip(self._seen.take(pa.array(frequent)).to_pylist(), often[frequent].tolist(), strict=True)
+        kept = sorted(found, key=lambda pair: (-pair[1], pair[0]))[:max_size]
+        counts = [float(count) for _, count in kept]
+        rare = len(often) - len(kept)
+        rest = (float(often.sum()) - sum(counts)) / rare if rare else 1.0
+        self._seen, self._often = self._seen[:0], self._often[:0]
+        self.restore([value for value, _ in kept], [*counts, rest])
 
     def restore(self, values: list[str], counts: Sequence[float] = ()) -> None:
         """Take over values in the order of their codes, and their counts."""
