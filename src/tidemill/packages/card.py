@@ -67,7 +67,8 @@ def _target(signature: dict[str, Any]) -> str:
     labels = signature["labels"]
     shown = ", ".join(f"`{label}`" for label in labels[:_SHOWN])
     more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
-    return f"`{signature['target']}`, one of {shown}{more}"
+    many = "any number" if signature["kind"] == "multilabel" else "one"
+    return f"`{signature['target']}`, {many} of {shown}{more}"
 
 
 def _input(field: dict[str, Any]) -> str:
