@@ -14,10 +14,10 @@ from tidemill.features import FeatureInfo
 
 @tidemill.recipe("forest", learner="sklearn", features=[{"step": "pixel_vector"}])
 def forest() -> RandomForestClassifier:
-    return RandomForestClassifier(n_estimators=100, random_state=0)
+    return RandomForestClassifier(n_estimators=50, random_state=0)
 
 
-@tidemill.recipe("tiny", learner="gradient", features=[{"step": "pixels"}], epochs=20, learning_rate=0.005)
+@tidemill.recipe("tiny", learner="gradient", features=[{"step": "pixels"}], epochs=10, learning_rate=0.01)
 class Tiny(nn.Module):
     def __init__(self, info: Mapping[str, FeatureInfo], classes: int) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+from tidemill.tasks import task_names
 from tidemill.testing import TaskConformance
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -16,15 +18,23 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*/run.py")), ids=lambda path: path.parent.name)
 def test_an_example_runs(script: Path) -> None:
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    alone = {**os.environ, "TIDEMILL_THREADS": "1"}  # other tests run beside it
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=alone, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    assert done.stdout.strip() and not done.stderr, done.stderr
+
+
+def test_every_task_has_an_example() -> None:
+    folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
+    assert set(task_names()) <= folders
 
 
 def test_every_example_has_a_script_and_a_page() -> None:
     folders = [path for path in EXAMPLES.iterdir() if path.is_dir()]
     assert folders
     assert all((folder / "run.py").is_file() and (folder / "README.md").is_file() for folder in folders)
+    index = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert all(f"({folder.name}/README.md)" in index for folder in folders)
 
 
 class TestMachineFault(TaskConformance):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tidemill.config import CONFIG_NAME, make_config, write_config
+from tidemill.config import CONFIG_NAME, Config, make_config, write_config
 from tidemill.config.model import is_id
 from tidemill.data.sources import Summary, merge, open_source
 from tidemill.data.sources._base import DISTINCT_CAP
 from tidemill.errors import ConflictError, SourceError, StoreError
 from tidemill.project.opened import make_state
-from tidemill.tasks import Task, get_task, task_names
+from tidemill.stages.prepare import signature_of
+from tidemill.tasks import Task, answer_spec, get_task, task_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Started:
     reason: str
     rows: int | None
     columns: tuple[str, ...]
+    inputs: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -53,6 +55,7 @@ def start_project(
     Raises:
         ConflictError: there is a project already.
         SourceError: the data cannot be read, has no such target, or fits no task.
+        ConfigError: a setting is wrong, or what wrong answers cost does not fit the task or its labels.
     """
     folder = folder.resolve()
     if (folder / CONFIG_NAME).exists():
@@ -61,16 +64,21 @@ def start_project(
     summary = merge([open_source(spec, target=target).summary() for spec in specs])
     target = target or summary.target or "label"
     files = [folder / file for file in settings.get("tasks", ())]
-    chosen, reason = choose_task(summary, target, task, files=files)
-    chosen.signature(summary, target, [*labels, *_seen_labels(summary, target)])
     relative = [s if is_id(s) else os.path.relpath(Path(s).resolve(), folder) for s in specs]
     config = make_config(
-        task=chosen.name,
+        task=task or "undecided",
         data=[{"id": s} if is_id(s) else {"path": s} for s in relative],
         target=target,
         labels=list(labels),
         **settings,
     )
+    of_use = _of_use(summary, config)
+    chosen, reason = choose_task(of_use, target, task, files=files)
+    config = config.model_copy(update={"task": chosen.name})
+    signature = signature_of(chosen, config, summary)
+    answer_spec(chosen, signature, config.decision)
+    inputs = tuple(field.name for field in signature.inputs)
+    aside = [f"{c.name} ({c.type})" for c in of_use.columns if c.name not in (*inputs, target)]
     try:
         make_state(folder, config.store).close()
         write_config(folder / CONFIG_NAME, config)  # last: with it, the folder is a project
@@ -87,7 +95,8 @@ def start_project(
         reason=reason,
         rows=summary.rows,
         columns=tuple(c.name for c in summary.columns),
-        notes=tuple(summary.notes),
+        inputs=inputs,
+        notes=(*summary.notes, *([f"{chosen.name} leaves aside {', '.join(aside)}"] if aside else [])),
     )
 
 
@@ -126,6 +135,11 @@ def choose_task(
     return task, best.reason
 
 
-def _seen_labels(summary: Summary, target: str) -> list[str]:
-    column = summary.column(target)
-    return list(column.values) if column else []
+def _of_use(summary: Summary, config: Config) -> Summary:
+    """The columns that the configuration does not keep from models: what those hold says nothing of the task."""
+    kept = {*config.ignore, config.weight, config.splits.key if config.splits.policy == "group" else None}
+    chosen = [c for c in summary.columns if config.inputs is None or c.name in config.inputs]
+    if config.inputs is not None and len(chosen) < len(config.inputs):
+        return summary  # one of them is not there; who reads them says so
+    target = [c for c in summary.columns if c.name == config.target]
+    return replace(summary, columns=(*(c for c in chosen if c.name not in kept | {config.target}), *target))

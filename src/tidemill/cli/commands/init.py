@@ -46,6 +46,10 @@ def init(
         list[str] | None,
         typer.Option("--label", metavar="LABEL", help="A label that the data does not show yet; may repeat."),
     ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", metavar="COLUMN", help="A column to leave out, such as an id; may repeat."),
+    ] = None,
     weight: Annotated[
         str | None, typer.Option("--weight", metavar="COLUMN", help="The column that says how much each sample counts.")
     ] = None,
@@ -75,7 +79,8 @@ def init(
 
     decision = {"costs": costs(cost or ()), "abstain_cost": abstain_cost, "min_precision": min_precision}
     asked = {key: value for key, value in decision.items() if value not in (None, {})}
-    settings = {key: value for key, value in {"weight": weight, "decision": asked}.items() if value}
+    given = {"ignore": ignore, "weight": weight, "decision": asked}
+    settings = {key: value for key, value in given.items() if value}
     started = start_project(folder, data=data, target=target, task=task, labels=label or (), **settings)
     found = {**dataclasses.asdict(started), "folder": str(started.folder), "data": data, **settings}
     place = shlex.quote(str(folder))
@@ -108,14 +113,13 @@ def costs(texts: Sequence[str]) -> dict[str, dict[str, float]]:
 
 
 def _view(data: dict[str, Any]) -> Any:
-    inputs = [name for name in data["columns"] if name != data["target"]]
     return layout.stack(
         layout.pairs(
             [
                 ("project", data["folder"]),
                 ("task", f"{data['task']}: {data['reason']}"),
                 ("data", f"{', '.join(data['data'])} ({units.count(data['rows'], 'row')})"),
-                ("inputs", _some(inputs)),
+                ("inputs", _some(data["inputs"])),
                 ("target", data["target"]),
                 *([("weight", data["weight"])] if "weight" in data else []),
                 *([("decision", _decision(data["decision"]))] if "decision" in data else []),
@@ -152,7 +156,7 @@ COMMAND = Command(
         "init digits --data sklearn:digits --target label",
         "init mails --data mails.jsonl --target kind --label spam --label wanted",
         "init census --data adult-train.csv --data adult-test.csv --target income",
-        "init houses --data housing.csv --target median_house_value",
+        "init houses --data housing.csv --target median_house_value --ignore house_id",
         "init topics --data 'news/*.jsonl' --target topic",
         "init shield --data sms.csv --target label --cost ham:spam=10 --abstain-cost 0.2",
     ),

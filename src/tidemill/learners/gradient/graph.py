@@ -5,8 +5,10 @@ Networks with layers that this file does not know are traced by ``torch.onnx.exp
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 import numpy as np
@@ -156,8 +158,7 @@ def trace_graph(network: nn.Module, info: Mapping[str, FeatureInfo]) -> bytes:
         raise Unknown
     example = {name: torch.zeros((2, *f.shape), dtype=getattr(torch, f.dtype)) for name, f in info.items()}
     rows = torch.export.Dim("n")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+    with _hushed():
         program = torch.onnx.export(
             network.eval().cpu(),
             (),
@@ -172,3 +173,17 @@ def trace_graph(network: nn.Module, info: Mapping[str, FeatureInfo]) -> bytes:
         raise Unknown
     data: bytes = program.model_proto.SerializeToString()
     return data
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """The exporter warns of its own internals, and of packages that nobody needs here."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter.setLevel(level)

@@ -1,0 +1,60 @@
+"""What ``init`` finds and refuses before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tidemill.config import CONFIG_NAME, load_config
+from tidemill.errors import ConfigError, SourceError
+from tidemill.project import start_project
+
+MAILS = (
+    "id,times,sender,text,kind\n"
+    + "".join(
+        f"{n},{n % 3 + 1},S{n % 9},the parcel number {n} has come too late once more today,"
+        f"{('ham', 'Spam', 'spam.', 'spam')[n % 4]}\n"
+        for n in range(80)
+    )
+)  # fmt: skip
+
+
+@pytest.fixture
+def mails(tmp_path: Path) -> Path:
+    file = tmp_path / "mails.csv"
+    file.write_text(MAILS, encoding="utf-8")
+    return file
+
+
+def test_what_is_kept_from_models_says_nothing_of_the_task(mails: Path, tmp_path: Path) -> None:
+    everything = start_project(tmp_path / "table", data=mails, target="kind")
+    assert everything.task == "tabular-classification" and set(everything.inputs) >= {"id", "times", "sender"}
+    settings = {"ignore": ["id"], "weight": "times", "splits": {"policy": "group", "key": "sender"}}
+    texts = start_project(tmp_path / "texts", data=mails, target="kind", **settings)
+    assert texts.task == "text-classification" and texts.inputs == ("text",)
+    assert load_config(tmp_path / "texts" / CONFIG_NAME).task == "text-classification"
+
+
+def test_columns_that_the_task_does_not_read_are_named(mails: Path, tmp_path: Path) -> None:
+    started = start_project(tmp_path / "project", data=mails, target="kind", task="text-classification", ignore=["id"])
+    assert started.inputs == ("text",)
+    assert "text-classification leaves aside times (number), sender (category)" in started.notes
+
+
+def test_costs_may_name_a_variant_of_a_label(mails: Path, tmp_path: Path) -> None:
+    start_project(tmp_path / "project", data=mails, target="kind", decision={"costs": {"SPAM": {"Ham": 5.0}}})
+    assert (tmp_path / "project" / CONFIG_NAME).is_file()
+
+
+def test_costs_of_no_label_are_refused_and_nothing_is_written(mails: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no label 'hem'. Did you mean 'ham'\?"):
+        start_project(tmp_path / "project", data=mails, target="kind", decision={"costs": {"spam": {"hem": 5.0}}})
+    assert not (tmp_path / "project").exists()
+
+
+def test_columns_that_there_are_not_are_refused_and_nothing_is_written(mails: Path, tmp_path: Path) -> None:
+    for setting in ({"ignore": ["idd"]}, {"weight": "time"}, {"inputs": ["texts"]}):
+        with pytest.raises(SourceError, match="Did you mean"):
+            start_project(tmp_path / "project", data=mails, target="kind", **setting)
+    assert not (tmp_path / "project").exists()
