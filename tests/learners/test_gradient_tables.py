@@ -12,6 +12,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from tidemill.data.arrays import Column, Ragged, take
+from tidemill.errors import TrainingError
 from tidemill.features.pipeline import Pipeline
 from tidemill.learners._base import Context, Problem, RecipeView
 from tidemill.learners.gradient import GradientLearner, GradientModel
@@ -137,3 +138,11 @@ def test_robust_regression_is_less_moved_by_wild_targets(houses: Problem) -> Non
     plain, robust = (fit(spoilt, {}, epochs=6, robust=on).scores(houses.features)[1200:, 0] for on in (False, True))
     truth = houses.target[1200:]
     assert abs(np.median(robust - truth)) < abs(np.median(plain - truth))
+
+
+def test_a_batch_of_one_row_cannot_be_normalised_and_that_is_said(houses: Problem) -> None:
+    with pytest.raises(TrainingError, match="batch_size to 2 or more"):
+        fit(houses, {}, batch_size=1)
+    with pytest.raises(TrainingError, match="Label more samples"):
+        fit(dataclasses.replace(houses, train=1), {})
+    assert fit(houses, {"hidden": []}, batch_size=1, epochs=0.01).summary["batch_size"] == 1

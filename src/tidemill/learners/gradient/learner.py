@@ -143,6 +143,12 @@ class _Fit:
             mean, scale = _moments(problem, chosen)
             self.spec["output"] = {"mean": mean, "std": scale, "interval": True}
         network = build_network(self.spec, problem.info, problem.classes)
+        if size == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):  # noqa: SLF001
+            raise TrainingError(
+                f"the network {self.spec.get('name')!r} normalises over the rows of a batch, which has only one",
+                where="params" if rows > 1 else "dataset",
+                mend="Set batch_size to 2 or more." if rows > 1 else "Label more samples first.",
+            )
         if recipe.init is not None:
             start(network, recipe.init)
         augment = None
