@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tidemill.data.sources import Summary, merge, open_source
 from tidemill.data.sources._base import DISTINCT_CAP
 from tidemill.errors import ConflictError, SourceError, StoreError
 from tidemill.project.opened import make_state
-from tidemill.stages.prepare import signature_of
+from tidemill.stages.prepare import keep_summary, signature_of, source_limits
 from tidemill.tasks import Task, answer_spec, get_task, task_names
 
 
@@ -61,7 +62,9 @@ def start_project(
     if (folder / CONFIG_NAME).exists():
         raise ConflictError("there is a project already", where=str(folder), mend="Name another folder.")
     specs = [str(d) for d in ([data] if isinstance(data, str | Path) else data)]
-    summary = merge([open_source(spec, target=target).summary() for spec in specs])
+    opened = [open_source(spec, target=target) for spec in specs]
+    found = [(source.fingerprint(), source.summary()) for source in opened]
+    summary = merge([said for _, said in found])
     target = target or summary.target or "label"
     files = [folder / file for file in settings.get("tasks", ())]
     relative = [s if is_id(s) else os.path.relpath(Path(s).resolve(), folder) for s in specs]
@@ -80,7 +83,10 @@ def start_project(
     inputs = tuple(field.name for field in signature.inputs)
     aside = [f"{c.name} ({c.type})" for c in of_use.columns if c.name not in (*inputs, target)]
     try:
-        make_state(folder, config.store).close()
+        with closing(make_state(folder, config.store)) as store:
+            for source, (fingerprint, said) in zip(opened, found, strict=True):
+                if source.limits == source_limits(config):
+                    keep_summary(store.root, fingerprint, said)
         write_config(folder / CONFIG_NAME, config)  # last: with it, the folder is a project
     except OSError as error:
         raise StoreError(
@@ -113,7 +119,8 @@ def choose_task(
     if column is None:
         near = difflib.get_close_matches(target, names, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"The columns are {', '.join(map(repr, names[:20]))}."
-        raise SourceError(f"there is no column {target!r}", where="--target", mend=hint)
+        said = [note for note in summary.notes if repr(target) in note and "left out" in note]
+        raise SourceError(f"there is no column {target!r}", where=said[0] if said else "--target", mend=hint)
     if name is not None:
         return get_task(name, files), "it was asked for"
     claims = [
