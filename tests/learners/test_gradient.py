@@ -236,6 +236,24 @@ def test_wrong_parameters_are_named_together() -> None:
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"batch_size": 2.5}, "a whole number from 1"),
+        ({"patience": 1.5}, "a whole number"),
+        ({"weight_decay": None}, "weight_decay is None"),
+        ({"robust": "no"}, "robust is 'no', but must be true or false"),
+        ({"epochs": True}, "epochs is True"),
+        ({"epochs": float("nan")}, "epochs is nan"),
+        ({"class_weight": {"a": 1}}, "'balanced'"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_parameter_of_another_type_is_refused(params: dict[str, Any], said: str) -> None:
+    with pytest.raises(TrainingError, match=said):
+        fit(digits(100), params=params)
+
+
 def test_early_stopping_keeps_the_best_epoch() -> None:
     curve: list[float] = []
     model = fit(

@@ -18,6 +18,8 @@ from tidemill.networks.ngram import Ngram
 from tidemill.networks.transformer import Attention, RowDropout, Transformer, rotate
 
 TOKENS = {"tokens": FeatureInfo("int32", (12,), {"vocabulary": 40, "pad": 0})}
+NUMBERS = {"x": FeatureInfo("float32", (3,))}
+IMAGES = {"image": FeatureInfo("uint8", (8, 8, 1), {})}
 NGRAMS = {"ngrams": FeatureInfo("sparse", (30,))}
 ROWS = [[5, 6, 7, 8, 9], [9, 8, 7, 6, 5], [3], [], [11, 1, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21]]
 
@@ -187,6 +189,18 @@ def test_ngrams_are_left_out_in_training_alone_and_only_seen_ones_learn() -> Non
         ({"name": "mlp"}, TOKENS, "numbers"),
         ({"name": "transformer", "width": 20, "heads": 3}, TOKENS, "multiple of 6"),
         ({"name": "transformer", "widht": 20}, TOKENS, "widht"),
+        ({"name": "transformer", "width": 0}, TOKENS, "width of the network 'transformer' is 0"),
+        ({"name": "transformer", "width": 16.0}, TOKENS, "width of .* is 16.0"),
+        ({"name": "transformer", "heads": 0}, TOKENS, "heads of .* is 0"),
+        ({"name": "transformer", "layers": -1}, TOKENS, "layers of .* is -1"),
+        ({"name": "transformer", "token_dropout": 1}, TOKENS, "token_dropout of .* is 1"),
+        ({"name": "ngram", "size": "8"}, NGRAMS, "size of .* is '8'"),
+        ({"name": "ngram", "dropout": -0.1}, NGRAMS, "dropout of .* is -0.1"),
+        ({"name": "mlp", "hidden": [8, 0]}, NUMBERS, "hidden of .* is 0"),
+        ({"name": "mlp", "hidden": 8}, NUMBERS, "does not take these arguments"),
+        ({"name": "mlp", "bins": -1}, NUMBERS, "bins of .* is -1"),
+        ({"name": "mlp", "dropout": 2.0}, NUMBERS, "dropout of .* is 2.0"),
+        ({"name": "cnn", "width": 1}, IMAGES, "width of .* is 1"),
     ],
 )
 def test_what_does_not_fit_is_said(spec: dict[str, Any], info: dict[str, FeatureInfo], said: str) -> None:

@@ -66,6 +66,36 @@ class Scaled(nn.Module):
         return out * self.std + self.mean
 
 
+def check_sizes(network: str, least: int, **given: Any) -> None:
+    """Refuse sizes that are no whole numbers from *least* on.
+
+    Raises:
+        TrainingError: it names the first.
+    """
+    for name, value in given.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise TrainingError(
+                f"{name} of the network {network!r} is {value!r}",
+                where="network",
+                mend=f"Give a whole number from {least} on.",
+            )
+
+
+def check_shares(network: str, **given: Any) -> None:
+    """Refuse shares that are no numbers from 0 to below 1.
+
+    Raises:
+        TrainingError: it names the first.
+    """
+    for name, value in given.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+            raise TrainingError(
+                f"{name} of the network {network!r} is {value!r}",
+                where="network",
+                mend="Give a number from 0 to below 1.",
+            )
+
+
 def image_info(info: Mapping[str, FeatureInfo], network: str) -> FeatureInfo:
     """The ``image`` feature, or a clear refusal.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from tidemill.features._base import FeatureInfo
-from tidemill.networks._base import Pixels, image_info
+from tidemill.networks._base import Pixels, check_sizes, image_info
 
 
 class Cnn(nn.Module):
@@ -22,12 +22,16 @@ class Cnn(nn.Module):
     Args:
         info: holds ``image``, uint8 ``[h, w, c]``.
         classes: number of logits.
-        width: channels of the first block; the stem has three quarters as many.
+        width: channels of the first block, at least 4; the stem has three quarters as many.
+
+    Raises:
+        TrainingError: there is no image among the features, or the width is out of range.
     """
 
     def __init__(self, info: Mapping[str, FeatureInfo], classes: int, width: int = 32) -> None:
         super().__init__()
         image = image_info(info, "cnn")
+        check_sizes("cnn", 4, width=width)
         height, columns, channels = image.shape
         stride = 2 if min(height, columns) >= 16 else 1
         sides = [-(-height // stride), -(-columns // stride)]

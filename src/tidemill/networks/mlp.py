@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo
-from tidemill.networks._base import Pixels, cardinalities
+from tidemill.networks._base import Pixels, cardinalities, check_shares, check_sizes
 
 
 class Piecewise(nn.Module):
@@ -57,6 +57,9 @@ class Mlp(nn.Module):
         hidden: widths of the hidden layers.
         dropout: share of hidden units that are silenced while training.
         bins: into how many :class:`Piecewise` bins each number of ``x`` is encoded, beside itself; 0 for none.
+
+    Raises:
+        TrainingError: there is none of its features, or a size is out of range.
     """
 
     def __init__(
@@ -74,6 +77,10 @@ class Mlp(nn.Module):
                 where="network",
                 mend="Add the step 'numbers' or 'categories' to the recipe's features.",
             )
+        for width in hidden:
+            check_sizes("mlp", 1, hidden=width)
+        check_sizes("mlp", 0, bins=bins)
+        check_shares("mlp", dropout=dropout)
         flat = info["x"].shape[0] if "x" in info else 0
         self.piecewise = Piecewise(flat, bins) if bins and flat else None
         flat += flat * bins

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo
+from tidemill.networks._base import check_shares, check_sizes
 
 
 class Ngram(nn.Module):
@@ -25,7 +26,7 @@ class Ngram(nn.Module):
         dropout: share of the n-grams left out of a text while training; the others weigh the more.
 
     Raises:
-        TrainingError: there are no n-grams among the features.
+        TrainingError: there are no n-grams among the features, or a size is out of range.
     """
 
     def __init__(
@@ -38,6 +39,9 @@ class Ngram(nn.Module):
                 where="network",
                 mend="Add the step 'ngrams' to the recipe's features.",
             )
+        check_sizes("ngram", 1, size=size)
+        check_sizes("ngram", 0, hidden=hidden)
+        check_shares("ngram", dropout=dropout)
         self.dropout = dropout
         self.table = nn.EmbeddingBag(info["ngrams"].shape[0], size, mode="sum", sparse=True)
         nn.init.uniform_(self.table.weight, -1 / size, 1 / size)

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo
+from tidemill.networks._base import check_shares, check_sizes
 
 BASE = 10_000.0
 """The slowest rotary frequency turns once in about so many tokens."""
@@ -101,7 +102,8 @@ class Transformer(nn.Module):
         token_dropout: share of a text's tokens that are neither looked at nor counted while training.
 
     Raises:
-        TrainingError: there are no tokens among the features, or the heads do not share the width evenly.
+        TrainingError: there are no tokens among the features, a size is out of range, or the heads do not share the
+            width evenly.
     """
 
     cosine: Tensor
@@ -125,7 +127,12 @@ class Transformer(nn.Module):
                 where="network",
                 mend="Add the step 'bpe' to the recipe's features.",
             )
+        check_sizes("transformer", 1, width=width)
         heads = max(1, width // 32) if heads is None else heads
+        hidden = 2 * width if hidden is None else hidden
+        check_sizes("transformer", 1, heads=heads, hidden=hidden)
+        check_sizes("transformer", 0, layers=layers)
+        check_shares("transformer", dropout=dropout, token_dropout=token_dropout)
         if width % (2 * heads):
             raise TrainingError(
                 f"{heads} heads do not share a width of {width} evenly, in pairs",
@@ -135,9 +142,7 @@ class Transformer(nn.Module):
         self.token_dropout = token_dropout
         self.embedding = nn.Embedding(int(info["tokens"].meta["vocabulary"]), width)
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
-        self.blocks = nn.ModuleList(
-            Block(width, heads, 2 * width if hidden is None else hidden, dropout) for _ in range(layers)
-        )
+        self.blocks = nn.ModuleList(Block(width, heads, hidden, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.dropout = RowDropout(dropout)
         self.last = nn.Dropout(dropout)

@@ -89,6 +89,10 @@ _RANGES = {
 }
 
 
+_WHOLE = ("batch_size", "patience")
+_SWITCHES = ("robust", "augment", "flip")
+
+
 def read_settings(params: Mapping[str, Any]) -> Settings:
     """Check a recipe's parameters.
 
@@ -102,7 +106,7 @@ def read_settings(params: Mapping[str, Any]) -> Settings:
         ...
     tidemill.errors.TrainingError: params: unknown parameter 'epoch' (did you mean 'epochs'?)...
     """
-    known = {f.name for f in dataclasses.fields(Settings)}
+    known = {f.name: f.default for f in dataclasses.fields(Settings)}
     faults = []
     for name, value in params.items():
         if name not in known:
@@ -110,11 +114,16 @@ def read_settings(params: Mapping[str, Any]) -> Settings:
             faults.append(f"unknown parameter {name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
         elif name in _CHOICES and value not in _CHOICES[name]:
             faults.append(f"{name} is {value!r}, but must be one of {', '.join(map(repr, _CHOICES[name]))}")
-        elif name in _RANGES and value is not None:
+        elif value is None and known[name] is None:
+            continue
+        elif name in _RANGES:
             low, high = _RANGES[name]
-            number = isinstance(value, int | float) and not isinstance(value, bool)
+            number = isinstance(value, int if name in _WHOLE else int | float) and not isinstance(value, bool)
             if not number or not math.isfinite(value) or not low <= value <= high:
-                faults.append(f"{name} is {value!r}, but must be a number from {low:g} to {high:g}")
+                kind = "whole number" if name in _WHOLE else "number"
+                faults.append(f"{name} is {value!r}, but must be a {kind} from {low:g} to {high:g}")
+        elif name in _SWITCHES and not isinstance(value, bool):
+            faults.append(f"{name} is {value!r}, but must be true or false")
     if faults:
         raise TrainingError("; ".join(faults), where="params", mend="Correct the recipe's params.")
     return Settings(**dict(params))
