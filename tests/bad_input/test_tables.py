@@ -19,7 +19,7 @@ REFUSED: dict[str, tuple[bytes | str | None, tuple[str, ...]]] = {
     "one-row": (HEADER + "1,neap,ebb\n", ("the same label",)),
     "empty-targets": (HEADER + rows(20, lambda _: ""), ("no sample has a label", "--label")),
     "class-none": (HEADER + rows(20, lambda i: ("some", "none")[i % 2]), ("'some'", "`none`")),
-    "only-target": ("label\n" + "ebb\nflood\n" * 9, ("no task fits",)),
+    "only-target": ("label\n" + "ebb\nflood\n" * 9, ("no column besides the target",)),
     "mostly-ragged": (
         HEADER + "1,neap,ebb\n" * 30 + "1,2\n1\n1,2,3,4\n1,2,3,4,5\n" * 15,
         ("another number of fields",),

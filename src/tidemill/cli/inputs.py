@@ -129,9 +129,9 @@ def _from_source(spec: str, signature: Signature | None, config: Config) -> Iter
     dropped = _dropped(signature, config)
     for batch in open_source(spec, limits=source_limits(config)).batches(1000, shapes=shapes):
         for fault in batch.faults:
-            raise InputError(
-                f"{fault.what} {fault.detail}".strip(), where=fault.origin, mend="Mend or remove this row."
-            )
+            what = fault.what.removesuffix(" and was left out").removesuffix(", and the row was left out")
+            said = f"{what}: {fault.detail}" if fault.detail else what
+            raise InputError(said, where=fault.origin, mend="Mend or remove this row.")
         names = [n for n in batch.columns if n not in dropped and (config.inputs is None or n in config.inputs)]
         columns = {n: _values(batch.columns[n]) for n in names}
         origins = batch.origin.to_pylist()

@@ -127,6 +127,9 @@ def choose_task(
         (claim, task) for name in task_names(files) if (claim := (task := get_task(name, files)).claim(summary, target))
     ]
     if not claims:
+        if len(names) < 2:
+            mend = "Give a table with at least one input column, or ignore fewer."
+            raise SourceError(f"there is no column besides the target {target!r}", mend=mend)
         if column.type == "number" and len(names) > 1:
             many = column.distinct if column.distinct <= DISTINCT_CAP else f"more than {DISTINCT_CAP}"
             raise SourceError(

@@ -36,7 +36,7 @@ def answer_spec(task: Task, signature: Signature, rule: DecisionRule) -> dict[st
     asked = [key for key in ("costs", "abstain_cost", "min_precision") if getattr(rule, key)]
     if asked and signature.kind != "classification":
         raise ConfigError(
-            f"{' and '.join(asked)} make sense where one of several labels is answered, and {task.name} "
+            f"{' and '.join(asked)} can be set where one of several labels is answered, and {task.name} "
             f"answers {'numbers' if signature.kind == 'regression' else 'any number of labels'}",
             where="tidemill.yaml, decision",
             mend="Remove them.",
