@@ -113,7 +113,7 @@ def test_sections_without_content_are_left_out(mess: JSON) -> None:
     text = text_of(page)
     assert "Nothing is known of them: nobody looked." in text and "There is nothing to compare." in text
     assert "Missing values" not in text and "New columns: new" in text and "data_before" in text
-    assert "Nothing: no column moved" in text
+    assert "What stands out Nothing. " in text
 
 
 def test_the_file_is_replaced_as_a_whole(mess: JSON, tmp_path: Path) -> None:

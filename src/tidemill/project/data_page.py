@@ -159,7 +159,7 @@ def _label_errors(project: OpenProject, record: Dataset, *, search: bool, say: C
     store, kind = project.store, record.signature["kind"]
     if not label_errors_path(store.root, record).is_file():
         if not search:
-            return {"unknown": "nobody has looked for label errors in this version yet: `tidemill data` does"}
+            return {"unknown": "nobody has looked for label errors in this version yet (tidemill data does)"}
         if kind != project.task.kind:
             return {"unknown": f"this version is of another kind ({kind}) than the task {project.task.name}"}
         say("looking for labels that may be wrong; this is done once for a dataset version")

@@ -74,9 +74,11 @@ def _moved(comparison: JSON) -> Iterator[str]:
 def _wrong(found: JSON) -> Iterator[str]:
     if found.get("suspected"):
         what = "value" if found["kind"] == "regression" else "label"
+        by = found["by"]
+        agrees = f" and of one mind with {_share(by['value'])} of all labels" if by["metric"] == "accuracy" else ""
         yield (
             f"the {what} is doubtful in {found['suspected']:,} of {found['rows']:,} rows ({_share(found['share'])}): "
-            f"'{found['by']['recipe']}', fitted without them, says otherwise"
+            f"'{by['recipe']}', fitted without them{agrees}, says otherwise"
         )
 
 
