@@ -21,7 +21,7 @@ from tidemill.records import Recipe
 
 PROBE_ROWS, MOST_PROBE_ROWS = 512, 16_384
 """Rows of a probe: more where a fit takes a moment anyway, so that what is paid for each row can be seen."""
-_PROBE_SECONDS = 0.15
+_PROBE_SECONDS = 0.2
 _PROBE_VALUES = 1 << 23
 
 
@@ -69,7 +69,8 @@ def estimate(recipe: Recipe, signature: Signature, rows: int, *, threads: int, m
     whole = _random_problem(recipe, signature, size)
     timed(whole, 1)  # only warms up
     most = min(rows, MOST_PROBE_ROWS, _PROBE_VALUES // sum(math.prod(f.shape or (1,)) for f in signature.inputs))
-    while size * 2 <= most and timed(whole, 1) < _PROBE_SECONDS:
+    # twice, since a busy neighbour may be seen for a slow fit, and from few rows to many is a long way
+    while size * 2 <= most and min(timed(whole, 1), timed(whole, 1)) < _PROBE_SECONDS:
         size = min(4 * size, most)
         whole = _random_problem(recipe, signature, size)
     part = _random_problem(recipe, signature, size // 4)

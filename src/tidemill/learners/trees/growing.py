@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -128,12 +129,23 @@ def options(problem: Problem, params: Mapping[str, Any], context: Context, width
         "min_data_per_group": min(100, max(5, problem.train // 50)),
         "bagging_freq": 1 if params["subsample"] < 1 else 0,
         "seed": context.seed,
-        "num_threads": context.threads,
+        "num_threads": _free(context.threads),
         "deterministic": True,
         "force_col_wise": True,
         "feature_pre_filter": False,
         "verbosity": -1,
     }
+
+
+def _free(threads: int) -> int:
+    """So many threads, less those for which other processes leave no core, by the load of the last minute.
+
+    The threads that build histograms are started with the data and stay; where they wait for a core, a round has taken
+    a thousand times as long as with one thread.
+    """
+    cores = os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, min(threads, round(2 * cores - load)))  # the load of an earlier fit may be as much as all cores
 
 
 class _Curve:
