@@ -96,19 +96,19 @@ def check_shares(network: str, **given: Any) -> None:
             )
 
 
-def image_info(info: Mapping[str, FeatureInfo], network: str) -> FeatureInfo:
-    """The ``image`` feature, or a clear refusal.
+def needed(info: Mapping[str, FeatureInfo], feature: str, network: str, step: str) -> FeatureInfo:
+    """The one *feature* that a network reads, or a clear refusal that names the *step* which writes it.
 
     Raises:
-        TrainingError: there is no image among the features.
+        TrainingError: it is not among the features.
     """
-    if "image" not in info:
+    if feature not in info:
         raise TrainingError(
-            f"the network {network!r} needs the feature 'image', but has only {', '.join(sorted(info)) or 'none'}",
+            f"the network {network!r} needs the feature {feature!r}, but has only {', '.join(sorted(info)) or 'none'}",
             where="network",
-            mend="Add the step 'pixels' to the recipe's features, or use the network 'mlp'.",
+            mend=f"Add the step {step!r} to the recipe's features.",
         )
-    return info["image"]
+    return info[feature]
 
 
 def cardinalities(info: FeatureInfo) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from tidemill.features._base import FeatureInfo
-from tidemill.networks._base import Pixels, check_sizes, image_info
+from tidemill.networks._base import Pixels, check_sizes, needed
 
 
 class Cnn(nn.Module):
@@ -30,7 +30,7 @@ class Cnn(nn.Module):
 
     def __init__(self, info: Mapping[str, FeatureInfo], classes: int, width: int = 32) -> None:
         super().__init__()
-        image = image_info(info, "cnn")
+        image = needed(info, "image", "cnn", "pixels")
         check_sizes("cnn", 4, width=width)
         height, columns, channels = image.shape
         stride = 2 if min(height, columns) >= 16 else 1

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo
-from tidemill.networks._base import Pixels, image_info
+from tidemill.networks._base import Pixels, needed
 
 
 class CnnSmall(nn.Module):
@@ -24,7 +24,7 @@ class CnnSmall(nn.Module):
 
     def __init__(self, info: Mapping[str, FeatureInfo], classes: int) -> None:
         super().__init__()
-        image = image_info(info, "cnn-small")
+        image = needed(info, "image", "cnn-small", "pixels")
         height, width, channels = image.shape
         if min(height, width) < 4:
             raise TrainingError(

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo
-from tidemill.networks._base import check_shares, check_sizes
+from tidemill.networks._base import check_shares, check_sizes, needed
 
 
 class Ngram(nn.Module):
@@ -33,17 +32,12 @@ class Ngram(nn.Module):
         self, info: Mapping[str, FeatureInfo], classes: int, size: int = 32, hidden: int = 0, dropout: float = 0.3
     ) -> None:
         super().__init__()
-        if "ngrams" not in info:
-            raise TrainingError(
-                f"the network 'ngram' needs the feature 'ngrams', but has only {', '.join(sorted(info)) or 'none'}",
-                where="network",
-                mend="Add the step 'ngrams' to the recipe's features.",
-            )
+        ngrams = needed(info, "ngrams", "ngram", "ngrams")
         check_sizes("ngram", 1, size=size)
         check_sizes("ngram", 0, hidden=hidden)
         check_shares("ngram", dropout=dropout)
         self.dropout = dropout
-        self.table = nn.EmbeddingBag(info["ngrams"].shape[0], size, mode="sum", sparse=True)
+        self.table = nn.EmbeddingBag(ngrams.shape[0], size, mode="sum", sparse=True)
         nn.init.uniform_(self.table.weight, -1 / size, 1 / size)
         self.bias = nn.Parameter(torch.zeros(size))
         self.layers = nn.Sequential()

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo
-from tidemill.networks._base import check_shares, check_sizes
+from tidemill.networks._base import check_shares, check_sizes, needed
 
 BASE = 10_000.0
 """The slowest rotary frequency turns once in about so many tokens."""
@@ -121,12 +121,7 @@ class Transformer(nn.Module):
         token_dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if "tokens" not in info:
-            raise TrainingError(
-                f"the network 'transformer' needs the feature 'tokens', but has {', '.join(sorted(info)) or 'none'}",
-                where="network",
-                mend="Add the step 'bpe' to the recipe's features.",
-            )
+        tokens = needed(info, "tokens", "transformer", "bpe")
         check_sizes("transformer", 1, width=width)
         heads = max(1, width // 32) if heads is None else heads
         hidden = 2 * width if hidden is None else hidden
@@ -140,7 +135,7 @@ class Transformer(nn.Module):
                 mend=f"Use a width that is a multiple of {2 * heads}.",
             )
         self.token_dropout = token_dropout
-        self.embedding = nn.Embedding(int(info["tokens"].meta["vocabulary"]), width)
+        self.embedding = nn.Embedding(int(tokens.meta["vocabulary"]), width)
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
         self.blocks = nn.ModuleList(Block(width, heads, hidden, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -148,7 +143,7 @@ class Transformer(nn.Module):
         self.last = nn.Dropout(dropout)
         self.head = nn.Linear(2 * width, classes)
         half = width // heads // 2
-        angle = torch.arange(info["tokens"].shape[0])[:, None] * BASE ** (-torch.arange(half) / half)
+        angle = torch.arange(tokens.shape[0])[:, None] * BASE ** (-torch.arange(half) / half)
         # they follow from the sizes, so they are no part of the weights
         self.register_buffer("cosine", angle.cos(), persistent=False)
         self.register_buffer("sine", angle.sin(), persistent=False)

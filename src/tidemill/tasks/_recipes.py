@@ -43,25 +43,8 @@ def ridge_baseline(task: str, features: Sequence[JSON]) -> Recipe:
 def image_networks(task: str) -> list[Recipe]:
     """The textbook convolutional network, and a faster, better one."""
     return [
-        Recipe(
-            name="cnn-small",
-            task=task,
-            learner="gradient",
-            features=PIXELS,
-            network={"name": "cnn-small"},
-            space={"learning_rate": {"type": "float", "low": 3e-4, "high": 1e-2, "log": True}},
-        ),
-        Recipe(
-            name="cnn",
-            task=task,
-            learner="gradient",
-            features=PIXELS,
-            network={"name": "cnn"},
-            space={
-                "learning_rate": {"type": "float", "low": 1e-3, "high": 5e-2, "log": True},
-                "weight_decay": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
-            },
-        ),
+        network(task, "cnn-small", PIXELS, learning_rate=(3e-4, 1e-2)),
+        network(task, "cnn", PIXELS, learning_rate=(1e-3, 5e-2), weight_decay=(1e-4, 1e-1)),
     ]
 
 
@@ -72,32 +55,30 @@ def text_recipes(task: str, signature: Signature) -> list[Recipe]:
     """
     most = max(10_000, min(_MOST_NGRAMS, _MOST_NUMBERS // max(1, len(signature.labels))))
     ngrams: tuple[JSON, ...] = ({"step": "ngrams", "max_features": most},)
+    linear = Recipe(
+        name="linear", task=task, learner="linear", features=ngrams, space=_powers(C=(0.02, 1.0), floor=(0.05, 1.0))
+    )
     return [
         *closed_form_baselines(task, ngrams, ngrams),
-        Recipe(
-            name="linear",
-            task=task,
-            learner="linear",
-            features=ngrams,
-            space={
-                "C": {"type": "float", "low": 0.02, "high": 1.0, "log": True},
-                "floor": {"type": "float", "low": 0.05, "high": 1.0, "log": True},
-            },
-        ),
-        Recipe(
-            name="ngram-net",
-            task=task,
-            learner="gradient",
-            features=ngrams,
-            network={"name": "ngram"},
-            space={"learning_rate": {"type": "float", "low": 1e-3, "high": 5e-2, "log": True}},
-        ),
-        Recipe(
-            name="transformer",
-            task=task,
-            learner="gradient",
-            features=TOKENS,
-            network={"name": "transformer"},
-            space={"learning_rate": {"type": "float", "low": 1e-4, "high": 3e-3, "log": True}},
-        ),
+        linear,
+        network(task, "ngram-net", ngrams, named="ngram", learning_rate=(1e-3, 5e-2)),
+        network(task, "transformer", TOKENS, learning_rate=(1e-4, 3e-3)),
     ]
+
+
+def network(
+    task: str, name: str, features: Sequence[JSON], *, named: str | None = None, **space: tuple[float, float]
+) -> Recipe:
+    """A network by its name (or *named* so), with the range of each parameter that is searched, on a log scale."""
+    return Recipe(
+        name=name,
+        task=task,
+        learner="gradient",
+        features=tuple(features),
+        network={"name": named or name},
+        space=_powers(**space),
+    )
+
+
+def _powers(**space: tuple[float, float]) -> JSON:
+    return {name: {"type": "float", "low": low, "high": high, "log": True} for name, (low, high) in space.items()}

@@ -9,6 +9,7 @@ from tidemill.data.schema import Field, Signature
 from tidemill.data.sources import ColumnSummary, Summary
 from tidemill.errors import SourceError
 from tidemill.records import JSON, Recipe
+from tidemill.tasks._recipes import network
 
 MANY_LABELS = 50
 """A target of numbers with more distinct values than this is taken for a quantity, not for classes."""
@@ -83,12 +84,5 @@ def table_learners(task: str, features: TableFeatures) -> Sequence[Recipe]:
     """Boosted trees, and a network with embedded categories."""
     return (
         Recipe(name="lightgbm", task=task, learner="trees", features=features.raw, space=TREE_SPACE),
-        Recipe(
-            name="mlp",
-            task=task,
-            learner="gradient",
-            features=features.coded,
-            network={"name": "mlp"},
-            space={"learning_rate": {"type": "float", "low": 3e-4, "high": 1e-2, "log": True}},
-        ),
+        network(task, "mlp", features.coded, learning_rate=(3e-4, 1e-2)),
     )
