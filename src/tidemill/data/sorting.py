@@ -48,7 +48,7 @@ class Sorter:
         if not self._bits:
             self._append(0, pairs)
             return
-        bucket = (keys >> np.uint64(64 - self._bits)).astype(np.int64)
+        bucket = (keys >> np.uint64(64 - self._bits)).astype(np.uint8)  # bytes are sorted by counting them
         pairs = pairs[np.argsort(bucket, kind="stable")]
         ends = np.cumsum(np.bincount(bucket, minlength=len(self._paths)))
         for i, end in enumerate(ends.tolist()):
@@ -65,8 +65,27 @@ class Sorter:
         for path in self._paths:
             pairs = np.fromfile(path, _PAIR)
             path.unlink()
-            order = np.argsort(pairs["key"], kind="stable")
-            yield pairs["key"][order].astype(np.uint64), pairs["value"][order].astype(np.int64)
+            keys = pairs["key"].astype(np.uint64)
+            order = sorted_places(keys)
+            yield keys[order], pairs["value"][order].astype(np.int64)
+
+
+def sorted_places(keys: Keys) -> Values:
+    """The places of *keys* in their order, equal ones in the order in which they stand.
+
+    Several times as fast as NumPy's stable sort where most keys differ.
+
+    >>> sorted_places(np.array([7, 3, 7, 3], np.uint64)).tolist()
+    [1, 3, 0, 2]
+    """
+    order = np.argsort(keys)
+    in_order = keys[order]
+    equal = np.zeros(len(keys), bool)
+    equal[1:] = in_order[1:] == in_order[:-1]
+    equal[:-1] |= equal[1:]
+    ties = np.flatnonzero(equal)
+    order[ties] = order[ties][np.lexsort((order[ties], in_order[ties]))]
+    return order
 
 
 def repeated(folder: Path, chunks: Iterator[tuple[Keys, Values]], expected: int) -> Values:

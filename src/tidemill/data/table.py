@@ -75,6 +75,8 @@ class Table:
         sample = next((a for a in arrays if a is not None), None)
         if sample is None:
             return np.full(len(rows), default)
+        if len(arrays) == 1:
+            return sample[rows]
         out = np.empty((len(rows), *sample.shape[1:]), sample.dtype)
         part = np.searchsorted(self.starts, rows, side="right") - 1
         for i, array in enumerate(arrays):

@@ -199,12 +199,32 @@ def summarise_sources(root: Path, sources: Sequence[Source]) -> Summary:
 
 
 def _summary(root: Path, source: Source) -> Summary:
-    name = hashlib.sha256(f"summary 2 {source.fingerprint()}".encode()).hexdigest()[:32]
-    folder = root / "data" / "summaries" / name
+    fingerprint = source.fingerprint()
+    folder = _summary_folder(root, fingerprint)
+    if not is_complete(folder):
+        keep_summary(root, fingerprint, source.summary())
+    return Summary.from_json(read_manifest(folder))
+
+
+def keep_summary(root: Path, fingerprint: str, summary: Summary) -> None:
+    """Cache what a source said of itself, so that it need not be read for that again.
+
+    Args:
+        root: the store's root.
+        fingerprint: of the source, from before it was read.
+        summary: what it said.
+
+    Raises:
+        StoreError: the disk is full.
+    """
+    folder = _summary_folder(root, fingerprint)
     if not is_complete(folder):
         with new_folder(folder) as target:
-            write_manifest(target, source.summary().to_json())
-    return Summary.from_json(read_manifest(folder))
+            write_manifest(target, summary.to_json())
+
+
+def _summary_folder(root: Path, fingerprint: str) -> Path:
+    return root / "data" / "summaries" / hashlib.sha256(f"summary 2 {fingerprint}".encode()).hexdigest()[:32]
 
 
 def signature_of(task: Task, config: Config, summary: Summary, labels: Sequence[str] = ()) -> Signature:

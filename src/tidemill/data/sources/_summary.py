@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,8 +20,10 @@ TARGET_NAMES = ("label", "target", "class", "y", "labels", "category", "income",
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 _UNSPACED_PER_WORD = 2
 """Scripts without blanks between words; two of their characters count as a word."""
-_SPACE = np.array([chr(code) in "\t\n\f\r " for code in range(256)], bool)
 _EMOJI = "[\\x{1F300}-\\x{1FAFF}\\x{2600}-\\x{27BF}]"
+
+Times: TypeAlias = "npt.NDArray[np.int64] | None"
+"""How often each of some values occurs; ``None``: once."""
 
 
 class ColumnCounter:
@@ -73,75 +77,90 @@ class ColumnCounter:
 
     def _values(self, column: pa.Array) -> None:
         kind = column.type
+        times: Times = None
+        if self.counts is not None:  # each different value is looked at once, while they are few
+            seen = pc.value_counts(column)
+            if len(seen) <= min(3 * DISTINCT_CAP, len(column) // 2):
+                column, times = seen.field(0), seen.field(1).to_numpy()
         if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            self._numbers(column)
+            self._numbers(column, times)
             return
         text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
         plain = spelling.numbers_and_gaps(column) if text else None
         if plain is not None:
             numbers, gone = plain
-            self._missing(column, gone)
-            self.known += len(numbers) - int(gone.sum())
-            self.numbers += len(numbers) - int(gone.sum())
-            self.whole += int(np.sum(numbers == np.floor(numbers)))
+            self._missing(column, gone, times)
+            self.known += _total(~gone, times)
+            self.numbers += _total(~gone, times)
+            self.whole += _total(numbers == np.floor(numbers), times)
             if self._counting:
-                self._distinct(column.filter(pa.array(~gone)))
+                self._distinct(*_only(column, times, ~gone))
             return
         strings = spelling.strip(spelling.strings_of(column))
         gone = spelling.missing(strings)
-        self._missing(strings, gone)
-        present = strings.filter(pa.array(~gone)) if gone.any() else strings
-        self.known += len(present)
+        self._missing(strings, gone, times)
+        present, times = _only(strings, times, ~gone)
+        self.known += len(present) if times is None else int(times.sum())
         if not len(present):
             return
-        numeric = spelling.numeric(present) | spelling.infinite(present)
+        dates = spelling.dates(present)
+        numeric = np.zeros(len(present), bool)
+        if not dates.all():  # none of them is a number
+            numeric = spelling.numeric(present) | spelling.infinite(present)
         if not text and not pa.types.is_boolean(kind) and not pa.types.is_dictionary(kind):
             numeric[:] = True
-        self.numbers += int(numeric.sum())
+        self.numbers += _total(numeric, times)
+        self.dates += _total(dates & ~numeric, times)
         if numeric.any():
-            values = spelling.to_numbers(present.filter(pa.array(numeric)))
-            self.whole += int(np.sum(values == np.floor(values)))
+            values = spelling.to_numbers(present)
+            self.whole += _total(values == np.floor(values), times)
         if not numeric.all():
-            self._words(present.filter(pa.array(~numeric)) if numeric.any() else present)
-        self._distinct(present)
+            self._words(*_only(present, times, ~numeric))
+        self._distinct(present, times)
 
-    def _numbers(self, column: pa.Array) -> None:
+    def _numbers(self, column: pa.Array, times: Times) -> None:
         """Numbers that are stored as such."""
         values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         known = spelling.mask(pc.is_valid(column)) & ~np.isnan(values)
-        count = int(known.sum())
+        count = _total(known, times)
         self.known += count
         self.numbers += count
-        self.empty += len(column) - count
-        self.whole += int(np.sum(np.isfinite(values) & (values == np.floor(values))))
+        self.empty += _total(~known, times)
+        self.whole += _total(np.isfinite(values) & (values == np.floor(values)), times)
         if count and self._counting:
-            self._distinct(column.filter(pa.array(known)))
+            self._distinct(*_only(column, times, known))
 
-    def _missing(self, strings: pa.Array, gone: spelling.Mask) -> None:
+    def _missing(self, strings: pa.Array, gone: spelling.Mask, times: Times) -> None:
         """Count what is missing: nothing at all, or a word for it."""
-        empty = int(spelling.empty(strings).sum()) + strings.null_count
-        self.empty += empty
-        self.spelled_missing += int(gone.sum()) - empty
+        nothing = spelling.empty(strings)
+        if strings.null_count:
+            nothing |= spelling.mask(pc.is_null(strings))
+        self.empty += _total(nothing, times)
+        self.spelled_missing += _total(gone & ~nothing, times)
 
-    def _words(self, strings: pa.Array) -> None:
+    def _words(self, strings: pa.Array, times: Times) -> None:
         """What tells texts from names, of stripped strings."""
-        self.dates += int(spelling.dates(strings).sum())
-        _, data = spelling.laid_out(strings)
-        space = _SPACE[data]
-        self.words += int(np.sum(space[1:] & ~space[:-1])) + len(strings)  # none of them begins with a blank
+        ends, data = spelling.laid_out(strings)
+        space = (data == 32) | ((data >= 9) & (data <= 13) & (data != 11))
+        first = space.copy()
+        first[1:] &= ~space[:-1]  # no string begins with a blank
+        if times is None:
+            self.words += int(first.sum()) + len(strings)
+        else:
+            self.words += int(np.add.reduceat(first, ends[:-1], dtype=np.int64) @ times) + int(times.sum())
         if data.max(initial=0) < 0x80:
-            self.letters += len(data)
+            self.letters += _summed(np.diff(ends), times)
             return
-        self.letters += int(pc.sum(pc.utf8_length(strings)).as_py())
-        self.words += int(pc.sum(pc.count_substring_regex(strings, _UNSPACED)).as_py()) // _UNSPACED_PER_WORD
-        self.emoji += int(spelling.mask(pc.match_substring_regex(strings, _EMOJI)).sum())
+        self.letters += _summed(pc.utf8_length(strings), times)
+        self.words += _summed(pc.count_substring_regex(strings, _UNSPACED), times) // _UNSPACED_PER_WORD
+        self.emoji += _total(spelling.mask(pc.match_substring_regex(strings, _EMOJI)), times)
 
     @property
     def _counting(self) -> bool:
         """Values are still told apart."""
         return len(self.examples) < 5 or self.counts is not None or self.parts.open
 
-    def _distinct(self, present: pa.Array) -> None:
+    def _distinct(self, present: pa.Array, times: Times = None) -> None:
         if not self._counting:
             return
         if len(self.examples) < 5:
@@ -150,13 +169,15 @@ class ColumnCounter:
                     self.examples.append(value[:80])
         if self.counts is None and not self.parts.open:
             return
-        seen = pc.value_counts(present)
-        if len(seen) > 3 * DISTINCT_CAP and len(present.slice(0, 4 * DISTINCT_CAP).unique()) > 3 * DISTINCT_CAP:
-            self.counts = None  # counting the rest would be in vain
-            self.parts.close()
-            return
+        if times is None:
+            seen = pc.value_counts(present)
+            if len(seen) > 3 * DISTINCT_CAP and len(present.slice(0, 4 * DISTINCT_CAP).unique()) > 3 * DISTINCT_CAP:
+                self.counts = None  # counting the rest would be in vain
+                self.parts.close()
+                return
+            present, times = seen.field(0), seen.field(1).to_numpy()
         found: dict[str, int] = {}
-        for value, count in zip(_as_text(seen.field(0)), seen.field(1).to_pylist(), strict=True):
+        for value, count in zip(_as_text(present), times.tolist(), strict=True):
             found[value] = found.get(value, 0) + count  # two zeros, of either sign, are written alike
         if self.counts is None:
             self._split(found)
@@ -212,6 +233,24 @@ class ColumnCounter:
         """The single labels; a chunk of plain numbers was not split, but it holds no separator either."""
         alone = {v for v in self.counts or {} if separator not in v}
         return tuple(sorted({*self.parts.members(separator), *alone}))
+
+
+def _total(which: spelling.Mask, times: Times) -> int:
+    """How many of the values are chosen."""
+    return int(np.count_nonzero(which) if times is None else times[which].sum())
+
+
+def _summed(numbers: pa.Array | npt.NDArray[np.int64], times: Times) -> int:
+    """The sum of one number a value."""
+    each = np.asarray(numbers)
+    return int(each.sum() if times is None else each @ times)
+
+
+def _only(values: pa.Array, times: Times, which: spelling.Mask) -> tuple[pa.Array, Times]:
+    """The chosen values, and how often each occurs."""
+    if which.all():
+        return values, times
+    return values.filter(pa.array(which)), None if times is None else times[which]
 
 
 def _as_text(values: pa.Array) -> list[str]:
