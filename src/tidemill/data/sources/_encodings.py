@@ -30,6 +30,8 @@ _CHINESE = re.compile(rb"([\xa1-\xa3\xb0-\xd7][\xa1-\xfe])|[\x81-\xfe][\x40-\xfe
 _NO_TEXT = bytes([*range(0x80), 0xFE, 0xFF])
 """FE and FF stand in marks of UTF-16 and in damage; as the letters they are in Latin-1 they hardly occur alone."""
 _LINES = 1000
+_SURE = 4
+"""With as many common characters, a row is Chinese whatever the other foreign rows are."""
 _SHARE = 0.1
 """A file with at least this share of lines in UTF-8 is UTF-8 with foreign rows in it."""
 
@@ -133,7 +135,8 @@ class RowDecoder:
             return data.decode("utf-8", "replace"), REPLACED
         if self._other is None:
             self._other = other_encoding([data])
-        for encoding in (self._other, "cp1252"):
+        likely = "gb18030" if len(_CHINESE.findall(data)) >= _SURE and is_chinese(data) else self._other
+        for encoding in (likely, "cp1252"):
             try:
                 return data.decode(encoding), f"the row is no UTF-8 and was read as {encoding}"
             except UnicodeDecodeError:

@@ -303,7 +303,7 @@ def _walk(folder: Path) -> Iterable[str]:
 
 def _note_others(source: Source, left: list[str], what: str) -> Source:
     if left:
-        source.notes.append(f"{len(left):,} {what} among them are left alone, such as {left[0]}")
+        source.notes.append(f"{what} among them are left alone ({len(left):,}, such as {left[0]})")
     return source
 
 
