@@ -97,11 +97,11 @@ def test_a_first_trial_is_run_whatever_it_costs_and_the_budget_bounds_the_rest()
     assert following(Terms(shares={"a": Share(seconds=1.0, most=1)}, budget=9.0), {"a": [one]}) is None
 
 
-def test_the_refit_of_the_leader_is_kept_back_at_the_pace_that_trials_have() -> None:
+def test_the_refit_of_the_leader_is_kept_back_at_the_pace_of_its_best_trial() -> None:
     shares = {"dear": Share(seconds=2.0, most=9, refit=6.0), "cheap": Share(seconds=2.0, most=9, refit=2.0)}
 
     def left(score: float, seconds: float = 2.0) -> float:
-        finished = {"dear": [Trial(score, seconds)], "cheap": [Trial(0.5, 2.0)]}
+        finished = {"dear": [Trial(score, seconds), Trial(None, 0.0)], "cheap": [Trial(0.5, 2.0)]}
         return Terms(shares=shares, budget=30.0, kept=1.0).left(finished)
 
     assert left(0.4) == pytest.approx(30 - 2 - 2 - 2)

@@ -51,7 +51,7 @@ class Share:
     Attributes:
         seconds: the estimate for one trial; of no matter once it has finished some.
         most: how many trials it may have.
-        refit: the estimate for its refit, should it be chosen, as long as trials take ``seconds``.
+        refit: the estimate for its refit, should it be chosen, if its best trial takes ``seconds``.
     """
 
     seconds: float
@@ -80,7 +80,8 @@ class Terms:
         spent = sum(trial.seconds for name in self.shares for trial in finished[name])
         leading = max(self.shares, key=lambda name: _best(finished[name]))
         share = self.shares[leading]
-        refit = share.refit * _each(share, finished[leading]) / share.seconds
+        took = next((t.seconds for t in finished[leading] if t.score == _best(finished[leading])), share.seconds)
+        refit = share.refit * took / share.seconds
         return self.budget - min(max(self.kept, refit), self.budget * _MOST_KEPT) - spent
 
     def allowed(self, name: str, finished: Mapping[str, Trials]) -> float:
