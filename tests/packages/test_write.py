@@ -130,7 +130,7 @@ def test_both_forms_lie_side_by_side_and_both_are_proved(tmp_path: Path, network
 
 def test_what_did_not_convert_says_why(tmp_path: Path, ridge) -> None:
     export = Export(onnx=None, note="Nearest does not convert to ONNX")
-    with pytest.raises(PackageError, match=r"did not convert.*Nearest.*not promoted"):
+    with pytest.raises(PackageError, match=r"did not convert.*Nearest.*cannot serve"):
         write(tmp_path / "m", dataclasses.replace(ridge, export=export))
 
 

@@ -100,11 +100,13 @@ def _contents(manifest: Manifest, export: Exported, features: Features, scores: 
         _prove("model.safetensors", signature.kind, network(features), scores, where)
         contents["model.safetensors"] = save({k: np.ascontiguousarray(v) for k, v in export.tensors.items()})
     needed = {"onnx": "model.onnx", "torch": "model.safetensors"}[manifest.runtime]
-    if needed not in contents:
+    # whoever opens the package never runs a user's module, so its weights alone are no model
+    foreign = manifest.runtime == "torch" and (manifest.network or {}).get("name") == "module"
+    if needed not in contents or foreign:
         raise PackageError(
-            f"the model did not convert to {needed}" + (f" ({export.note})" if export.note else ""),
+            "the model did not convert to ONNX" + (f" ({export.note})" if export.note else ""),
             where=where,
-            mend="It can be reported, but not promoted; choose an estimator or a network that converts.",
+            mend="It cannot serve; choose an estimator or a network that converts.",
         )
     return contents
 
@@ -126,7 +128,7 @@ def _prove(name: str, kind: str, got: npt.NDArray[Any], expected: npt.NDArray[An
         raise PackageError(
             f"{name} gives other scores than the model in memory: they differ by {far:.2g}",
             where=where,
-            mend="It can be reported, but not promoted; choose an estimator or a network that converts exactly.",
+            mend="It cannot serve; choose an estimator or a network that converts exactly.",
         )
 
 

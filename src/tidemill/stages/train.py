@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.data.dataset import DatasetArrays
-from tidemill.errors import TrainingError
+from tidemill.errors import PackageError, TrainingError
 from tidemill.features.cache import FeatureSet, feature_set
 from tidemill.learners import get_learner
 from tidemill.learners._base import Context, Fitted, Problem, RecipeView, Scores
@@ -231,7 +231,8 @@ def train(
         The model's id.
 
     Raises:
-        TrainingError: the recipe could not be trained; the run is recorded as failed by the caller.
+        TrainingError: the recipe could not be trained, or what it made fits into no package; the run is recorded as
+            failed by the caller.
     """
     model_id = run_id.replace(Run.prefix, Model.prefix, 1)
     if store.exists(Model, model_id):
@@ -255,7 +256,10 @@ def train(
         lineage={"run": run_id, "dataset": dataset.id, "cycle": cycle_id, "parents": list(parents)},
         metrics=made.metrics,
     )
-    size = write_package(folder, manifest, export, sample, made.fitted.scores(sample))
+    try:
+        size = write_package(folder, manifest, export, sample, made.fitted.scores(sample))
+    except PackageError as error:  # the other recipes go on
+        raise TrainingError(error.what, where=f"recipe {recipe.name!r}", mend=error.mend) from error
     run = Run(
         id=run_id,
         kind=kind,

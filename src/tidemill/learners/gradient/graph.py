@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 import torch
 from onnx import TensorProto, helper
-from torch import nn
+from torch import Tensor, nn
 
 from tidemill.features._base import FeatureInfo
 from tidemill.learners.gradient.graph_text import write_ngram, write_transformer
@@ -160,7 +160,7 @@ def trace_graph(network: nn.Module, info: Mapping[str, FeatureInfo]) -> bytes:
     rows = torch.export.Dim("n")
     with _hushed():
         program = torch.onnx.export(
-            network.eval().cpu(),
+            _Named(network).eval().cpu() if isinstance(network, Scaled) else network.eval().cpu(),
             (),
             kwargs=example,
             dynamic_shapes={name: {0: rows} for name in example},
@@ -173,6 +173,26 @@ def trace_graph(network: nn.Module, info: Mapping[str, FeatureInfo]) -> bytes:
         raise Unknown
     data: bytes = program.model_proto.SerializeToString()
     return data
+
+
+class _Named(nn.Module):
+    """A network that takes whatever it is given by name; the exporter wants to read the names."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self,
+        x: Tensor | None = None,
+        codes: Tensor | None = None,
+        tokens: Tensor | None = None,
+        image: Tensor | None = None,
+    ) -> Tensor:
+        """What the network gives for the features that there are."""
+        given = {"x": x, "codes": codes, "tokens": tokens, "image": image}
+        out: Tensor = self.network(**{name: value for name, value in given.items() if value is not None})
+        return out
 
 
 @contextlib.contextmanager
