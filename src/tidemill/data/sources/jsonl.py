@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -42,6 +43,8 @@ _HEAD = 10_000
 _HEAD_BYTES = 64 << 20
 _BOM = b"\xef\xbb\xbf"
 _SCALARS = (str, int, bool)
+_LISTED = 0.1
+"""From this share of lists on, single values among them are lists of one; below it, the lists are strays."""
 MAX_BROKEN = 0.5
 """A file with a larger share of lines that are no objects is no JSON Lines, or is damaged throughout."""
 
@@ -59,7 +62,7 @@ class JsonSource(Source):
         super().__init__(name or files[0].name, limits)
         self.files = files
         self.root = root or common_root(files)
-        kinds: dict[str, set[str]] = {}
+        kinds: dict[str, Counter[str]] = {}
         words: set[str] = set()
         for path in files:
             own = self._look(path, kinds, words)
@@ -68,8 +71,9 @@ class JsonSource(Source):
         if not kinds:
             mend = 'Give one object a line, such as {"text": "…", "label": "…"}.'
             raise SourceError("there is no JSON object in it.", where=str(files[0]), mend=mend)
-        self.nested = [n for n, k in kinds.items() if "nested" in k and "list" not in k]
-        self.lists = [n for n, k in kinds.items() if k & {"list", "empty"} and n not in self.nested]
+        forms = {n: _form(k) for n, k in kinds.items()}
+        self.nested = [n for n, form in forms.items() if form == "nested"]
+        self.lists = [n for n, form in forms.items() if form == "list"]
         self.columns = [n for n in kinds if n not in self.nested]
         for n in self.nested:
             self.notes.append(f"field {n!r} holds objects or nested lists and is left out")
@@ -81,7 +85,7 @@ class JsonSource(Source):
     def _called(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
-    def _look(self, path: Path, kinds: dict[str, set[str]], words: set[str]) -> set[str]:
+    def _look(self, path: Path, kinds: dict[str, Counter[str]], words: set[str]) -> set[str]:
         """The fields of the file's first objects; what they hold and the words of ``split`` are added."""
         own: set[str] = set()
         total = 0
@@ -89,7 +93,7 @@ class JsonSource(Source):
             total += size
             if record is not None:
                 for name, value in record.items():
-                    kinds.setdefault(name, set()).add(_kind(value))
+                    kinds.setdefault(name, Counter())[_kind(value)] += value is not None
                     own.add(name)
                 words.add(str(record.get("split", "")))
             if total > _HEAD_BYTES:
@@ -270,6 +274,18 @@ def _mended(text: str) -> tuple[Any, str]:
         return value, "NaN and infinite numbers, which JSON has not, were taken for missing"
     halved = "\ufffd" in whole and "\ufffd" not in text
     return value, "halves of characters were replaced by \ufffd" if halved else ""
+
+
+def _form(kinds: Counter[str]) -> str:
+    """What a field holds by how often it holds what; a few strange values among many do not decide.
+
+    >>> _form(Counter(value=50, list=2)), _form(Counter(value=50, list=9)), _form(Counter(value=1, nested=9))
+    ('value', 'list', 'nested')
+    """
+    listed = kinds["list"] + kinds["empty"]
+    if kinds["nested"] > max(kinds["value"], kinds["list"]):
+        return "nested"
+    return "list" if listed and listed >= _LISTED * kinds.total() else "value"
 
 
 def _kind(value: Any) -> str:
