@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.features._characters import Block
-from tidemill.features._ngram_hashes import LOW, Characters, Hashes, Words
-from tidemill.features._ngram_vocabulary import Counter, Table
+from tidemill.features._ngram_hashes import LOW, ROW_BITS, Characters, Hashes, Words
+from tidemill.features._ngram_vocabulary import Counter, Table, changes
 
 
 class Family:
@@ -26,6 +26,7 @@ class Family:
     Attributes:
         width: how many columns it has.
         weights: float32 ``[width]``.
+        chooses: it has to see texts before it knows its n-grams; one with buckets needs that for its weights alone.
     """
 
     def __init__(self, kind: Words | Characters, min_df: int, most: int, buckets: int | None) -> None:
@@ -35,15 +36,17 @@ class Family:
         self._bucket_counts = np.zeros(buckets or 0, np.int64)
         self._hashes: Hashes = np.zeros(0, np.uint64)
         self._table: Table | None = None
+        self.chooses = buckets is None
         self.width = buckets or 1
         self.weights: npt.NDArray[np.float32] = np.ones(self.width, np.float32)
 
     def observe(self, block: Block) -> None:
         if self._buckets is not None:
-            found = [rows.astype(np.int64) * self._buckets + ids.astype(np.int64) for ids, rows in self.find(block)]
+            found = [(ids << np.uint64(ROW_BITS)) | rows for ids, rows in self.find(block)]
             if found:
-                pairs = np.unique(np.concatenate(found))
-                self._bucket_counts += np.bincount(pairs % self._buckets, minlength=self._buckets)
+                pairs = np.sort(np.concatenate(found))
+                ids = pairs[changes(pairs)] >> np.uint64(ROW_BITS)
+                np.add.at(self._bucket_counts, ids.astype(np.int64), 1)
             return
         for hashes in self._kind.hashes(block):
             self._counter.observe(hashes)

@@ -29,9 +29,9 @@ class Counter:
     def observe(self, hashes: Hashes) -> None:
         """Count the n-grams of one block, whose rows stand in the lower bits: each once a row."""
         pairs = np.sort(hashes)
-        pairs = pairs[_changes(pairs)]
+        pairs = pairs[changes(pairs)]
         found = pairs & KEPT
-        starts = np.flatnonzero(_changes(found))
+        starts = np.flatnonzero(changes(found))
         # a block has fewer rows than the lower bits can count, so hash and count share one number that sorts
         self._pending.append(found[starts] + np.diff(starts, append=len(found)).astype(np.uint64))
         self._waiting += len(starts)
@@ -45,14 +45,14 @@ class Counter:
         self._pending, self._waiting = [], 0
         counts = (packed & LOW).astype(np.int64)
         packed &= KEPT
-        starts = np.flatnonzero(_changes(packed))
+        starts = np.flatnonzero(changes(packed))
         new, counts = packed[starts], np.add.reduceat(counts, starts) if len(starts) else counts
         del packed
         both = np.concatenate([self._hashes, new])
         order = np.argsort(both, kind="stable")  # two sorted runs: one merge
         both = both[order]
         counts = np.concatenate([self._counts, counts])[order]
-        starts = np.flatnonzero(_changes(both))
+        starts = np.flatnonzero(changes(both))
         self._hashes = both[starts]
         self._counts = np.add.reduceat(counts, starts) if len(starts) else counts
         least = 1
@@ -70,7 +70,7 @@ class Counter:
         return self._hashes[kept], self._counts[kept]
 
 
-def _changes(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def changes(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Where a sorted array holds a value for the first time."""
     first = np.ones(len(values), bool)
     np.not_equal(values[1:], values[:-1], out=first[1:])

@@ -90,8 +90,9 @@ class Ngrams(FeatureStep):
 
     def observe(self, chunk: Columns) -> None:
         for text, column in enumerate(self._columns(chunk)):
-            for block in blocks(column, self._max_chars):
-                for family in self._of(text):
+            counted = [family for family in self._of(text) if self._idf or family.chooses]
+            for block in blocks(column, self._max_chars) if counted else ():
+                for family in counted:
                     family.observe(block)
         self._count += len(column)
 
