@@ -80,6 +80,11 @@ def test_the_estimate_counts_every_trial_and_the_dearest_refit(known: None) -> N
     assert plan(RECIPES, signature(), 5000).seconds is None
 
 
+def test_features_that_several_recipes_read_are_made_once() -> None:
+    work = plan(RECIPES[:2], signature(), 600, probe=True).recipes
+    assert work["ridge"]["features"] > 0 == work["fixed"]["features"]
+
+
 def test_no_trials_are_won_where_none_are_wanted(known: None) -> None:
     work = plan(RECIPES, signature(), 5000, budget=100.0, max_trials=0).recipes
     assert all(entry["most"] == entry["trials"] == 1 for entry in work.values())
@@ -105,9 +110,9 @@ def test_any_kind_of_target_and_input_is_probed(kind: str) -> None:
     given = signature(kind, "number", "date", "category", "text")
     features = ({"step": "numbers", "raw": True}, {"step": "dates"}, {"step": "categories"})
     trees = Recipe(name="trees", task="t", learner="trees", features=features, params={"n_estimators": 20})
-    cost = estimate(trees, given, 10_000, threads=1)
-    assert cost.seconds() > 0 and cost.epochs == 2
-    assert estimate(trees, given, 10_000, threads=1, max_epochs=1).epochs == 1
+    cost = estimate(trees, given, 9_000, 1_000, threads=1)
+    assert cost.seconds() > 0 and cost.epochs == 2 and cost.features > 0
+    assert estimate(trees, given, 9_000, 1_000, threads=1, max_epochs=1).epochs == 1
 
 
 def test_early_stopping_is_counted() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tidemill.data.schema import Signature
+from tidemill.features.cache import spec_hash
 from tidemill.learners import get_learner
 from tidemill.loop.probing import Cost, estimate
 from tidemill.records import JSON, Recipe
@@ -25,21 +26,23 @@ class Plan:
     """What is done for each recipe, and how long it may take.
 
     ``{name: {"trials": n, "most": n, "max_epochs": n | None, "seconds": estimate | None, "refit": estimate | None,
-    "share": seconds | None}}``: ``seconds`` is the estimate for one fit, ``refit`` for the refit if it is chosen,
-    ``share`` is what the recipe brings into the race for trials (:mod:`tidemill.loop.race`), which also pays for the
-    refit; ``trials`` is how many that is worth, and ``most`` how many it may win.
+    "features": estimate | None, "share": seconds | None}}``: ``seconds`` is the estimate for one fit, ``refit`` for the
+    refit if it is chosen, ``features`` for making them where no recipe before it reads the same. ``share`` is what the
+    recipe brings into the race for trials (:mod:`tidemill.loop.race`), which also pays for the refit; ``trials`` is how
+    many that is worth, and ``most`` how many it may win.
     """
 
     recipes: dict[str, JSON]
 
     @property
     def seconds(self) -> float | None:
-        """The estimate for all recipes together and the dearest refit; ``None`` when no clock was asked for."""
+        """The estimate for all recipes together and the dearest refit; ``None`` when nothing was probed."""
         entries = [entry for entry in self.recipes.values() if entry["seconds"] is not None]
         if not entries:
             return None
         refit = max(entry["refit"] for entry in entries)
         once = sum(entry["seconds"] for entry in entries if entry["most"] == 1)
+        once += sum(entry["features"] for entry in entries)
         searches = [entry for entry in entries if entry["most"] > 1]
         at_most = sum(entry["seconds"] * entry["most"] for entry in searches) + refit
         if any(entry["share"] is None for entry in searches):
@@ -76,16 +79,24 @@ def plan(
         budget: seconds for training and tuning together.
         probe: estimate durations also where no budget asks for it (for ``tidemill plan``).
     """
+    validation = rows // 8 if validation is None else validation
     costs: dict[str, Cost] = {}
     started = time.perf_counter()
     if budget is not None or probe:
-        costs = {r.name: estimate(r, signature, rows, threads=threads, max_epochs=max_epochs) for r in recipes}
+        costs = {
+            r.name: estimate(r, signature, rows - validation, validation, threads=threads, max_epochs=max_epochs)
+            for r in recipes
+        }
     probed = time.perf_counter() - started
-    folded = (rows // 8 if validation is None else validation) < ENOUGH
-    fits = {r.name: (FOLD_FITS if folded else REFIT_FITS) if get_learner(r.learner).quick else 1 for r in recipes}
+    again = FOLD_FITS if validation < ENOUGH else REFIT_FITS
+    fits = {r.name: again if get_learner(r.learner).quick else 1 for r in recipes}
+    # recipes that read the same features share them
+    firsts = {spec_hash(r.features): r.name for r in reversed(recipes)}.values()
+    features = {name: cost.features if name in firsts else 0.0 for name, cost in costs.items()}
     shares = {}
     if budget is not None:
-        left = budget - min(probed, budget / 2)  # the probes are part of what was waited for
+        # the probes are part of what was waited for
+        left = budget - min(probed + sum(features.values()), budget / 2)
         shares = _shares(recipes, {name: cost.seconds() for name, cost in costs.items()}, left, fits)
     entries: dict[str, JSON] = {}
     for recipe in recipes:
@@ -110,6 +121,7 @@ def plan(
             "max_epochs": epochs,
             "seconds": seconds,
             "refit": None if seconds is None else seconds * fits[recipe.name],
+            "features": features.get(recipe.name),
             "share": share,
         }
     return Plan(recipes=entries)

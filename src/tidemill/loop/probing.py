@@ -29,6 +29,8 @@ _PROBE_VALUES = 1 << 23
 class Cost:
     """What one fit takes: seconds that are paid once, seconds of an epoch, and the epochs it usually runs.
 
+    ``features`` are the seconds in which its features are made, before the first of all fits on them.
+
     >>> Cost(once=2.0, each=0.5, epochs=20).seconds(), Cost(once=2.0, each=0.5, epochs=20).within(6.2)
     (12.0, 8)
     """
@@ -36,6 +38,7 @@ class Cost:
     once: float
     each: float
     epochs: int
+    features: float = 0.0
 
     def seconds(self, epochs: int | None = None) -> float:
         """Of a fit of so many epochs, or of the usual ones."""
@@ -46,18 +49,20 @@ class Cost:
         return max(1, min(self.epochs, math.floor((seconds - self.once) / max(self.each, 1e-9))))
 
 
-def estimate(recipe: Recipe, signature: Signature, rows: int, *, threads: int, max_epochs: int | None = None) -> Cost:
-    """What one fit of *recipe* takes on *rows* rows.
+def estimate(
+    recipe: Recipe, signature: Signature, train: int, validation: int, *, threads: int, max_epochs: int | None = None
+) -> Cost:
+    """What one fit of *recipe* takes on so many rows.
 
     Short fits on random rows of the signature's shapes tell what is paid for few epochs and for each further one, for
     a part of the rows and for each further row. A learner that stops early is counted with the epochs that it usually
     runs, not with the most it might.
     """
-    learner = get_learner(recipe.learner)
-    epochs = usual_epochs(learner, rows, recipe.params)
+    learner, rows = get_learner(recipe.learner), max(1, train + validation)
+    epochs = usual_epochs(learner, train, recipe.params)
     epochs = min(epochs, max_epochs or epochs)
     chosen = getattr(learner, "usual_params", None)
-    params = recipe.params if chosen is None else {**chosen(rows, recipe.params), **recipe.params}
+    params = recipe.params if chosen is None else {**chosen(train, recipe.params), **recipe.params}
     view = RecipeView(network=recipe.network, params=params)
 
     def timed(problem: Problem, passes: int) -> float:
@@ -65,23 +70,27 @@ def estimate(recipe: Recipe, signature: Signature, rows: int, *, threads: int, m
         learner.fit(problem, view, Context(max_epochs=passes, threads=threads))
         return time.perf_counter() - started
 
+    def made(size: int) -> tuple[Problem, float]:
+        return _random_problem(recipe, signature, size, max(1, round(size * train / rows)))
+
     size = PROBE_ROWS
-    whole = _random_problem(recipe, signature, size)
+    whole, features = made(size)
     timed(whole, 1)  # only warms up
     most = min(rows, MOST_PROBE_ROWS, _PROBE_VALUES // sum(math.prod(f.shape or (1,)) for f in signature.inputs))
     # twice, since a busy neighbour may be seen for a slow fit, and from few rows to many is a long way
-    while size * 2 <= most and min(timed(whole, 1), timed(whole, 1)) < _PROBE_SECONDS:
+    while size * 2 <= most and features + min(timed(whole, 1), timed(whole, 1)) < _PROBE_SECONDS:
         size = min(4 * size, most)
-        whole = _random_problem(recipe, signature, size)
-    part = _random_problem(recipe, signature, size // 4)
+        whole, features = made(size)
+    part, fewer_features = made(size // 4)
+    features = _at(rows, size, fewer_features, features)
     # the first rounds of trees grow more than the later ones: an interval, too
     few, many = (min(count, epochs) for count in ((10, 20) if learner.quick else (1, 4)))
     first = _at(rows, size, timed(part, few), timed(whole, few))
     if many == few:
-        return Cost(once=0.0, each=first / epochs, epochs=epochs)
+        return Cost(once=0.0, each=first / epochs, epochs=epochs, features=features)
     last = _at(rows, size, timed(part, many), timed(whole, many))
     further = max(last - first, last * 0.1) / (many - few)
-    return Cost(once=max(0.0, first - few * further), each=further, epochs=epochs)
+    return Cost(once=max(0.0, first - few * further), each=further, epochs=epochs, features=features)
 
 
 def _at(rows: int, size: int, part: float, whole: float) -> float:
@@ -96,7 +105,8 @@ def usual_epochs(learner: Learner, rows: int, params: Mapping[str, Any]) -> int:
     return max(1, int(usual(rows, params)))
 
 
-def _random_problem(recipe: Recipe, signature: Signature, rows: int) -> Problem:
+def _random_problem(recipe: Recipe, signature: Signature, rows: int, train: int) -> tuple[Problem, float]:
+    """Random rows of the signature's shapes, and the seconds in which their features were made."""
     rng = np.random.default_rng(0)
     columns: dict[str, Column] = {}
     for field in signature.inputs:
@@ -110,18 +120,21 @@ def _random_problem(recipe: Recipe, signature: Signature, rows: int) -> Problem:
             columns[field.name] = Ragged.from_strings([" ".join(f"word{n}" for n in row) for row in words.tolist()])
         else:
             columns[field.name] = Ragged.from_strings([f"value {n}" for n in rng.integers(0, 20, rows)])
+    started = time.perf_counter()
     pipeline = Pipeline(recipe.features, signature)
     pipeline.fit([columns])
     features = pipeline.transform(columns)
+    took = time.perf_counter() - started
     classes = max(1, len(signature.labels))
-    return Problem(
+    problem = Problem(
         kind=signature.kind,
         features=features,
         info=pipeline.info(),
         target=_learnable(signature, features, rows, classes, rng),
-        train=rows * 4 // 5,
+        train=train,
         classes=classes,
     )
+    return problem, took
 
 
 def _learnable(

@@ -27,21 +27,6 @@ def plan(session: Session, budget: Budget = None, max_trials: Trials = None, max
 
 
 def _view(data: dict[str, Any]) -> Any:
-    recipes = layout.table(
-        ["recipe", "learner", "reads", ">trials", ">epochs", ">time", "role"],
-        [
-            (
-                r["name"],
-                r["learner"],
-                " + ".join(r["features"]),
-                units.count(r.get("trials")),
-                units.count(r.get("max_epochs")),
-                units.seconds(r.get("seconds")),
-                "baseline" if r.get("baseline") else "",
-            )
-            for r in data["recipes"]
-        ],
-    )
     return layout.stack(
         layout.pairs(
             [
@@ -53,7 +38,7 @@ def _view(data: dict[str, Any]) -> Any:
                 ("labelled", f"{units.count(data['labelled'])} of {units.count(data['rows'], 'row')}"),
             ]
         ),
-        recipes,
+        _recipes(data["recipes"]),
         layout.pairs(
             [
                 ("time", units.seconds(data.get("seconds"))),
@@ -61,6 +46,28 @@ def _view(data: dict[str, Any]) -> Any:
                 ("disk", units.size(data.get("disk_bytes"))),
             ]
         ),
+    )
+
+
+def _recipes(recipes: list[dict[str, Any]]) -> Any:
+    """A row a recipe; ``time`` is that of one trial, ``share`` what it brings into the race for a budget."""
+    shared = any(r.get("share") is not None for r in recipes)
+    share = [">share"] if shared else []
+    return layout.table(
+        ["recipe", "learner", "reads", ">trials", ">epochs", ">time", *share, "role"],
+        [
+            (
+                r["name"],
+                r["learner"],
+                " + ".join(r["features"]),
+                units.count(r.get("trials")),
+                units.count(r.get("max_epochs")),
+                units.seconds(r.get("seconds")),
+                *([units.seconds(r.get("share"))] if shared else []),
+                "baseline" if r.get("baseline") else "",
+            )
+            for r in recipes
+        ],
     )
 
 
