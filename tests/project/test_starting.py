@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tidemill.config import CONFIG_NAME, load_config
 from tidemill.errors import ConfigError, SourceError
-from tidemill.project import start_project
+from tidemill.project import OpenProject, start_project
+from tidemill.stages.prepare import open_sources, summarise_sources
 
 MAILS = (
     "id,times,sender,text,kind\n"
@@ -58,3 +60,24 @@ def test_columns_that_there_are_not_are_refused_and_nothing_is_written(mails: Pa
         with pytest.raises(SourceError, match="Did you mean"):
             start_project(tmp_path / "project", data=mails, target="kind", **setting)
     assert not (tmp_path / "project").exists()
+
+
+def test_fractions_are_no_labels_of_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "images.npz", images=rng.integers(0, 255, (40, 4, 4), np.uint8), age=rng.random(40))
+    with pytest.raises(SourceError, match=r"is a quantity.*from images"):
+        start_project(tmp_path / "project", data=tmp_path / "images.npz", target="age")
+
+
+def test_prepare_reads_the_data_once_more_and_no_further(mails: Path, tmp_path: Path) -> None:
+    """What init learned of a source stands where prepare looks for it, unless limits could tell other rows."""
+    folder = tmp_path / "project"
+    start_project(folder, data=mails, target="kind")
+    project = OpenProject(folder)
+    summaries = project.store.root / "data" / "summaries"
+    (kept,) = summaries.iterdir()
+    opened = open_sources(project.config, project.sources)
+    assert summarise_sources(project.store.root, opened) == opened[0].summary()
+    assert list(summaries.iterdir()) == [kept]
+    start_project(tmp_path / "limited", data=mails, target="kind", limits={"text_mb": 0.5})
+    assert not (OpenProject(tmp_path / "limited").store.root / "data" / "summaries").exists()
