@@ -1,10 +1,12 @@
-"""Writes docs/commands/*.md and docs/configuration.md from the program itself: ``python docs/generate.py``.
+"""Writes docs/commands/*.md, docs/configuration.md and docs/features.md from the program: ``python docs/generate.py``.
 
 ``tests/cli/test_docs.py`` checks that the pages say what the program says.
 """
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -16,6 +18,8 @@ from tidemill.cli.program import COMMANDS, build
 from tidemill.config import VARIABLES, Config
 from tidemill.config.faults import keys_of, range_of, section_of
 from tidemill.config.writing import heading, scalar
+from tidemill.features import FeatureStep
+from tidemill.features.pipeline import step_class, step_names
 
 DOCS = Path(__file__).resolve().parent
 EXIT_CODES = """\
@@ -37,6 +41,7 @@ def pages() -> dict[str, str]:
     found["commands/feedback.md"] = "\n".join([f"# tidemill feedback\n\n{inner.help}\n", *parts])
     found["commands/README.md"] = index()
     found["configuration.md"] = configuration()
+    found["features.md"] = features()
     return found
 
 
@@ -123,6 +128,83 @@ nearest right name. Editors that know YAML schemas complete and check it by its 
 
 Relative paths are relative to the file's folder. Lengths of time are written `60s`, `5m`, `1h` or `1h30m`.
 """
+
+
+FEATURES = """\
+# Features
+
+A feature step stands between the raw inputs and a learner. It is data: a recipe names the steps that it wants, with
+their options.
+
+```python
+@tidemill.recipe("forest", learner="sklearn", features=[{"step": "numbers", "raw": True}, {"step": "categories"}])
+```
+
+A step takes every input of the types it handles, or those under `columns`. What it has to know (medians, vocabularies,
+directions) is learned in one pass over training rows alone, is kept as JSON in the [package](packages.md), and is the
+same code in training and in serving. Steps of the same output are laid side by side in their order, but for `image` and
+`tokens`, which only one step of a recipe may write.
+
+| output | what it is |
+|---|---|
+| `x` | float32 `[n, d]`, dense numbers |
+| `codes` | int64 `[n, k]`, a code for each category; 0 is rare or unseen |
+| `ngrams` | sparse float32 `[n, d]`: weights of the n-grams that occur |
+| `tokens` | int32 `[n, length]`, token ids; 0 is padding |
+| `image` | uint8 `[n, height, width, channels]` |
+
+`[n]` is the number of rows. Which outputs a learner reads stands under [learners](learners.md); which steps the shipped
+recipes use, on the page of each [task](README.md).
+
+| step | takes | gives |
+|---|---|---|
+"""
+STEPS = ("numbers", "categories", "onehot", "dates", "text_vector", "ngrams", "bpe", "pixels", "pixel_vector")
+OUTPUTS = {"numbers": "x", "onehot": "x", "dates": "x", "text_vector": "x", "pixel_vector": "x", "pixels": "image"} | {
+    "categories": "codes", "ngrams": "ngrams", "bpe": "tokens"
+}  # fmt: skip
+
+
+def features() -> str:
+    """Every feature step, with its options, from its docstring."""
+    assert sorted(STEPS) == step_names(), "name every step in STEPS"
+    steps = {name: step_class(name) for name in STEPS}
+    rows = [f"| [`{n}`](#{n}) | {', '.join(step.handles)} | `{OUTPUTS[n]}` |" for n, step in steps.items()]
+    return "\n".join([FEATURES + "\n".join(rows), "", *(_step(name, step) for name, step in steps.items())])
+
+
+def _step(name: str, step: type[FeatureStep]) -> str:
+    summary = (inspect.getmodule(step).__doc__ or "").partition(": ")[2].partition("\n\n")[0]  # type: ignore[union-attr]
+    text, meanings = _docstring(step)
+    for base in step.__mro__[1:]:
+        meanings = {**_docstring(base)[1], **meanings} if issubclass(base, FeatureStep) else meanings
+    options = [p for p in inspect.signature(step).parameters.values() if p.name != "columns"]
+    lines = [f"## {name}", "", _plain(_sentence(" ".join(summary.split()))), "", _plain(text), ""]
+    if options:
+        lines += ["| option | unless given | meaning |", "|---|---|---|"]
+        lines += [
+            f"| `{p.name}` | `{_written(p.default)}` | {_plain(meanings.get(p.name, 'see above'))} |" for p in options
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _docstring(kind: type) -> tuple[str, dict[str, str]]:
+    """What a class says of itself, and of each argument."""
+    text, _, rest = (inspect.getdoc(kind) or "").partition("\nArgs:\n")
+    found = re.findall(r"^    (\w+): ((?:.|\n(?=     ))*)", rest.partition("\nRaises:")[0], re.MULTILINE)
+    return text.partition("\nRaises:")[0].strip(), {name: " ".join(said.split()) for name, said in found}
+
+
+def _plain(text: str) -> str:
+    """A docstring's marks as Markdown's."""
+    text = re.sub(r":class:`~?([\w.]*\.)?(\w+)`", lambda m: f"`{m[2].lower()}`", text)
+    return text.replace("``", "`").replace("|", "\\|")
+
+
+def _written(value: Any) -> str:
+    """A default as JSON would have it."""
+    return scalar(list(value) if isinstance(value, tuple) else value)
 
 
 def _sentence(text: str) -> str:

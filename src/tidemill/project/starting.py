@@ -130,10 +130,11 @@ def choose_task(
         if len(names) < 2:
             mend = "Give a table with at least one input column, or ignore fewer."
             raise SourceError(f"there is no column besides the target {target!r}", mend=mend)
-        if column.type == "number" and len(names) > 1:
+        if column.type == "number" and any(c.type == "image" for c in summary.columns):
             many = column.distinct if column.distinct <= DISTINCT_CAP else f"more than {DISTINCT_CAP}"
             raise SourceError(
-                f"the target {target!r} is a quantity ({many} different numbers), and no task here predicts quantities",
+                f"the target {target!r} is a quantity ({many} different numbers), and no task here predicts quantities "
+                "from images",
                 mend="Name a column of classes with --target, or turn the numbers into classes, such as low and high.",
             )
         raise SourceError(

@@ -24,9 +24,11 @@ class ImageClassification(ClassificationTask):
     summary: ClassVar[str] = "one of several labels for an image"
 
     def claim(self, source: Summary, target: str) -> Claim | None:
-        """Fits whatever has exactly one column of images."""
+        """Fits whatever has exactly one column of images; a target of fractions is no label."""
         images = [c for c in source.columns if c.type == "image" and c.name != target]
-        if len(images) != 1 or several(source, target):
+        column = source.column(target)
+        fractions = column is not None and column.type == "number" and not column.integers
+        if len(images) != 1 or fractions or several(source, target):
             return None
         return Claim(confidence=0.95, reason=f"the column {images[0].name!r} holds images")
 
