@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from tidemill.metrics import Paired, holm, paired
-from tidemill.metrics.paired import exact_above, sign_flip, tango
+from tidemill.metrics.paired import _robust, _tail, exact_above, sign_flip, tango
 
 
 def test_sign_flip_is_mcnemars_exact_test() -> None:
@@ -180,3 +180,17 @@ def test_a_constant_gain_and_no_rows_are_no_special_trouble() -> None:
     for few in (np.array([0.3]), np.zeros(0)):
         result = paired(few, np.zeros(len(few)), np.arange(len(few)))
         assert result.above(-0.1) == 1.0 and result.above_zero() in (0.5, 1.0)
+
+
+@pytest.mark.parametrize("n", [100, 300])
+def test_the_adjustment_gives_what_resampled_t_statistics_give(n: int) -> None:
+    """An independent way to the same second order: the bootstrap's own distribution of the t-statistic."""
+    rng = np.random.default_rng(11)
+    gap = 1.15 - rng.exponential(size=n)
+    drawn = gap[rng.integers(0, n, (20_000, n))]
+    resampled = (drawn.mean(axis=1) - gap.mean()) / drawn.std(axis=1, ddof=1)
+    share = (resampled >= gap.mean() / gap.std(ddof=1)).mean()
+    result = _graded(gap)
+    estimate, error, residual, freedom = _robust(result.totals, result.sizes, 0.0)
+    assert _tail(estimate / error, residual, freedom) == pytest.approx(share, rel=0.12)
+    assert stats.ttest_1samp(gap, 0, alternative="greater").pvalue < 0.75 * share  # without it, too sure

@@ -58,10 +58,11 @@ def turned(value: np.ndarray, place: int) -> np.ndarray:
     return np.concatenate([pairs.real, pairs.imag])
 
 
+@pytest.mark.parametrize("ids", [ROWS[0], ROWS[2], ROWS[4]], ids=len)
 @torch.no_grad()
-def test_the_transformer_computes_what_is_published() -> None:
+def test_the_transformer_computes_what_is_published(ids: list[int]) -> None:
     """One text, token by token in float64: rotary attention, two dense layers with GELU, the mean beside the bag's."""
-    network, ids = transformer(layers=2), ROWS[0]
+    network = transformer(layers=2)
     bag = network.embedding.weight.numpy().astype(np.float64)[ids]
     value = bag
     for block in network.blocks:
