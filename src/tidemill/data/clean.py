@@ -226,6 +226,7 @@ class Cleaner:
         numbers = self._numbers(self.signature.target, array, batch, missing=_UNLABELLED)
         beyond = np.abs(numbers) > LARGEST
         self.count("numbers too large for a target were taken for missing", beyond, batch, self.signature.target)
+        self.count(_UNLABELLED, beyond, batch)
         numbers[beyond] = np.nan
         return numbers.astype(np.float32)
 
