@@ -1,0 +1,150 @@
+"""A race of real searches: the better recipe gets more trials, and one that was stopped goes on to the same end."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tidemill
+from tidemill.api.running import setting_of
+from tidemill.data.dataset import DatasetArrays, open_dataset
+from tidemill.loop import Setting
+from tidemill.loop.attempt import Attempt
+from tidemill.loop.race import Share, Terms
+from tidemill.loop.search import Kept, tuned
+from tidemill.loop.steps import Steps
+from tidemill.records import JSON, Cycle, Dataset, Recipe, Run, new_id
+
+TRIALS = 8
+ROWS = 1000
+
+
+@pytest.fixture(scope="module")
+def prepared(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a dataset version of California's housing: a thousand rows."""
+    folder = tmp_path_factory.mktemp("housing")
+    with (data_dir / "california-housing" / "housing.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    with (folder / "housing.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows[:: len(rows) // ROWS]])
+    settings: dict[str, Any] = {"recipes": {"include": []}}
+    project = tidemill.init(folder / "project", data=folder / "housing.csv", target="median_house_value", **settings)
+    project.cycle(max_trials=0)
+    project.store.close()
+    return folder / "project"
+
+
+class Scene:
+    """A cycle that has come to its race."""
+
+    def __init__(self, project: tidemill.Project, cycle: Cycle | None = None) -> None:
+        self.project = project
+        self.setting: Setting = dataclasses.replace(setting_of(project), threads=1)
+        (record,) = project.store.find(Dataset)
+        self.dataset: DatasetArrays = open_dataset(project.store.root, record)
+        self.cycle = cycle or Cycle(id=new_id(Cycle.prefix), status="running", trigger="asked", seed=3, plan={})
+        self.events: list[dict[str, Any]] = []
+        offered = self.project.task.recipes(self.dataset.signature)
+        self.recipes = {recipe.name: recipe for recipe in offered if recipe.space}
+
+    def race(self, recipes: dict[str, Recipe], trials: int, kept: Kept, stop_at: int | None = None) -> JSON:
+        """Race for so many trials; it is stopped when so many are done, at the first epoch of the next."""
+
+        def on_event(event: dict[str, Any]) -> None:
+            self.events.append(event)
+            if stop_at is not None and event["done"] >= stop_at and "epoch" in event["what"]:
+                raise KeyboardInterrupt
+
+        steps = Steps(self.project.store, self.cycle, on_event)
+        work = {"trials": trials, "most": trials, "max_epochs": 6, "seconds": None, "share": None}
+        attempts = {name: Attempt(self.setting, steps, self.dataset, r, work) for name, r in recipes.items()}
+        shares = {name: Share(seconds=1.0, most=trials) for name in recipes}
+        agreed = Terms(shares=shares, budget=float(trials), clocked=False)
+        return tuned(steps, agreed, attempts, kept)
+
+    def trials(self) -> list[tuple[str, str, JSON, list[float]]]:
+        runs = self.project.store.find(Run, cycle_id=self.cycle.id, kind="trial")
+        return [
+            (run.recipe["name"], run.status, run.params, [e["validation_score"] for e in run.curve]) for run in runs
+        ]
+
+    def begun(self) -> int:
+        return sum(event["what"].endswith("under way") for event in self.events)
+
+
+@pytest.fixture
+def scene(prepared: Path, tmp_path: Path) -> Iterator[Callable[[], Scene]]:
+    made: list[Scene] = []
+
+    def make() -> Scene:
+        folder = tmp_path / f"copy-{len(made)}"
+        shutil.copytree(prepared, folder)
+        made.append(Scene(tidemill.open(folder)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.project.store.close()
+
+
+def test_the_better_recipe_gets_more_trials_and_a_stopped_race_goes_on_to_the_same_end(
+    scene: Callable[[], Scene],
+) -> None:
+    whole, kept = scene(), Kept()
+    found = whole.race(whole.recipes, TRIALS, kept)
+    assert set(found) == {"lightgbm", "mlp"}
+    assert found["lightgbm"]["score"] > found["mlp"]["score"]
+    counts = {name: entry["trials"] for name, entry in found.items()}
+    assert counts["lightgbm"] > counts["mlp"] >= 1 and sum(counts.values()) == TRIALS == len(whole.trials())
+    assert whole.begun() == TRIALS
+
+    for name, entry in found.items():
+        best = kept.take(name)
+        assert best is not None and best.score == entry["score"]
+        assert best.params == {**whole.recipes[name].params, **entry["params"]}
+        assert kept.take(name) is None, "what was taken is kept no longer"
+
+    cut, kept = scene(), Kept()
+    for stop_at in (1, 5):
+        with pytest.raises(KeyboardInterrupt):
+            cut.race(cut.recipes, TRIALS, Kept(), stop_at)
+    assert cut.race(cut.recipes, TRIALS, kept) == found
+    assert cut.trials() == whole.trials()
+    assert cut.begun() == TRIALS + 2, "no finished trial was repeated"
+    assert cut.race(cut.recipes, TRIALS, Kept()) == found and cut.begun() == TRIALS + 2
+
+    done = [event["done"] for event in whole.events]
+    assert done == sorted(done) and done[-1] == TRIALS
+    assert {event["total"] for event in whole.events} == {TRIALS}
+    assert whole.events[-1]["what"].startswith(f"lightgbm {counts['lightgbm']} trials, best 0.")
+
+
+def test_few_fits_are_kept(scene: Callable[[], Scene]) -> None:
+    here, kept = scene(), Kept(most=1)
+    found = here.race(here.recipes, 4, kept)
+    assert kept.take("mlp") is None
+    best = kept.take("lightgbm")
+    assert best is not None and best.score == found["lightgbm"]["score"]
+
+
+def test_a_recipe_whose_trials_all_fail_is_told_and_costs_the_others_little(scene: Callable[[], Scene]) -> None:
+    here = scene()
+    broken = dataclasses.replace(here.recipes["mlp"], name="broken", params={"epoch": 3})
+    found = here.race({"broken": broken, "mlp": here.recipes["mlp"]}, 6, Kept())
+    assert "unknown parameter 'epoch'" in found["broken"]["failed"]
+    assert found["mlp"]["trials"] >= 3 and found["mlp"]["score"] > 0
+    assert {status for name, status, *_ in here.trials() if name == "broken"} == {"failed"}
+    assert any(event["what"] == "trial 1: failed" for event in here.events)
+
+    steps = Steps(here.project.store, here.cycle, here.events.append)
+    attempt = Attempt(here.setting, steps, here.dataset, broken, {"max_epochs": 1})
+    candidate = attempt.give_up(found["broken"]["failed"])
+    assert candidate == attempt.give_up("said once") and candidate["failed"] == found["broken"]["failed"]
+    (run,) = here.project.store.find(Run, cycle_id=here.cycle.id, kind="train")
+    assert (run.status, run.error) == ("failed", candidate["failed"])
