@@ -125,6 +125,55 @@ def test_plain_progress_of_a_long_step_says_where_it_is(monkeypatch: pytest.Monk
     ]  # fmt: skip
 
 
+RACE = [
+    {"stage": "tune", "what": "trial 1: under way", "recipe": "cnn", "done": 0, "total": 9, "estimated": True},
+    {"stage": "tune", "what": "trial 1: 0.9000", "recipe": "cnn", "done": 1, "total": 9, "estimated": True},
+    {"stage": "tune", "what": "trial 1: 0.8000", "recipe": "mlp", "done": 2, "total": 4, "estimated": True},
+    {"stage": "tune", "what": "trial 2: stopped early", "recipe": "cnn", "done": 3, "total": 3, "estimated": False},
+    {"stage": "tune", "what": "cnn 2 trials, best 0.9; mlp 1 trial, best 0.8", "done": 3, "total": 3},
+]
+
+
+def test_plain_progress_of_a_race_is_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("tidemill.cli.show.progress.time.monotonic", lambda: now[0])
+    text = io.StringIO()
+    progress = PlainProgress(Console(file=text, width=80))
+    for event in RACE:
+        progress(event)
+        now[0] += 11
+    progress.close()
+    assert text.getvalue().splitlines() == [
+        "tune: mlp: trial 1: 0.8000 2/~4, after 22.0 s",
+        "tune: cnn 2 trials, best 0.9; mlp 1 trial, best 0.8 3/3, after 44.0 s",
+        "tune: cnn 2 trials, best 0.9; mlp 1 trial, best 0.8 3/3 (55.0 s)",
+    ]
+
+
+def test_live_progress_of_a_race_goes_on_when_its_estimate_was_short() -> None:
+    from rich.progress import Progress
+
+    now = [0.0]
+    bars = Progress(console=Console(file=io.StringIO(), force_terminal=True), get_time=lambda: now[0])
+    live = LiveProgress(bars)
+    live({"stage": "tune", "what": "planning the work"})
+    (tune,) = bars.tasks
+    assert (tune.total, tune.finished) == (None, False)
+    now[0] = 2.0
+    live({"stage": "train", "what": "training", "recipe": "ridge"})
+    assert tune.finished and tune.finished_time == 2.0
+    now[0] = 5.0
+    for event in RACE[:3]:
+        live(event)
+    assert (tune.completed, tune.total, tune.finished, tune.fields["position"]) == (2, 4, False, "2/~4")
+    live(RACE[3])
+    live({**RACE[3], "total": 5})
+    assert (tune.total, tune.finished) == (5, False)
+    now[0] = 6.0
+    live.close()
+    assert tune.finished_time == 3.0, "only what was spent in it counts"
+
+
 def test_live_progress_keeps_to_one_line() -> None:
     from rich.progress import Progress
 
