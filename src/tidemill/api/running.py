@@ -117,11 +117,12 @@ def plan_cycle(
         "inputs": [{"name": f.name, "type": f.type} for f in signature.inputs],
         "recipes": [
             {
+                **planned.recipes[r.name],
                 "name": r.name,
                 "learner": r.learner,
                 "baseline": r.baseline,
                 "features": list(dict.fromkeys(step["step"] for step in r.features)),
-                **planned.recipes[r.name],
+                "features_seconds": planned.recipes[r.name]["features"],
             }
             for r in recipes
         ],
