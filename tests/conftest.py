@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # _postgres.py is in no package
+
+from _postgres import Server
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +26,15 @@ def data_dir() -> Path:
     if os.environ.get("TIDEMILL_REQUIRE_DATA") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server that this test process has to itself. Killing it belongs in tests with one of their own.
+
+    It does not fsync: these tests end with it, and whether a server of default settings does is tested elsewhere.
+    """
+    server = Server("fsync=off", "full_page_writes=off", "shared_buffers=32MB")
+    with contextlib.closing(server):
+        server.start()
+        yield server

@@ -1,4 +1,4 @@
-"""A real store in a fresh folder, and makers of the records that flow through it."""
+"""A real store in a fresh folder, on SQLite and on PostgreSQL, and makers of the records that flow through it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,55 @@ from typing import Any
 
 import pytest
 
+from _postgres import Server
 from tidemill.records import Feedback, Prediction, new_id
 from tidemill.store import Store, create_store, new_prediction_id, open_store
+from tidemill.store.tables import facts, metadata
+
+BOTH = ("sqlite", "postgresql")
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store, made once: a copy of it takes a fraction of the time."""
+    """An empty store in SQLite, made once: a copy of it takes a fraction of the time."""
     root = tmp_path_factory.mktemp("template") / ".tidemill"
     create_store(root).close()
     return root
 
 
+@pytest.fixture(scope="session")
+def shared(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A store in PostgreSQL, made once: its folder and URL."""
+    root, url = tmp_path_factory.mktemp("shared") / ".tidemill", postgres.make()
+    create_store(root, url).close()
+    return root, url
+
+
+@pytest.fixture(params=BOTH)
+def on(request: pytest.FixtureRequest) -> str:
+    """The database that a test runs on: each runs on both."""
+    return str(request.param)
+
+
 @pytest.fixture
-def store(tmp_path: Path, template: Path) -> Iterator[Store]:
-    with open_store(shutil.copytree(template, tmp_path / ".tidemill")) as opened:
+def store(on: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """An empty store. That on PostgreSQL has the tables of the test before, emptied: leave them as they are."""
+    if on == "sqlite":
+        root, url = request.getfixturevalue("template"), None
+    else:
+        root, url = request.getfixturevalue("shared")
+    with open_store(shutil.copytree(root, tmp_path / ".tidemill"), url) as opened:
+        if url is not None:
+            filled = ", ".join(name for name in metadata.tables if name != facts.name)
+            with opened.database.transaction() as connection:
+                connection.exec_driver_sql(f"TRUNCATE {filled} RESTART IDENTITY")
         yield opened
+
+
+@pytest.fixture
+def new_url(on: str, request: pytest.FixtureRequest) -> Callable[[], str | None]:
+    """Makes an empty database, for stores that a test makes itself; ``None`` means the file in the store's folder."""
+    return (lambda: None) if on == "sqlite" else request.getfixturevalue("postgres").make
 
 
 @pytest.fixture

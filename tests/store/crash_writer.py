@@ -1,4 +1,4 @@
-"""A serving process in small, to be killed at any moment: ``crash_writer.py ROOT``.
+"""A serving process in small, to be killed at any moment: ``crash_writer.py ROOT [URL]``.
 
 For each line on standard input it forks a child that opens the store, writes predictions and feedback from two threads
 each, folds the journal all the while, and notes every acknowledgement in the file that the line names, one ``write`` a
@@ -17,9 +17,9 @@ from tidemill.records import Feedback, Prediction, new_id
 from tidemill.store import FeedbackWriter, JournalWriter, fold, new_prediction_id, open_store
 
 
-def work(root: Path, log: str) -> None:
+def work(root: Path, url: str | None, log: str) -> None:
     notes = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    store = open_store(root)
+    store = open_store(root, url)
     journal, writer = JournalWriter(root), FeedbackWriter(store)
 
     def predict() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            work(Path(sys.argv[1]), line.strip())
+            work(Path(sys.argv[1]), sys.argv[2] or None, line.strip())
         print(pid, flush=True)
         os.waitpid(pid, 0)
         print("dead", flush=True)

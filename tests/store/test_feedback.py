@@ -124,7 +124,7 @@ def test_two_processes_with_the_same_keys_write_each_once(store: Store) -> None:
 import pathlib, sys
 from tidemill.records import Feedback, new_id
 from tidemill.store import FeedbackWriter, open_store
-with open_store(pathlib.Path(sys.argv[1])) as store:
+with open_store(pathlib.Path(sys.argv[1]), sys.argv[2] or None) as store:
     writer = FeedbackWriter(store)
     print("ready", flush=True)
     sys.stdin.readline()
@@ -135,7 +135,7 @@ with open_store(pathlib.Path(sys.argv[1])) as store:
     print(*[f.result().status for f in futures])
     writer.close()
 """
-    command = [sys.executable, "-c", code, str(store.root)]
+    command = [sys.executable, "-c", code, str(store.root), store.database.url or ""]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]
     for process in processes:
@@ -232,6 +232,7 @@ print(refused)
 """
 
 
+@pytest.mark.parametrize("on", ["sqlite"])
 def test_when_files_cannot_grow_feedback_is_refused_and_later_accepted_again(store: Store, make_feedback: Make) -> None:
     store.add_feedback([make_feedback()])
     store.delete(Feedback, [f.id for f in store.find(Feedback)])
@@ -242,6 +243,7 @@ def test_when_files_cannot_grow_feedback_is_refused_and_later_accepted_again(sto
     assert "the disk" in done.stdout and "space" in done.stdout
 
 
+@pytest.mark.parametrize("on", ["sqlite"])
 def test_a_full_disk_is_told(store: Store, make_feedback: Make) -> None:
     with store.database.transaction() as connection:  # the same connection serves the next transaction
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
@@ -252,6 +254,18 @@ def test_a_full_disk_is_told(store: Store, make_feedback: Make) -> None:
     with store.database.reading() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
     assert store.add_feedback([make_feedback()])[0].status == "accepted"
+
+
+def test_the_character_nul_is_refused_where_it_cannot_be_kept_and_kept_where_it_can(
+    store: Store, make_feedback: Make
+) -> None:
+    writer = FeedbackWriter(store)
+    with pytest.raises(InputError, match="author: the character NUL stands in it"):
+        writer.submit(make_feedback(author="ann\0"))
+    within = make_feedback(kind="comment", value={"text": "one\0two", "path": "C:\\u0000"})
+    assert writer.submit(within).result().status == "accepted"
+    writer.close()
+    assert store.find(Feedback) == [within]
 
 
 def test_a_lone_piece_does_not_wait_for_a_group(

@@ -67,6 +67,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield library
 
 
+@pytest.mark.parametrize("on", ["sqlite"])
 def test_fsync_returns_before_every_acknowledgement_and_none_follows_a_failed_one(
     store: Store, shim: Path, tmp_path: Path
 ) -> None:
@@ -94,6 +95,8 @@ def test_fsync_returns_before_every_acknowledgement_and_none_follows_a_failed_on
     assert "acknowledged after a failed fsync" not in lines
     assert all("nothing more is acknowledged" in line for line in refused[:3] + refused[4:])
 
-    with open_store(store.root) as reopened:  # a new process starts afresh, with all that was acknowledged
+    with open_store(
+        store.root, store.database.url
+    ) as reopened:  # a new process starts afresh, with all that was acknowledged
         fold(reopened)
         assert reopened.count(Prediction) >= 30 and reopened.count(Feedback) >= 30

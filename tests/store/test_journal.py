@@ -216,6 +216,16 @@ def test_what_is_not_json_is_refused_alone(store: Store, make_prediction: Make) 
     assert fold(store) == 1
 
 
+def test_what_no_table_could_hold_is_not_journaled(store: Store, make_prediction: Make) -> None:
+    writer = JournalWriter(store.root)
+    with pytest.raises(InputError, match="caller: the character NUL stands in it"):
+        writer.submit(make_prediction(), make_prediction(caller="someone\0"))
+    kept = make_prediction(inputs={"note": "one\0two"})
+    writer.submit(kept).result()
+    writer.close()
+    assert fold(store) == 1 and store.find(Prediction) == [kept]
+
+
 def test_a_torn_tail_is_left_out_at_every_length(store: Store, make_prediction: Make) -> None:
     whole, torn = make_prediction(), make_prediction()
     content, tail = frames([whole]), frames([torn])

@@ -13,6 +13,12 @@ import pytest
 from tidemill.errors import BusyError
 from tidemill.store import Store
 
+
+@pytest.fixture
+def on() -> str:
+    return "sqlite"  # no table has a part in it
+
+
 HOLDER = """
 import pathlib, sys, time
 from tidemill.store.locks import held

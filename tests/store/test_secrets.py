@@ -22,6 +22,11 @@ SECRET = bytes(range(32))
 LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
+@pytest.fixture
+def on() -> str:
+    return "sqlite"  # the secret is a file
+
+
 def test_an_id_passes_only_whole_and_with_its_own_secret() -> None:
     made = [new_prediction_id(SECRET) for _ in range(200)]
     assert all(check_prediction_id(SECRET, identifier) for identifier in made)

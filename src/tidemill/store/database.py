@@ -12,15 +12,23 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 
 from tidemill.errors import BusyError, ConfigError, ConflictError, ExtraMissingError, InputError, StoreError
-from tidemill.store import sqlite
+from tidemill.store import postgresql, sqlite
+
+_MEND = "Write it like postgresql://user@host/name or sqlite:////data/store.db, or leave it out."
 
 
 class Database:
     """One database, shared by the threads of this process.
 
     Args:
-        url: an SQLAlchemy URL; ``None`` means the SQLite file *path*.
-        path: where the SQLite file lies.
+        url: the URL of a SQLite file or of a PostgreSQL database; ``None`` means the SQLite file *path*.
+        path: where the SQLite file lies; another one that *url* names without a leading ``/`` is looked for beside
+            the folder of this one.
+
+    Attributes:
+        url: as it was given.
+        is_sqlite: whether it is SQLite; otherwise it is PostgreSQL.
+        where: its file or address, for messages.
 
     Raises:
         ConfigError: *url* is none.
@@ -28,25 +36,26 @@ class Database:
     """
 
     def __init__(self, url: str | None, path: Path) -> None:
-        self.is_sqlite = url is None or url.startswith("sqlite")
+        self.url = url
         try:
             target = sa.URL.create("sqlite", database=str(path)) if url is None else sa.make_url(url)
-            self._engine = sa.create_engine(target)
+            self.is_sqlite = target.drivername.partition("+")[0] == "sqlite"
+            if self.is_sqlite:
+                target = sqlite.resolved(target, path.parent.parent)
+            self._engine = sqlite.engine(target) if self.is_sqlite else postgresql.engine(target)
         except ImportError as error:
             raise ExtraMissingError(
-                f"the database driver {error.name!r} is not installed", mend="Install it with pip."
+                f"the database driver {error.name!r} is not installed",
+                mend="Install it with `pip install 'tidemill[postgres]'`.",
             ) from error
-        except sqlalchemy.exc.ArgumentError as error:
-            raise ConfigError(
-                f"the store's URL cannot be used ({error})",
-                mend="Write it like sqlite:////data/store.db or postgresql+psycopg://user@host/name, or leave it out.",
-            ) from error
+        except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+            raise ConfigError(f"the store's URL cannot be used ({error})", mend=_MEND) from error
         self.where = target.database or "" if self.is_sqlite else target.render_as_string(hide_password=True)
-        if self.is_sqlite:
-            sqlite.prepare(self._engine)
         self._writer = self._engine.execution_options(writes=True)
+        # Statement by statement, as SQLite reads too: no transaction has to be begun and ended around a look.
+        self._reader = self._engine if self.is_sqlite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._local = threading.local()
-        # SQLite's own wait for the write lock polls; threads of one process take turns here instead.
+        # The wait for a lock in the database polls or costs a connection; threads of one process take turns here.
         self._turn = threading.RLock()
         self._failed = ""
 
@@ -58,7 +67,7 @@ class Database:
             if current is not None:
                 yield current
                 return
-            with self._engine.connect() as connection:
+            with self._reader.connect() as connection:
                 yield connection
 
     @contextlib.contextmanager
@@ -88,6 +97,43 @@ class Database:
         finally:
             self._turn.release()
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """A connection that sees the tables as they are now, whatever is committed meanwhile; nobody waits for it.
+
+        While it is open SQLite's WAL file grows and PostgreSQL keeps dead rows: read, and let go.
+        """
+        with (
+            self._explained(),
+            self._engine.execution_options(snapshot=True).connect() as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def require_suitable(self) -> None:
+        """Refuse a server on which a store would not hold what it promises.
+
+        Raises:
+            ConfigError: it is too old, or cannot hold every text.
+        """
+        if not self.is_sqlite:
+            with self.reading() as connection:
+                postgresql.require_suitable(connection, self.where)
+
+    def examine(self) -> tuple[str, list[str]]:
+        """The database's name with its version, and what about it endangers what is acknowledged."""
+        if self.is_sqlite:
+            return f"SQLite {sqlite3.sqlite_version}", []
+        with self.reading() as connection:
+            return postgresql.examine(connection)
+
+    def remote_size(self, tables: list[str]) -> int:
+        """Bytes that *tables* take on the server; 0 for SQLite, whose file can be looked at."""
+        if self.is_sqlite:
+            return 0
+        with self.reading() as connection:
+            return postgresql.size(connection, tables)
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
@@ -97,17 +143,15 @@ class Database:
         try:
             yield
         except sqlalchemy.exc.IntegrityError as error:
-            raise ConflictError(f"a record like this exists already ({error.orig})", where=self.where) from error
+            said = postgresql.told(error)
+            raise ConflictError(f"a record like this exists already ({said})", where=self.where) from error
         except sqlalchemy.exc.DBAPIError as error:
-            if isinstance(error.orig, sqlite3.Error):
-                told = sqlite.explain(error.orig, self.where)
-                if sqlite.is_failed_sync(error.orig):
-                    self._failed = f"fsync failed, so nothing more is acknowledged ({error.orig})"
-                raise told from error
-            raise StoreError(
-                f"the database refused: {error.orig}", where=self.where, mend="Run `tidemill doctor`."
-            ) from (error)
-        except (sqlalchemy.exc.StatementError, UnicodeEncodeError) as error:
+            if not isinstance(error.orig, sqlite3.Error):
+                raise postgresql.explain(error, self.where) from error
+            if sqlite.is_failed_sync(error.orig):
+                self._failed = f"fsync failed, so nothing more is acknowledged ({error.orig})"
+            raise sqlite.explain(error.orig, self.where) from error
+        except (sqlalchemy.exc.StatementError, UnicodeEncodeError, OverflowError) as error:
             raise InputError(f"a record holds a value that cannot be stored ({error})") from error
         except sqlalchemy.exc.TimeoutError as error:
             raise BusyError("too many threads use the database at once", where=self.where) from error

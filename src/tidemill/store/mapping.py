@@ -21,12 +21,18 @@ from tidemill.records import Record
 
 R = TypeVar("R", bound=Record)
 
-_SCALARS: dict[Any, type[sa.types.TypeEngine[Any]]] = {
-    str: sa.Text,
-    int: sa.BigInteger,
-    float: sa.Double,
-    bool: sa.Boolean,
-}
+
+class PlainText(sa.types.TypeDecorator[str]):
+    """Text without the character NUL: PostgreSQL cannot hold it, so it is refused before it reaches either database."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """The text as it is."""
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("a text with the character NUL")
+        return value
 
 
 class JsonText(sa.types.TypeDecorator[Any]):
@@ -46,6 +52,14 @@ class JsonText(sa.types.TypeDecorator[Any]):
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
         """Back from it."""
         return None if value is None else orjson.loads(value)
+
+
+_SCALARS: dict[Any, type[sa.types.TypeEngine[Any]]] = {
+    str: PlainText,
+    int: sa.BigInteger,
+    float: sa.Double,
+    bool: sa.Boolean,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +91,11 @@ class Mapping(Generic[R]):
     def row(self, record: R) -> dict[str, Any]:
         """The column values of *record*."""
         return {name: getattr(record, name) for name in self.names}
+
+    def refused(self, record: R) -> str | None:
+        """The first text field of *record* that holds the character NUL, which no database here takes."""
+        texts = ((name, getattr(record, name)) for name in self.names if name in self.searchable)
+        return next((name for name, value in texts if isinstance(value, str) and "\0" in value), None)
 
     def record(self, row: Sequence[Any]) -> R:
         """The record of a row of :attr:`columns`."""

@@ -6,11 +6,14 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from tidemill.errors import ConflictError, NotFoundError, StoreError
 from tidemill.store import migrations, secrets
 from tidemill.store.database import Database
 from tidemill.store.locks import held
 from tidemill.store.store import Store
+from tidemill.store.tables import facts
 
 #: How long to wait for another process that brings the tables up to date, in seconds.
 _MIGRATION = 60.0
@@ -21,9 +24,10 @@ def create_store(root: Path, url: str | None = None) -> Store:
 
     Args:
         root: the project's ``.tidemill`` folder; made when it is missing.
-        url: an SQLAlchemy URL of an empty database; ``None`` means SQLite in ``root/store.db``.
+        url: the URL of an empty database; ``None`` means SQLite in ``root/store.db``.
 
     Raises:
+        ConfigError: *url* cannot be used, or its database could not hold every text.
         ConflictError: *root* holds a complete store already.
         StoreError: the disk is full, the folder cannot be written, or the database file is damaged.
     """
@@ -43,7 +47,10 @@ def create_store(root: Path, url: str | None = None) -> Store:
                 raise ConflictError(
                     "a store exists here already", where=str(root), mend="Open it, or choose another folder."
                 )
-            migrations.upgrade(database)
+            database.require_suitable()
+            with database.transaction():
+                migrations.upgrade(database)
+                _claim(database, root)
         return Store(root, database)
 
 
@@ -52,7 +59,7 @@ def open_store(root: Path, url: str | None = None) -> Store:
 
     Raises:
         NotFoundError: there is none.
-        StoreError: it is incomplete, damaged, or written by a newer Tidemill.
+        StoreError: it is incomplete, damaged, away, written by a newer Tidemill, or another project's.
     """
     if not root.is_dir() or (url is None and not (root / "store.db").is_file()):
         raise NotFoundError("there is no store here", where=str(root), mend="Run `tidemill init` first.")
@@ -66,7 +73,28 @@ def open_store(root: Path, url: str | None = None) -> Store:
         if found != migrations.HEAD:
             with held(root / "locks", "migrate", wait=_MIGRATION):
                 migrations.upgrade(database)
+        _claim(database, root)
         return Store(root, database)
+
+
+def _claim(database: Database, root: Path) -> None:
+    """Note whose the database is, or refuse one that is another project's: two would mix their rows."""
+    mine = secrets.fingerprint(secrets.read_secret(root))
+    wanted = sa.select(facts.c.value).where(facts.c.name == "project")
+    with database.reading() as connection:
+        found = connection.execute(wanted).scalar()
+    if found is None:
+        with database.transaction() as connection:
+            found = connection.execute(wanted).scalar()
+            if found is None:
+                connection.execute(facts.insert().values(name="project", value=mine))
+                return
+    if found != mine:
+        raise StoreError(
+            "the database belongs to another project, whose secret is not the one in this folder",
+            where=database.where,
+            mend="Name a database or a schema of its own in `store:`, or restore the project from a backup.",
+        )
 
 
 @contextlib.contextmanager

@@ -54,6 +54,11 @@ def read_secret(root: Path) -> bytes:
     return secret
 
 
+def fingerprint(secret: bytes) -> str:
+    """What says that a database and a folder belong together, and gives nothing of the secret away."""
+    return hashlib.blake2b(b"project", key=secret, digest_size=16).hexdigest()
+
+
 _RESTORE = "Restore it from a backup: without it feedback on earlier predictions cannot be accepted."
 
 

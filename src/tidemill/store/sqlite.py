@@ -7,6 +7,7 @@ lock at its start, so that it cannot fail half-way because another one wrote fir
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,10 +27,22 @@ _SETTINGS = (
 )
 
 
-def prepare(engine: sa.Engine) -> None:
-    """Give every connection of *engine* the settings above, and explicit transactions."""
+def resolved(url: sa.URL, folder: Path) -> sa.URL:
+    """*url* with a whole path; a relative one is one below *folder*.
 
-    @sa.event.listens_for(engine, "connect")
+    Raises:
+        ValueError: it names no file: each connection would have a database of its own in memory.
+    """
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise ValueError("it names no file")
+    return url.set(database=str(folder / url.database))
+
+
+def engine(url: sa.URL) -> sa.Engine:
+    """An engine whose connections have the settings above, and explicit transactions."""
+    made = sa.create_engine(url)
+
+    @sa.event.listens_for(made, "connect")
     def _connect(connection: Any, _record: Any) -> None:
         # The driver must not begin transactions of its own: _begin below does.
         connection.isolation_level = None
@@ -40,10 +53,16 @@ def prepare(engine: sa.Engine) -> None:
         finally:
             cursor.close()
 
-    @sa.event.listens_for(engine, "begin")
+    @sa.event.listens_for(made, "begin")
     def _begin(connection: sa.Connection) -> None:
-        if connection.get_execution_options().get("writes"):
+        options = connection.get_execution_options()
+        if options.get("writes"):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+        elif options.get("snapshot"):
+            connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1")  # the first read fixes what is seen
+
+    return made
 
 
 def explain(error: sqlite3.Error, where: str) -> TidemillError:

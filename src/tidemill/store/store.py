@@ -20,8 +20,8 @@ from tidemill.store.blobs import Blobs
 from tidemill.store.database import Database
 from tidemill.store.feedback import FeedbackOutcome, add_feedback
 from tidemill.store.locks import held
-from tidemill.store.mapping import Mapping
-from tidemill.store.tables import kind_of, mapping_of
+from tidemill.store.mapping import Mapping, PlainText
+from tidemill.store.tables import kind_of, mapping_of, metadata
 
 R = TypeVar("R", bound=Record)
 
@@ -143,7 +143,7 @@ class Store:
         order = [self._column(mapping, order_by)] if order_by else []
         order.append(mapping.table.c.seq)
         statement = sa.select(mapping.table).where(*conditions).limit(limit)
-        statement = statement.order_by(*(c.desc() if newest_first else c for c in order))
+        statement = statement.order_by(*(self._ordered(c, newest_first) for c in order))
         rows: list[Sequence[Any]] = []
         with self.database.reading() as connection:
             for part in wide:
@@ -245,8 +245,8 @@ class Store:
         return held(self.root / "locks", name, wait=wait)
 
     def usage(self) -> dict[str, int]:
-        """Bytes by folder of the store; ``database`` counts the SQLite files, ``other`` the remaining loose files."""
-        sizes = {"database": 0, "other": 0}
+        """Bytes by folder of the store; ``database`` counts the tables, ``other`` the remaining loose files."""
+        sizes = {"database": self.database.remote_size([*metadata.tables]), "other": 0}
         for entry in sorted(self.root.iterdir()):
             if entry.is_dir():
                 sizes[entry.name] = sum(_size(path) for path in entry.rglob("*"))
@@ -263,6 +263,16 @@ class Store:
             f"{mapping.kind.__name__} records cannot be searched by {name!r}",
             mend=f"Did you mean {near[0]!r}?" if near else f"Use one of {', '.join(known)}.",
         )
+
+    def _ordered(self, column: sa.Column[Any], last_first: bool) -> sa.ColumnElement[Any]:
+        """One order under both databases: of texts by their characters' numbers, and what is not set comes first."""
+        value: sa.ColumnElement[Any] = column
+        if isinstance(column.type, PlainText) and not self.database.is_sqlite:
+            value = sa.collate(column, "C")
+        value = value.desc() if last_first else value.asc()
+        if not column.nullable:
+            return value
+        return value.nulls_last() if last_first else value.nulls_first()
 
     def _conditions(
         self, mapping: Mapping[Any], equals: dict[str, Any], after: float | None, before: float | None

@@ -56,6 +56,14 @@ journal_offsets = sa.Table(
     sa.Column("position", sa.BigInteger, nullable=False),
 )
 
+#: What the store says of itself, by name. ``project``: the fingerprint of the secret of the project that it belongs to.
+facts = sa.Table(
+    "facts",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
 
 def mapping_of(kind: type[R]) -> Mapping[R]:
     """How records of *kind* are stored.

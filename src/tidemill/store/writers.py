@@ -13,6 +13,7 @@ from tidemill.records import Feedback, Prediction
 from tidemill.store.feedback import FeedbackOutcome
 from tidemill.store.group import GroupCommitter
 from tidemill.store.journal import Journal
+from tidemill.store.tables import mapping_of
 
 if TYPE_CHECKING:
     from tidemill.store.store import Store
@@ -31,7 +32,7 @@ class JournalWriter:
         """Append *predictions*; the future resolves after their fsync, and only then may their answers leave.
 
         Raises:
-            InputError: a prediction holds what JSON cannot.
+            InputError: a prediction holds what JSON cannot, or the character NUL outside its inputs and answer.
             StoreError: the journal is closed, or an fsync failed earlier.
         """
         return self._journal.append([_payload(prediction) for prediction in predictions])
@@ -54,7 +55,7 @@ class FeedbackWriter:
         """Hand *feedback* over; the future resolves after the commit that holds it.
 
         Raises:
-            InputError: it holds what JSON cannot.
+            InputError: it holds what JSON cannot, or the character NUL outside its value.
             StoreError: the writer is closed.
         """
         _payload(feedback)  # one that cannot be stored must not fail the others of its group
@@ -67,6 +68,10 @@ class FeedbackWriter:
 
 def _payload(record: Prediction | Feedback) -> bytes:
     try:
-        return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
+        payload = orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError as error:
         raise InputError(f"{record.id} holds a value that is not JSON ({error})") from error
+    # Within JSON it may stand; in a column of its own it could not be stored, and what is journaled must be.
+    if b"\\u0000" in payload and (name := mapping_of(type(record)).refused(record)) is not None:
+        raise InputError("the character NUL stands in it", where=name, mend="Leave it out.")
+    return payload

@@ -5,6 +5,7 @@ alembic is imported only when there is something to apply, so that opening a cur
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from tidemill.errors import StoreError
 from tidemill.store.database import Database
 
 #: The newest revision in ``versions/``.
-HEAD = "0002"
+HEAD = "0003"
 
 
 def revision(database: Database) -> str | None:
@@ -25,8 +26,12 @@ def revision(database: Database) -> str | None:
     return None if found is None else str(found)
 
 
-def upgrade(database: Database) -> None:
+def upgrade(database: Database, target: str | None = None) -> None:
     """Apply every revision that is missing, in one transaction; nothing happens when none is.
+
+    Args:
+        database: whose tables.
+        target: the last revision to apply; the newest unless given.
 
     Raises:
         StoreError: the database stands at a revision that this version does not know.
@@ -41,13 +46,21 @@ def upgrade(database: Database) -> None:
         environment.configure(
             connection=connection,
             transactional_ddl=True,
-            fn=lambda found, _context: script._upgrade_revs(HEAD, found),  # noqa: SLF001 - as alembic's own command does
+            fn=lambda found, _context: script._upgrade_revs(target or HEAD, found),  # noqa: SLF001 - as alembic's own command does
         )
         try:
             environment.run_migrations()
         except CommandError as error:
-            raise StoreError(
-                f"the store was written by a newer Tidemill ({error})",
-                where=database.where,
-                mend="Update Tidemill, then open it again.",
-            ) from error
+            raise _unknown(environment.get_context().get_current_revision(), database.where) from error
+
+
+def _unknown(found: str | tuple[str, ...] | None, where: str) -> StoreError:
+    if re.fullmatch(r"\d{4}", str(found)):
+        what, mend = (
+            f"the store was written by a newer Tidemill (revision {found})",
+            "Update Tidemill, then open it again.",
+        )
+    else:
+        what = f"the database holds the tables of another program (revision {found})"
+        mend = "Name a database or a schema of its own in `store:`."
+    return StoreError(what, where=where, mend=mend)
