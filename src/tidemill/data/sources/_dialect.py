@@ -60,7 +60,13 @@ class Dialect:
 
 
 def sniff(
-    sample: bytes, where: str, *, whole: bool, like: tuple[str, ...] | None = None, lines: bool = False
+    sample: bytes,
+    where: str,
+    *,
+    whole: bool,
+    like: tuple[str, ...] | None = None,
+    lines: bool = False,
+    target: str | None = None,
 ) -> Dialect:
     """The dialect of a text table.
 
@@ -70,6 +76,7 @@ def sniff(
         whole: the sample is the whole file.
         like: the columns of the table that this file is another piece of.
         lines: a file that falls into no columns is taken for one text a line.
+        target: a column that is known to be there; a first row that names it is a header.
 
     Raises:
         SourceError: it is no text, or has no rows.
@@ -89,7 +96,8 @@ def sniff(
         header = unique_names(rows[0]) == like or (len(rows[0]) == width and _has_header(body))
         names = unique_names(body[0]) if header else like
     else:
-        header = len(rows[0]) == width and _has_header(body)
+        named = target is not None and target in map(str.strip, rows[0])
+        header = len(rows[0]) == width and (named or _has_header(body))
         names = unique_names(body[0]) if header else tuple(f"column_{i + 1}" for i in range(width))
     target = _target(names, body[1:] if header else body, header=header)
     return Dialect(encoding, delimiter, quoted, header, names, target, _renamed(names, body[0]) if header else ())

@@ -58,7 +58,7 @@ class DelimitedSource(Source):
         super().__init__(name or files[0].name, limits)
         self.files = files
         self.root = root or common_root(files)
-        first = self._sniff(files[0], None)
+        first = self._sniff(files[0], None, target)
         self.dialects = [first, *(self._sniff(path, first.names) for path in files[1:])]
         if not first.header and target and target not in first.names:
             self.notes.append(f"the file has no header; its {first.target!r} is taken for {target!r}")
@@ -78,11 +78,12 @@ class DelimitedSource(Source):
         """A file's name for people: from the common folder on."""
         return path.relative_to(self.root).as_posix()
 
-    def _sniff(self, path: Path, like: tuple[str, ...] | None) -> Dialect:
+    def _sniff(self, path: Path, like: tuple[str, ...] | None, target: str | None = None) -> Dialect:
         lines = suffix_of(path) not in (".csv", ".tsv", ".tab")
         with open_stream(path, self.limits) as stream:
             sample = stream.read(SAMPLE_BYTES)
-            return sniff(sample, str(path), whole=not stream.read(1), like=like, lines=lines)
+            whole = not stream.read(1)
+        return sniff(sample, str(path), whole=whole, like=like, lines=lines, target=target)
 
     def _find_split_column(self) -> str | None:
         name = next((c for c in self.columns if c.casefold() == "split"), None)
