@@ -13,8 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 import typer
 
 from tidemill.cli.command import Command
-from tidemill.cli.commands import feedback
-from tidemill.cli.program import COMMANDS, build
+from tidemill.cli.program import COMMANDS, GROUPS, build
 from tidemill.config import VARIABLES, Config
 from tidemill.config.faults import keys_of, range_of, section_of
 from tidemill.config.writing import heading, scalar
@@ -36,9 +35,10 @@ def pages() -> dict[str, str]:
     """Every generated page: its path in ``docs/``, and its text."""
     group: Any = typer.main.get_command(build())
     found = {f"commands/{c.name}.md": page(c.name, c, group.commands[c.name]) for c in COMMANDS}
-    inner = group.commands["feedback"]
-    parts = [page(f"feedback {c.name}", c, inner.commands[c.name], level=2) for c in feedback.COMMANDS]
-    found["commands/feedback.md"] = "\n".join([f"# tidemill feedback\n\n{inner.help}\n", *parts])
+    for several in GROUPS:
+        name, inner = several.NAME, group.commands[several.NAME]
+        parts = [page(f"{name} {c.name}", c, inner.commands[c.name], level=2) for c in several.COMMANDS]
+        found[f"commands/{name}.md"] = "\n".join([f"# tidemill {name}\n\n{inner.help}\n", *parts])
     found["commands/README.md"] = index()
     found["configuration.md"] = configuration()
     found["features.md"] = features()
@@ -88,7 +88,7 @@ def index() -> str:
         "",
     ]
     listed = [(c.panel, c.name, c.help.split("\n")[0]) for c in COMMANDS]
-    listed.append((feedback.PANEL, "feedback", str(feedback.build().info.help)))
+    listed += [(several.PANEL, several.NAME, str(several.build().info.help)) for several in GROUPS]
     panels: dict[str, list[str]] = {}
     for panel, name, summary in listed:
         panels.setdefault(panel, []).append(f"| [{name}]({name}.md) | {summary} |")

@@ -14,17 +14,18 @@ from typer.testing import CliRunner
 
 from tidemill.cli import failures
 from tidemill.cli.command import Command, register
-from tidemill.cli.program import COMMANDS, build
+from tidemill.cli.program import COMMANDS, GROUPS, build
 from tidemill.cli.session import Session
 from tidemill.errors import InputError
 
-NAMES = sorted([*(c.name for c in COMMANDS), "feedback"])
+NAMES = sorted([*(c.name for c in COMMANDS), *(group.NAME for group in GROUPS)])
+INNER = [f"{group.NAME} {command.name}" for group in GROUPS for command in group.COMMANDS]
 HEAVY = {"torch", "numpy", "pyarrow", "sqlalchemy", "pydantic", "lightgbm", "onnxruntime", "fastapi", "PIL", "yaml"}
 
 
 def test_all_commands_of_the_house_are_there() -> None:
     house = """init plan cycle status runs models report gate predict serve up feedback label promote rollback trace
-        export gc doctor demo data"""
+        export gc doctor demo data token"""
     assert sorted(house.split()) == NAMES
 
 
@@ -40,12 +41,12 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
         assert f"│ {name} " in done.stdout
 
 
-@pytest.mark.parametrize("name", [*NAMES, "feedback add", "feedback import", "feedback export"])
+@pytest.mark.parametrize("name", [*NAMES, *INNER])
 def test_every_command_explains_itself_and_takes_json(run: Any, name: str) -> None:
     result = run(*name.split(), "--help")
     assert result.code == 0
     assert f"Usage: tidemill {name} " in result.out
-    if name != "feedback":
+    if name not in ("feedback", "token"):
         assert "--json" in result.out and "Examples:" in result.out
 
 

@@ -17,7 +17,7 @@ from small_project import Served, SmallProject, digit, digits, served
 
 from tidemill.errors import BusyError, ConfigError
 from tidemill.records import Feedback, LiveKey, Model, Prediction
-from tidemill.serving.server import listen
+from tidemill.serving.server import listen, serve
 from tidemill.store import audit_draw
 
 
@@ -386,10 +386,13 @@ def test_one_wrong_request_does_not_harm_those_it_was_batched_with(service: Serv
     assert [answers[n].status_code for n in range(12)] == [422 if n % 3 == 0 else 200 for n in range(12)]
 
 
-def test_only_this_machine_is_served() -> None:
+def test_only_this_machine_is_served_without_a_token(service: Served) -> None:
     for host in ("0.0.0.0", "::", "192.168.1.2", "example.org", ""):
-        with pytest.raises(ConfigError, match="other machines"):
-            listen(host, 0)
+        with pytest.raises(ConfigError, match="other machines") as refused:
+            serve(service.project, host, 0)
+        assert "tidemill token new" in (refused.value.mend or "")
+    with pytest.raises(ConfigError, match="cannot be listened on"):
+        listen("192.0.2.7", 0)
     with listen("localhost", 0) as first, pytest.raises(BusyError, match="taken"):
         listen("127.0.0.1", first.getsockname()[1])
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(BusyError):

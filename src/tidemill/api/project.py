@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.api.running import plan_cycle, run, watch
-from tidemill.config import find_project
+from tidemill.config import Serve, changed, find_project, parse_duration
 from tidemill.errors import NotFoundError
 from tidemill.loop import OnEvent, unheard
 from tidemill.project import OpenProject, cleaning, data_page, housekeeping, labels, lineage, overview, start_project
 from tidemill.project.statements import read_statements
 from tidemill.records import JSON, to_json
 from tidemill.runtime import Predictor
+from tidemill.serving import tokens
 from tidemill.store import FeedbackOutcome
 from tidemill.tasks import metric_of, selection_of
 
@@ -234,36 +235,70 @@ class Project(OpenProject):
     def serve(
         self,
         *,
-        host: str | None = None,
-        port: int | None = None,
         on_ready: Callable[[int], None] | None = None,
         on_swap: Callable[[JSON], None] | None = None,
+        **settings: Any,
     ) -> None:
         """Serve the champion over HTTP until stopped; follows every promotion and rollback.
 
         Args:
             on_ready: called with the port once requests are answered.
             on_swap: called with each deployment that is taken up, the first one included, on a thread of the service.
+            settings: ``host``, ``port`` and other keys of ``serve`` in tidemill.yaml, which go before the file.
         """
         from tidemill.serving.server import serve
 
         told = None if on_swap is None else (lambda deployment: on_swap(to_json(deployment)))
-        at = self.config.serve.port if port is None else port
-        serve(self, host or self.config.serve.host, at, on_ready, on_swap=told)
+        serve(self, on_ready=on_ready, on_swap=told, settings=self.serve_settings(**settings))
+
+    def serve_settings(self, **settings: Any) -> Serve:
+        """``serve`` of tidemill.yaml, in which those *settings* that are not ``None`` are changed.
+
+        Raises:
+            ConfigError: one is out of its range.
+        """
+        given = {name: value for name, value in settings.items() if value is not None}
+        return changed(self.config, "serve", given).serve
+
+    def new_token(self, name: str, scopes: Sequence[str], *, lifetime: str | float | None = None) -> JSON:
+        """A new token for the service; its ``token`` is the text to show at the door, told this once.
+
+        Args:
+            name: whose it is.
+            scopes: what it opens: ``predict``, ``feedback``, ``label``, ``admin``.
+            lifetime: how long it is good, such as ``90d``; for ever unless given.
+
+        Raises:
+            ConflictError: a token with this name is good already.
+        """
+        seconds = None if lifetime is None else parse_duration(lifetime, where="expires")
+        token, text = tokens.make_token(self.store, name, scopes, lifetime=seconds)
+        return {**tokens.token_json(token), "token": text}
+
+    def tokens(self) -> list[JSON]:
+        """All tokens, newest first; their texts are not known here."""
+        return tokens.list_tokens(self.store)
+
+    def revoke_token(self, which: str) -> JSON:
+        """Take a token back, by its id or name; it opens nothing a second later.
+
+        Raises:
+            NotFoundError: there is none that could be revoked.
+        """
+        return tokens.token_json(tokens.revoke_token(self.store, which))
 
     def up(
         self,
         *,
-        host: str | None = None,
-        port: int | None = None,
         after_labels: int | None = None,
         on_ready: Callable[[int], None] | None = None,
         on_swap: Callable[[JSON], None] | None = None,
         on_event: OnEvent = unheard,
+        **settings: Any,
     ) -> None:
         """Serve, and start a cycle in a process of its own after so many new labels."""
         with watch(self, after_labels or self.config.cycle.after_labels, on_event):
-            self.serve(host=host, port=port, on_ready=on_ready, on_swap=on_swap)
+            self.serve(on_ready=on_ready, on_swap=on_swap, **settings)
 
     def _predictor(self, model: str | None) -> Predictor:
         return self.open_model(self.model(model))

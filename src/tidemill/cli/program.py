@@ -30,6 +30,7 @@ from tidemill.cli.commands import (
     runs,
     serve,
     status,
+    token,
     trace,
     up,
 )
@@ -43,7 +44,9 @@ COMMANDS: tuple[Command, ...] = (
     status.COMMAND, runs.COMMAND, models.COMMAND, report.COMMAND, data.COMMAND,
     trace.COMMAND, gc.COMMAND,
 )  # fmt: skip
-"""Every command but ``feedback``, which is a group, in the order of ``tidemill --help``."""
+"""Every command but the groups, in the order of ``tidemill --help``."""
+GROUPS = (token, feedback)
+"""Modules of several commands under one name."""
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer carries its own copy of click since 0.26
 
@@ -79,7 +82,8 @@ def build() -> typer.Typer:
 
     for command in COMMANDS:
         register(app, command)
-    app.add_typer(feedback.build(), name="feedback", rich_help_panel=feedback.PANEL)
+    for group in GROUPS:
+        app.add_typer(group.build(), name=group.NAME, rich_help_panel=group.PANEL)
     return app
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from tidemill.config.durations import parse_duration
 from tidemill.config.environment import VARIABLES, Environment, read_environment
 from tidemill.config.model import Audit, Config, CycleDefaults, DecisionRule, Gate, Keep, Limits, Recipes, Serve, Splits
-from tidemill.config.reading import CONFIG_NAME, find_project, load_config, make_config
+from tidemill.config.reading import CONFIG_NAME, changed, find_project, load_config, make_config
 from tidemill.config.writing import SCHEMA_PATH, config_text, json_schema, write_config
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Recipes",
     "Serve",
     "Splits",
+    "changed",
     "config_text",
     "find_project",
     "json_schema",

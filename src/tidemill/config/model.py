@@ -202,21 +202,64 @@ class Recipes(Section):
     )
 
 
+Rate = Annotated[Float, Field(gt=0)]
+ScopeName = Literal["predict", "feedback", "label", "admin"]
+RATES: dict[ScopeName, Rate | None] = {"predict": 1000, "feedback": 500, "label": 50, "admin": 20}
+
+
+def _rates(value: Any) -> Any:
+    """What is not named keeps what it had."""
+    return {**RATES, **value} if isinstance(value, Mapping) else value
+
+
 class Serve(Section):
     """Serve: the HTTP service."""
 
-    host: Text = Field(default="127.0.0.1", description="address to listen on")
+    host: Text = Field(
+        default="127.0.0.1", description="address to listen on; beyond this machine only once there is a token"
+    )
     port: Annotated[Int, Field(ge=0, le=65535)] = Field(default=8321, description="port to listen on; 0: any free one")
     threads: Annotated[Int, Field(ge=1)] | None = Field(
         default=None, description="threads of one prediction; null: chosen by the machine"
     )
     max_body_mb: Annotated[Float, Field(gt=0)] = Field(default=16, description="largest request in MB")
     max_rows: Annotated[Int, Field(ge=1)] = Field(default=1000, description="most rows in one request")
+    max_megapixels: Annotated[Float, Field(gt=0)] = Field(
+        default=200, description="pixels of all images of one request together, in millions"
+    )
+    max_connections: Annotated[Int, Field(ge=1)] = Field(
+        default=1000, description="most connections; idle ones make room for new ones"
+    )
+    timeout_s: Annotated[Float, Field(gt=0)] = Field(
+        default=10, description="seconds that an answer may take; what would take longer is refused at once"
+    )
+    keep_alive_s: Annotated[Int, Field(ge=1)] = Field(
+        default=30, description="seconds that a connection may lie idle between two requests"
+    )
+    rate: Annotated[dict[ScopeName, Rate | None], BeforeValidator(_rates)] = Field(
+        default=RATES, description="SCOPE: requests a second that one token may make; null: any number"
+    )
+    address_rate: Rate | None = Field(
+        default=2000, description="requests a second from one address, whatever their tokens; null: any number"
+    )
+    open_loopback: bool = Field(
+        default=False, description="let programs on this machine in without a token although there are tokens"
+    )
+    tls_certificate: Text | None = Field(
+        default=None, description="PEM file with the certificate and its chain, for HTTPS; read at the start"
+    )
+    tls_key: Text | None = Field(default=None, description="PEM file with the certificate's private key")
     origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
         default=(), description="web origins that may call from a browser, such as https://shop.example"
     )
     hosts: tuple[Text, ...] = Field(
         default=(), description="further names this service answers to, beside the loopback ones"
+    )
+    proxies: tuple[Text, ...] = Field(
+        default=(), description="addresses of proxies in front, which are believed who the caller is"
+    )
+    log: Literal["text", "json"] | None = Field(
+        default=None, description="a line a request on stderr, as text or as JSON; null: only warnings and errors"
     )
 
 

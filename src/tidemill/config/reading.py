@@ -113,6 +113,19 @@ def make_config(**values: Any) -> Config:
     return config
 
 
+def changed(config: Config, section: str, values: Mapping[str, Any]) -> Config:
+    """*config* with other values in one of its sections, checked as the file's are.
+
+    Raises:
+        ConfigError: all faults at once, each with the dotted name of its key.
+
+    >>> changed(make_config(task="t", data="a.csv", target="y"), "serve", {"port": 80}).serve.port
+    80
+    """
+    whole = config.model_dump(by_alias=True)
+    return make_config(**{**whole, section: {**whole[section], **values}})
+
+
 def _shown(path: Path) -> str:
     """The path as short as it stays clear."""
     try:

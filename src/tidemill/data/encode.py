@@ -204,6 +204,21 @@ def _base64(text: str) -> bytes:
         raise InputError("the text is no base64.", mend=mend) from None
 
 
+def pixels(value: Any) -> int:
+    """Width times height of an image file in base64, from its header alone; 0 for anything else.
+
+    >>> pixels("data:image/png;base64,bm90aGluZw=="), pixels(None)
+    (0, 0)
+    """
+    if not isinstance(value, str):
+        return 0
+    try:
+        height, width, _ = images.probe(_base64(value), max_pixels=sys.maxsize)
+    except InputError:  # encode says what is wrong with it
+        return 0
+    return height * width
+
+
 def decode_row(signature: Signature, columns: Columns, row: int) -> dict[str, Any]:
     """One row as JSON that :func:`encode` takes back: images as data URLs of PNG files, missing values as ``None``."""
     shown: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,16 @@ logger = logging.getLogger("tidemill.serving")
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-_JSON: Headers = ((b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff"))
+SECURE: Headers = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+"""What every answer tells browsers and caches: it is data and no page, and it is for whoever asked for it alone."""
 CLOSE: Headers = ((b"connection", b"close"),)
+LONGEST_RETRY = 60
+_JSON: Headers = ((b"content-type", b"application/json"), *SECURE)
 _RETRY_AFTER: dict[type[TidemillError], bytes] = {NotReadyError: b"2", StoreError: b"5", BusyError: b"1"}
 
 
@@ -30,6 +39,13 @@ class RequestError(InputError):
         super().__init__(what, where=where, mend=mend)
         self.http_status = status
         self.headers = headers
+
+
+class RetryError(RequestError):
+    """A request that is right, at a wrong moment; it may be sent again after *seconds*."""
+
+    def __init__(self, status: int, what: str, seconds: float, *, where: str | None = None, mend: str) -> None:
+        super().__init__(status, what, where=where, mend=mend, headers=retry_after(seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +62,13 @@ class Answer:
     body: bytes
     headers: Headers = ()
 
+    def all_headers(self) -> Headers:
+        """Every header, with the content's type and length."""
+        return (*_JSON, (b"content-length", str(len(self.body)).encode()), *self.headers)
+
     async def send(self, send: Send) -> None:
         """Hand the answer to the server."""
-        length = (b"content-length", str(len(self.body)).encode())
-        start: Message = {
-            "type": "http.response.start",
-            "status": self.status,
-            "headers": [*_JSON, length, *self.headers],
-        }
+        start: Message = {"type": "http.response.start", "status": self.status, "headers": self.all_headers()}
         await send(start)
         await send({"type": "http.response.body", "body": self.body})
 
@@ -79,10 +94,26 @@ def error_answer(error: TidemillError) -> Answer:
     return json_answer(error.to_json(), error.status)
 
 
+def retry_after(seconds: float) -> Headers:
+    """The header that says so: whole seconds, at least 1, and not so many that nobody would come back.
+
+    >>> retry_after(0.01), retry_after(1e9)
+    (((b'retry-after', b'1'),), ((b'retry-after', b'60'),))
+    """
+    return ((b"retry-after", str(min(max(1, math.ceil(seconds)), LONGEST_RETRY)).encode()),)
+
+
+def secured(message: Message) -> Message:
+    """*message*, the start of an answer, with those of :data:`SECURE` that it does not have yet."""
+    given = {name for name, _ in message["headers"]}
+    missing = [(name, value) for name, value in SECURE if name not in given]
+    return {**message, "headers": [*message["headers"], *missing]}
+
+
 def log_fault(scope: Scope, error: Exception) -> Answer:
     """Log a fault of ours with its traceback under a new id, and answer with that id and nothing else."""
     fault = new_id("fault")
-    logger.error("%s: %s %s failed", fault, scope["method"], scope["path"], exc_info=error)
+    logger.error("%s: %s %.200r failed", fault, scope["method"], scope["path"], exc_info=error)
     body = {
         "code": "internal",
         "what": "the server met a fault of its own while answering",

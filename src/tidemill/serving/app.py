@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from starlette.middleware.cors import CORSMiddleware
 
+from tidemill.config import Serve
 from tidemill.errors import NotReadyError, TidemillError
 from tidemill.serving._base import ServedProject
-from tidemill.serving.answering import error_answer, log_fault
+from tidemill.serving.access import Door
+from tidemill.serving.answering import error_answer, log_fault, secured
 from tidemill.serving.asgi import ASGIApp, Message, Receive, Scope, Send
 from tidemill.serving.following import OnSwap
-from tidemill.serving.guard import Guard, RequestHead
+from tidemill.serving.guard import EVERYWHERE, Guard, RequestHead, is_loopback
 from tidemill.serving.hot import HotRoutes
+from tidemill.serving.logs import RequestLog
 from tidemill.serving.routes import create_api
 from tidemill.serving.service import Service
 
@@ -25,18 +28,33 @@ class Application:
 
     Args:
         on_swap: told of each deployment that is taken up.
+        settings: what the project's configuration says under ``serve`` unless given.
+        host: the address that the service listens on. Unless it is known, requests from other machines are told from
+            those of this one by the address that they came to.
     """
 
-    def __init__(self, project: ServedProject, on_swap: OnSwap | None = None) -> None:
-        settings = project.config.serve
+    def __init__(
+        self,
+        project: ServedProject,
+        on_swap: OnSwap | None = None,
+        settings: Serve | None = None,
+        *,
+        host: str | None = None,
+    ) -> None:
+        settings = settings or project.config.serve
+        exposed = host is not None and not is_loopback(host)
         self._project = project
         self._on_swap = on_swap
         self._service: Service | None = None
         self._guard = Guard(
-            hosts=settings.hosts, origins=settings.origins, max_body=int(settings.max_body_mb * 1_000_000)
+            hosts=(*settings.hosts, host) if exposed and host else settings.hosts,
+            origins=settings.origins,
+            max_body=int(settings.max_body_mb * 1_000_000),
+            addresses=host in EVERYWHERE,
         )
+        self._door = Door(project.store, settings, exposed=exposed)
         self._hot = HotRoutes(self._guard, settings.max_rows).handlers
-        self._api: ASGIApp = create_api(self.service)
+        self._api: ASGIApp = create_api(self.service, self._door.needs_token)
 
     def service(self) -> Service:
         """The living parts.
@@ -50,6 +68,7 @@ class Application:
 
     def start(self) -> None:
         """Open what serving needs, and load the champion if there is one."""
+        self._door.tokens.start()
         self._service = Service(self._project, self._on_swap)
 
     def stop(self) -> None:
@@ -57,6 +76,7 @@ class Application:
         service, self._service = self._service, None
         if service is not None:
             service.close()
+        self._door.tokens.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the server's lifespan."""
@@ -71,6 +91,9 @@ class Application:
         try:
             head = RequestHead.of(scope)
             self._guard.check(head)
+            token = self._door.enter(scope, head)
+            if token is not None:
+                scope["tidemill.token"] = token.id  # for the log
             handler = self._hot.get(scope["path"]) if scope["method"] == "POST" else None
             if handler is None:
                 await self._others(scope, receive, send)
@@ -87,6 +110,8 @@ class Application:
 
         async def noting(message: Message) -> None:
             nonlocal started
+            if not started:
+                message = secured(message)
             started = True
             await send(message)
 
@@ -112,16 +137,33 @@ class Application:
 
 def create_app(project: ServedProject) -> ASGIApp:
     """The ASGI application that serves *project*, for any ASGI server."""
-    return with_cors(Application(project), project.config.serve.origins)
+    return wrapped(Application(project), project.config.serve)
 
 
-def with_cors(application: Application, origins: Sequence[str]) -> ASGIApp:
-    """*application*, whose answers pages of *origins* may read (CORS); all other pages may not even ask."""
-    if not origins:
-        return application
-    return CORSMiddleware(
-        application,
-        allow_origins=list(origins),
-        allow_methods=["GET", "POST"],
-        allow_headers=["Content-Type", "Idempotency-Key"],
-    )
+def wrapped(application: Application, settings: Serve) -> ASGIApp:
+    """*application* with what only some projects ask for: answers that other pages may read, and a log."""
+    app: ASGIApp = application
+    if settings.origins:
+        app = _Secured(
+            CORSMiddleware(
+                app,
+                allow_origins=list(settings.origins),
+                allow_methods=["GET", "POST"],
+                allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+                expose_headers=["Retry-After", "X-Request-Id"],
+            )
+        )
+    return RequestLog(app) if settings.log else app
+
+
+class _Secured:
+    """*app*, whose every answer has the headers of security; for what answers before the application does."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def completing(message: Message) -> None:
+            await send(secured(message) if message["type"] == "http.response.start" else message)
+
+        await self._app(scope, receive, completing)

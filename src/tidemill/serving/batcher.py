@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -25,10 +26,11 @@ import pyarrow as pa
 from tidemill.data.arrays import Column
 from tidemill.data.encode import encode
 from tidemill.data.keys import content_keys, key_text, strings_key
-from tidemill.errors import BusyError, InputError, StoreError
+from tidemill.errors import InputError, StoreError, TooLargeError
 from tidemill.records import Prediction
 from tidemill.serving._base import Served
-from tidemill.serving.requests import PredictRequest
+from tidemill.serving.limits import Deadlines, Line
+from tidemill.serving.requests import PredictRequest, require_few_pixels
 from tidemill.store import JournalWriter
 from tidemill.store.secrets import audit_draw, new_prediction_id
 
@@ -54,18 +56,31 @@ class Batcher:
         secret: the store's, for prediction ids and the audit draw.
         audit_rate: the probability with which a key is drawn for the audit.
         max_pixels: width times height that one image may have.
+        most_pixels: and all images of one request together.
+        timeout: seconds after which nobody waits for an answer any more.
     """
 
     def __init__(
-        self, served: Callable[[], Served], journal: JournalWriter, *, secret: bytes, audit_rate: float, max_pixels: int
+        self,
+        served: Callable[[], Served],
+        journal: JournalWriter,
+        *,
+        secret: bytes,
+        audit_rate: float,
+        max_pixels: int,
+        most_pixels: int,
+        timeout: float,
     ) -> None:
         self._served = served
         self._journal = journal
         self._secret = secret
         self._audit_rate = audit_rate
         self._max_pixels = max_pixels
+        self._most_pixels = most_pixels
+        self._line = Line(timeout)
+        self._deadlines = Deadlines(timeout)
+        self._checked = -1.0
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._waiting_rows = 0  # touched by the event loop only
         self._thread = threading.Thread(target=self._run, name="tidemill-batcher", daemon=True)
         self._thread.start()
 
@@ -76,20 +91,19 @@ class Batcher:
             InputError: a row does not fit the signature.
             NotReadyError: there is no champion yet.
             StoreError: the journal cannot keep its promise.
-            BusyError: too many rows wait already.
+            OverloadedError: too many rows wait already, or there was no answer in time.
         """
         rows = len(request.records)
-        if self._waiting_rows + rows > QUEUE_ROWS:
-            raise BusyError(
-                f"{self._waiting_rows} rows wait already", where="queue", mend="Send the request again in a second."
-            )
-        self._waiting_rows += rows
+        self._line.enter(rows, QUEUE_ROWS)
+        answered = False
         try:
             waiting = _Waiting(request, asyncio.get_running_loop().create_future())
             self._queue.put(waiting)
-            return await waiting.answer
+            body = await self._deadlines.keep(waiting.answer)
+            answered = True
+            return body
         finally:
-            self._waiting_rows -= rows
+            self._line.leave(rows, answered=answered)
 
     def close(self) -> None:
         """Answer what waits, then stop."""
@@ -99,11 +113,17 @@ class Batcher:
     def check(self) -> None:
         """Whether the journal can keep its promise now: a group without predictions, fsynced like any other.
 
+        Anybody may ask this as often as they like, so a good answer holds for a second.
+
         Raises:
             StoreError: it cannot.
         """
+        now = time.monotonic()
+        if now - self._checked < 1:
+            return
         try:
             self._journal.submit().result(timeout=CHECK_SECONDS)
+            self._checked = now
         except TimeoutError:
             raise StoreError(
                 f"the journal has not answered for {CHECK_SECONDS:g} seconds", mend="Check the disk."
@@ -134,7 +154,7 @@ class Batcher:
 
     def _answer(self, batch: list[_Waiting]) -> None:
         served = self._served()
-        batch, columns = self._encode(served, batch)
+        batch, columns = self._encode(served, self._wanted(served, batch))
         if not batch:
             return
         predictor = served.predictor
@@ -155,9 +175,27 @@ class Batcher:
             bodies.append((waiting, _body(served, made)))
         self._journal.submit(*predictions).add_done_callback(lambda done: self._deliver(done, bodies))
 
+    def _wanted(self, served: Served, batch: list[_Waiting]) -> list[_Waiting]:
+        """The requests for which somebody still waits, and whose images are not too much for one request."""
+        wanted: list[_Waiting] = []
+        refused: list[tuple[_Waiting, BaseException]] = []
+        for waiting in batch:
+            if waiting.answer.done():
+                continue
+            try:
+                signature = served.predictor.signature
+                require_few_pixels(waiting.request.records, signature, self._max_pixels, self._most_pixels)
+                wanted.append(waiting)
+            except TooLargeError as error:
+                refused.append((waiting, error))
+        _resolve(refused)
+        return wanted
+
     def _encode(self, served: Served, batch: list[_Waiting]) -> tuple[list[_Waiting], dict[str, Column]]:
         """The batch's rows as columns. When some row is wrong, its request alone is refused, and the others go on."""
         read = partial(encode, served.predictor.signature, max_pixels=self._max_pixels)
+        if not batch:
+            return [], {}
         try:
             return batch, read(_rows(batch))
         except InputError as error:

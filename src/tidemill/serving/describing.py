@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from tidemill.data.schema import Field, Signature
 from tidemill.runtime.statements import MAX_NAME
+from tidemill.serving.access import need_of
 from tidemill.serving.examples import answered, row, stated
 from tidemill.serving.schemas import ErrorAnswer, FeedbackAnswer, FeedbackBody, PredictBody, Predictions
 
@@ -25,17 +26,19 @@ MOST_LABELS = 1000
 
 _MEANINGS = {
     400: "not JSON, or no proper HTTP request",
-    403: "addressed to a foreign host, or sent by a foreign page",
+    401: "there is no token, or none that is valid",
+    403: "addressed to a foreign host, sent by a foreign page, or the token lacks the scope",
     404: "no record has this id",
     408: "the body did not arrive in time",
     409: "the same key with another body",
     413: "the body, an image or the number of rows is over its limit",
     415: "the body is not declared as JSON",
     422: "a field is unknown, missing or wrong",
+    429: "too many requests by this token or address; try again after Retry-After",
     500: "a fault of the server, with its id in the log",
     503: "not ready, overloaded, or the disk failed; try again after Retry-After",
 }
-_HOT = (400, 403, 408, 413, 415, 422, 500, 503)
+_HOT = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -57,6 +60,7 @@ def describe(
     *,
     max_rows: int,
     text_mb: float,
+    closed: bool = False,
 ) -> dict[str, Any]:
     """The OpenAPI document of the whole service.
 
@@ -67,6 +71,7 @@ def describe(
         labels: those that feedback may name.
         max_rows: how many rows or statements one request may hold.
         text_mb: how long one text may be.
+        closed: whether callers have to show a token.
     """
     document = get_openapi(title=api.title, version=api.version, description=api.description, routes=api.routes)
     bodies = (PredictBody, Predictions, FeedbackBody, FeedbackAnswer, ErrorAnswer)
@@ -108,7 +113,20 @@ def describe(
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     document["paths"] = {**hot, **document["paths"]}
+    if closed:
+        _close(document)
     return document
+
+
+def _close(document: dict[str, Any]) -> None:
+    """Say of each operation which scope its token must have."""
+    said = "A token from `tidemill token new`; the roles are its scopes, and `admin` opens everything."
+    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "description": said}}
+    for path, operations in document["paths"].items():
+        need = need_of(path)
+        for operation in operations.values():
+            if need != "open":
+                operation["security"] = [{"token": [] if need in ("any", "page") else [need]}]
 
 
 _DONE = {

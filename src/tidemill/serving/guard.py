@@ -17,6 +17,7 @@ from tidemill.errors import TooLargeError
 from tidemill.serving.answering import CLOSE, RequestError
 from tidemill.serving.asgi import Message, Receive, Scope
 
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - what it means to listen there is decided in server.py
 _REMEMBERED = 1024
 
 
@@ -29,23 +30,43 @@ class RequestHead:
     content_type: bytes | None = None
     content_length: bytes | None = None
     idempotency_key: bytes | None = None
+    authorization: bytes | None = None
 
     @classmethod
     def of(cls, scope: Scope) -> RequestHead:
-        """The head of an ASGI request, read in one pass."""
-        host = origin = kind = length = key = None
+        """The head of an ASGI request, read in one pass.
+
+        Raises:
+            RequestError: 400 where it says twice to whom it is addressed, or who sends it: a proxy in front may have
+                looked at the other one.
+        """
+        host = origin = kind = length = key = authorization = None
         for name, value in scope["headers"]:
             if name == b"host":
+                if host is not None:
+                    raise _twice("Host")
                 host = value
             elif name == b"content-type":
                 kind = value
             elif name == b"content-length":
                 length = value
+            elif name == b"authorization":
+                if authorization is not None:
+                    raise _twice("Authorization")
+                authorization = value
             elif name == b"origin":
+                if origin is not None:
+                    raise _twice("Origin")
                 origin = value
             elif name == b"idempotency-key":
                 key = value
-        return cls(host, origin, kind, length, key)
+        return cls(host, origin, kind, length, key, authorization)
+
+
+def _twice(header: str) -> RequestError:
+    return RequestError(
+        400, f"the request has two {header} headers", where=f"{header} header", mend="Send one.", headers=CLOSE
+    )
 
 
 class Guard:
@@ -56,12 +77,21 @@ class Guard:
         origins: origins (``https://label.example.org``) whose pages may send requests, besides this machine's.
         max_body: bytes that a body may have.
         patience: seconds that a body may take to arrive.
+        addresses: whether requests may be addressed to any IP address, on a service that listens on all of them. No
+            page can rebind an address: browsers send the name that they looked up.
     """
 
     def __init__(
-        self, *, hosts: Iterable[str] = (), origins: Iterable[str] = (), max_body: int, patience: float = 30.0
+        self,
+        *,
+        hosts: Iterable[str] = (),
+        origins: Iterable[str] = (),
+        max_body: int,
+        patience: float = 30.0,
+        addresses: bool = False,
     ) -> None:
-        self._hosts = {host.lower().rstrip(".") for host in hosts}
+        self._hosts = {host.lower().strip("[]").rstrip(".") for host in hosts}
+        self._addresses = addresses
         self._origins = {origin.lower().rstrip("/").encode() for origin in origins}
         self._known_hosts: set[bytes] = set()
         self.max_body = max_body
@@ -94,7 +124,7 @@ class Guard:
         if host is None:
             raise RequestError(400, "the request has no Host header", mend="Send Host: 127.0.0.1, as clients do.")
         name = host_name(_shown(host))
-        if name is None or not (_is_here(name) or name in self._hosts):
+        if name is None or not (_is_here(name) or name in self._hosts or (self._addresses and _is_address(name))):
             raise RequestError(
                 403,
                 f"this server does not answer to the name {_shown(host)!r}",
@@ -138,7 +168,7 @@ class Guard:
             TooLargeError: more bytes came than the limit allows, announced or not.
             RequestError: 408 when it did not arrive in time, 400 when the client went away in the middle.
         """
-        message = await receive()
+        message = await receive()  # a timer for every request would cost more than reading it: see Connection
         body: bytes = message.get("body", b"")
         if message["type"] == "http.request" and not message.get("more_body", False):
             if len(body) > self.max_body:
@@ -148,12 +178,7 @@ class Guard:
             async with asyncio.timeout(self._patience):
                 return await self._gather(message, receive)
         except TimeoutError:
-            raise RequestError(
-                408,
-                f"the body did not arrive within {self._patience:g} seconds",
-                mend="Send it again, without pausing.",
-                headers=CLOSE,
-            ) from None
+            raise self._too_slow() from None
 
     async def _gather(self, message: Message, receive: Receive) -> bytes:
         parts: list[bytes] = []
@@ -171,18 +196,36 @@ class Guard:
             message = await receive()
 
     def limited(self, receive: Receive) -> Receive:
-        """*receive* that refuses to hand on more bytes than the limit allows, for routes that read for themselves."""
-        size = 0
+        """*receive* that hands on no more bytes than the limit allows, and waits for them no longer than the patience;
+        for routes that read for themselves.
+        """
+        size, whole = 0, False
+        until = asyncio.get_running_loop().time() + self._patience
 
         async def counted() -> Message:
-            nonlocal size
-            message = await receive()
+            nonlocal size, whole
+            if whole:  # what comes now is that the client goes away, and for that one may wait as long as one likes
+                return await receive()
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                raise self._too_slow() from None
             size += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if size > self.max_body:
                 raise self._too_large()
             return message
 
         return counted
+
+    def _too_slow(self) -> RequestError:
+        return RequestError(
+            408,
+            f"the body did not arrive within {self._patience:g} seconds",
+            mend="Send it again, without pausing.",
+            headers=CLOSE,
+        )
 
     def _too_large(self) -> TooLargeError:
         limit = f"{self.max_body / 1_000_000:g} MB"
@@ -226,6 +269,14 @@ def is_loopback(host: str) -> bool:
 def _is_here(name: str) -> bool:
     # Browsers resolve names under .localhost themselves, to loopback; nobody can own one.
     return is_loopback(name) or name.endswith(".localhost")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _shown(value: bytes) -> str:

@@ -55,13 +55,14 @@ class HotRoutes:
         header = _header_key(head)
         if "feedback" not in content:
             item = parse_feedback(content, "body", service.follower.feedback_spec(), service.knows, service.given)
-            outcome = await asyncio.wrap_future(service.feedback.submit(_keyed(item, content, header, header)))
+            submitted = service.feedback.submit(_keyed(item, content, header, header))
+            outcome = await service.deadlines.keep(asyncio.wrap_future(submitted))
             if outcome.status == "conflict":
                 raise _conflict(outcome, "body.key")
             return json_answer(_told(outcome), 201 if outcome.status == "accepted" else 200)
         items = self._parse_list(service, content, header)
-        outcomes = await asyncio.gather(*(asyncio.wrap_future(service.feedback.submit(item)) for item in items))
-        return _answer_list(outcomes)
+        waiting = [asyncio.wrap_future(service.feedback.submit(item)) for item in items]
+        return _answer_list(await service.deadlines.keep(asyncio.gather(*waiting)))
 
     def _parse_list(self, service: Service, content: Mapping[str, Any], header: str | None) -> list[Feedback]:
         statements = content["feedback"]

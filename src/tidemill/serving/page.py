@@ -16,21 +16,22 @@ def api_page(document: dict[str, Any], origin: str) -> str:
     schemas = document["components"]["schemas"]
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["shape"] = shape
-    environment.filters["curl"] = partial(curl, origin)
+    environment.filters["curl"] = partial(curl, origin, closed="securitySchemes" in document["components"])
     environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     return template.render(info=document["info"], paths=document["paths"], schemas=schemas)
 
 
-def curl(origin: str, body: Any, path: str) -> str:
+def curl(origin: str, body: Any, path: str, *, closed: bool = False) -> str:
     r"""The line for a shell that sends *body*.
 
     >>> print(curl("http://127.0.0.1:8321", {"inputs": {"text": "it's"}}, "/v1/predict"))
     curl http://127.0.0.1:8321/v1/predict -H 'Content-Type: application/json' \
       -d '{"inputs": {"text": "it'"'"'s"}}'
     """
+    token = " -H 'Authorization: Bearer tm_…'" if closed else ""
     data = shlex.quote(json.dumps(body, ensure_ascii=False))
-    return f"curl {shlex.quote(origin + path)} -H 'Content-Type: application/json' \\\n  -d {data}"
+    return f"curl {shlex.quote(origin + path)} -H 'Content-Type: application/json'{token} \\\n  -d {data}"
 
 
 def shape(schema: dict[str, Any]) -> str:

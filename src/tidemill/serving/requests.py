@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from tidemill.data.encode import pixels
 from tidemill.data.schema import Signature
 from tidemill.errors import InputError, TooLargeError
 from tidemill.runtime.statements import kind_of, name, only_fields
@@ -71,6 +72,27 @@ def require_short(records: Sequence[Mapping[str, Any]], signature: Signature, mo
                     where=f"row {row}, field {field!r}" if len(records) > 1 else f"field {field!r}",
                     mend="Send less of it, or raise limits.text_mb in tidemill.yaml.",
                 )
+
+
+def require_few_pixels(records: Sequence[Mapping[str, Any]], signature: Signature, each: int, most: int) -> None:
+    """Refuse images that have more than *most* pixels together, before one of them is decoded.
+
+    A picture of one colour has a thousand times as many pixels as bytes, so the size of a body says little about the
+    work that is in it. Only headers are read, and only where images of *each* pixels could be too much at all.
+
+    Raises:
+        TooLargeError: they have.
+    """
+    fields = [field.name for field in signature.inputs if field.type == "image"]
+    if len(records) * len(fields) * each <= most:
+        return
+    total = sum(pixels(record.get(field)) for record in records for field in fields)
+    if total > most:
+        raise TooLargeError(
+            f"the images of the request have {total / 1e6:.0f} megapixels together, and {most / 1e6:g} are the limit",
+            where="inputs",
+            mend="Send fewer a request, or smaller ones, or raise serve.max_megapixels in tidemill.yaml.",
+        )
 
 
 def parse_predict(body: bytes, max_rows: int) -> PredictRequest:

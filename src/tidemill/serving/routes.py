@@ -8,11 +8,13 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 
 from tidemill.errors import InputError, NotFoundError, NotReadyError, TidemillError
 from tidemill.runtime.statements import MAX_NAME, nearest
+from tidemill.serving.access import require_needs
 from tidemill.serving.answering import Answer, RequestError, error_answer, log_fault
 from tidemill.serving.describing import describe, errors
 from tidemill.serving.hot import HOT_PATHS
@@ -23,11 +25,15 @@ from tidemill.serving.service import Service
 Running = Callable[[], Service]
 
 
-def create_api(service: Running) -> FastAPI:
+def create_api(service: Running, needs_token: Callable[[], bool]) -> FastAPI:
     """FastAPI with every route but the hot ones, which its OpenAPI document describes all the same.
 
     Args:
         service: gives the living parts, or raises NotReadyError.
+        needs_token: whether callers have to show a token now, which the document then says.
+
+    Raises:
+        LookupError: nobody has said what a route needs.
     """
     api = FastAPI(
         title="Tidemill",
@@ -39,18 +45,19 @@ def create_api(service: Running) -> FastAPI:
     )
     _add_health(api, service)
     _add_records(api, service)
-    _add_description(api, service)
+    _add_description(api, service, needs_token)
     _add_errors(api)
+    require_needs([*HOT_PATHS, *(route.path for route in api.routes if isinstance(route, APIRoute))])
     return api
 
 
 def _add_health(api: FastAPI, service: Running) -> None:
-    @api.get("/healthz", response_model=Health, responses=errors(), summary="Is the process alive", tags=["health"])
+    @api.get("/healthz", response_model=Health, responses=errors(429), summary="Is the process alive", tags=["health"])
     def healthz() -> dict[str, Any]:
         """Answers as long as the process can answer at all."""
         return {"status": "ok"}
 
-    @api.get("/readyz", response_model=Readiness, responses=errors(503), summary="Can it predict", tags=["health"])
+    @api.get("/readyz", response_model=Readiness, responses=errors(429, 503), summary="Can it predict", tags=["health"])
     def readyz() -> dict[str, Any]:
         """200 as soon as a model is loaded; `detail` tells when a newer one could not be taken up."""
         running = service()
@@ -65,7 +72,9 @@ def _add_health(api: FastAPI, service: Running) -> None:
 
 
 def _add_records(api: FastAPI, service: Running) -> None:
-    @api.get("/v1/models", response_model=ModelList, responses=errors(503), summary="The models", tags=["records"])
+    few = errors(401, 429, 503)
+
+    @api.get("/v1/models", response_model=ModelList, responses=few, summary="The models", tags=["records"])
     def models() -> dict[str, Any]:
         """The project's models, newest first, in the shape of OpenAI's list; `champion` marks the one that answers."""
         running = service()
@@ -76,24 +85,24 @@ def _add_records(api: FastAPI, service: Running) -> None:
             data.append({**fields, "champion": champion is not None and champion.model_id == model["id"]})
         return {"object": "list", "data": data}
 
-    @api.get("/v1/trace/{identifier}", responses=errors(404, 503), summary="Where it came from", tags=["records"])
+    @api.get("/v1/trace/{identifier}", responses=errors(404) | few, summary="Where it came from", tags=["records"])
     def trace(identifier: str) -> dict[str, Any]:
         """From any id the whole line: prediction, model, run, dataset version, feedback, and the cycle behind it."""
         return service().trace(identifier)
 
 
-def _add_description(api: FastAPI, service: Running) -> None:
+def _add_description(api: FastAPI, service: Running, needs_token: Callable[[], bool]) -> None:
     @api.get("/openapi.json", include_in_schema=False)
     def openapi() -> dict[str, Any]:
         running = service()
         config, follower = running.project.config, running.follower
-        max_rows, text_mb = config.serve.max_rows, config.limits.text_mb
+        limits: Any = {"max_rows": config.serve.max_rows, "text_mb": config.limits.text_mb, "closed": needs_token()}
         try:
             spec = follower.feedback_spec()
             signature, answer = follower.contract()
         except NotReadyError:
-            return describe(api, None, None, (), max_rows=max_rows, text_mb=text_mb)
-        return describe(api, signature, answer, spec.get("labels", ()), max_rows=max_rows, text_mb=text_mb)
+            return describe(api, None, None, (), **limits)
+        return describe(api, signature, answer, spec.get("labels", ()), **limits)
 
     @api.get("/docs", include_in_schema=False)
     def docs(request: Request) -> HTMLResponse:

@@ -1,4 +1,4 @@
-"""The server: a loopback socket, uvicorn on it, and an orderly end."""
+"""The server: a socket, uvicorn on it, and an orderly end."""
 
 from __future__ import annotations
 
@@ -7,19 +7,28 @@ import contextlib
 import errno
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
+from tidemill.config import Serve
 from tidemill.errors import BusyError, ConfigError
+from tidemill.records import Token
 from tidemill.serving._base import ServedProject
-from tidemill.serving.app import Application, with_cors
+from tidemill.serving.app import Application, wrapped
+from tidemill.serving.connection import Shelves, connect
 from tidemill.serving.following import OnSwap
 from tidemill.serving.guard import is_loopback
+from tidemill.serving.logs import logged_to
+from tidemill.serving.tls import tls_context
+from tidemill.store import Store
 
 GRACE = 30
+YEAR = 365 * 24 * 3600
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -30,6 +39,7 @@ def serve(
     on_ready: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
     on_swap: OnSwap | None = None,
+    settings: Serve | None = None,
 ) -> None:
     """Serve *project* until SIGINT or SIGTERM (in the main thread) or until *stop* is set.
 
@@ -43,48 +53,73 @@ def serve(
         on_ready: called with the port once requests are answered.
         stop: set it from any thread to end the service.
         on_swap: told of each deployment that is taken up, the first one included, on a thread of the service.
+        settings: what the project's configuration says under ``serve`` unless given.
 
     Raises:
-        ConfigError: *host* would open the service to other machines, or may not be listened on.
+        ConfigError: *host* would open the service to other machines, and there is no token; or it may not be listened
+            on; or the files for TLS are faulty.
         BusyError: the port is taken.
     """
-    settings = project.config.serve
-    listener = listen(settings.host if host is None else host, settings.port if port is None else port)
-    with contextlib.closing(listener):
-        application = Application(project, on_swap)
+    settings = settings or project.config.serve
+    host = settings.host if host is None else host
+    tls = tls_context(_file(project, settings.tls_certificate), _file(project, settings.tls_key))
+    if not is_loopback(host):
+        require_token(project.store, host)
+    listener = listen(host, settings.port if port is None else port)
+    with contextlib.closing(listener), logged_to(sys.stderr, settings.log):
+        application = Application(project, on_swap, settings, host=host)
         config = uvicorn.Config(
-            with_cors(application, settings.origins),
+            wrapped(application, settings),
             lifespan="off",  # started and stopped here, so that an error reaches the caller as it is
             ws="none",
             access_log=False,
-            proxy_headers=False,  # nobody in front is trusted to say who the caller is
+            proxy_headers=bool(settings.proxies),  # nobody else in front is trusted to say who the caller is
+            forwarded_allow_ips=list(settings.proxies),
             log_config=None,
+            log_level="error",
             server_header=False,
+            headers=[] if tls is None else [("strict-transport-security", f"max-age={YEAR}")],
+            timeout_keep_alive=settings.keep_alive_s,
             timeout_graceful_shutdown=GRACE,
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
         bound: int = listener.getsockname()[1]
-        server = _Server(config, (lambda: on_ready(bound)) if on_ready else _silent, stop or threading.Event())
-        application.start()
+        shelves = Shelves(settings.max_connections)
+        ready = (lambda: on_ready(bound)) if on_ready else _silent
+        server = _Server(config, shelves, ready, stop or threading.Event())
         try:
+            application.start()
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
                 runner.run(server.serve(sockets=[listener]))
         finally:
             application.stop()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket on a loopback address.
+def _file(project: ServedProject, name: str | None) -> Path | None:
+    return None if name is None else project.dir / Path(name).expanduser()
+
+
+def require_token(store: Store, host: str) -> None:
+    """Make sure that somebody holds a key before the door is set up on the street.
 
     Raises:
-        ConfigError: *host* is no loopback address, or may not be listened on.
-        BusyError: the port is taken.
+        ConfigError: there is no token.
     """
-    if not is_loopback(host):
+    if store.count(Token, revoked=None) == 0:
         raise ConfigError(
             f"serving on {host!r} would open the service to other machines, and no token keeps strangers out",
             where="serve.host",
-            mend="Use 127.0.0.1, and let others in by an SSH tunnel or a proxy that checks who they are.",
+            mend="Make one with `tidemill token new NAME`, or use 127.0.0.1.",
         )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        ConfigError: *host* may not be listened on.
+        BusyError: the port is taken.
+    """
     address = "127.0.0.1" if host == "localhost" else host.strip("[]")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
@@ -99,7 +134,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(
             f"the address cannot be listened on ({error.strerror})",
             where=f"{address}:{port}",
-            mend="Use 127.0.0.1 and a port above 1023.",
+            mend="Use an address of this machine, such as 127.0.0.1, and a port above 1023.",
         ) from None
 
 
@@ -110,16 +145,28 @@ def _silent() -> None:
 class _Server(uvicorn.Server):
     """Uvicorn that tells when it is ready, ends on an event too, and leaves no signal to the process it ran in."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], stop: threading.Event) -> None:
+    def __init__(
+        self, config: uvicorn.Config, shelves: Shelves, ready: Callable[[], None], stop: threading.Event
+    ) -> None:
         super().__init__(config)
+        self._shelves = shelves
         self._ready = ready
         self._stop = stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
+        await self.lifespan.startup()
+        loop, tls = asyncio.get_running_loop(), self.config.ssl
+        connected = connect(self.config, self.server_state, self._shelves)
+        patience = None if tls is None else self._shelves.head_seconds
+        self.servers = [
+            await loop.create_server(connected, sock=listener, ssl=tls, ssl_handshake_timeout=patience)
+            for listener in sockets or ()
+        ]
+        self.started = True
         self._ready()
 
     async def on_tick(self, counter: int) -> bool:
+        self._shelves.clear(asyncio.get_running_loop().time())
         return await super().on_tick(counter) or self._stop.is_set()
 
     @contextlib.contextmanager

@@ -10,6 +10,7 @@ from tidemill.serving._base import ServedProject
 from tidemill.serving.batcher import Batcher
 from tidemill.serving.folding import Folder
 from tidemill.serving.following import Follower, OnSwap
+from tidemill.serving.limits import Deadlines
 from tidemill.store import FeedbackWriter, JournalWriter, check_prediction_id
 
 
@@ -25,6 +26,7 @@ class Service:
         follower: keeps the champion loaded.
         batcher: answers predictions.
         feedback: commits feedback in groups.
+        deadlines: gives up what takes too long.
         folder: folds the journal.
     """
 
@@ -40,7 +42,10 @@ class Service:
             secret=store.secret,
             audit_rate=project.config.audit.rate,
             max_pixels=int(project.config.limits.image_megapixels * 1_000_000),
+            most_pixels=int(project.config.serve.max_megapixels * 1_000_000),
+            timeout=project.config.serve.timeout_s,
         )
+        self.deadlines = Deadlines(project.config.serve.timeout_s)
         self.feedback = FeedbackWriter(store)
         self.folder = Folder(store, project.config.store)
         self.follower.start()

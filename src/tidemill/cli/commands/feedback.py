@@ -16,6 +16,7 @@ from tidemill.errors import InputError
 if TYPE_CHECKING:
     from tidemill.api import Project
 
+NAME = "feedback"
 PANEL = "Feed back"
 
 Author = Annotated[str | None, typer.Option("--author", help="Who says it; your login name unless given.")]
@@ -130,9 +131,7 @@ COMMANDS = (
 
 def build() -> typer.Typer:
     """The group with its three commands."""
-    app = typer.Typer(
-        name="feedback", no_args_is_help=True, help="Add, import or export what users say about predictions."
-    )
+    app = typer.Typer(name=NAME, no_args_is_help=True, help="Add, import or export what users say about predictions.")
     for command in COMMANDS:
         register(app, command)
     return app

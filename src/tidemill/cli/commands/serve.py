@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,19 +12,45 @@ from tidemill.cli.command import Command
 from tidemill.cli.session import Session
 from tidemill.cli.show import layout
 
-Host = Annotated[str | None, typer.Option("--host", help="Address to listen on; loopback only.")]
+Host = Annotated[
+    str | None, typer.Option("--host", help="Address to listen on; beyond this machine only once there is a token.")
+]
 Port = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: any free one.")]
+Certificate = Annotated[
+    Path | None, typer.Option("--tls-certificate", metavar="FILE", help="PEM file with the certificate, for HTTPS.")
+]
+Key = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="PEM file with its private key.")]
+LogJson = Annotated[bool, typer.Option("--log-json", metavar="", help="A line of JSON a request on stderr.")]
 
 
-def serve(session: Session, host: Host = None, port: Port = None) -> None:
+def serve(
+    session: Session,
+    host: Host = None,
+    port: Port = None,
+    tls_certificate: Certificate = None,
+    tls_key: Key = None,
+    log_json: LogJson = False,
+) -> None:
     """Serve the champion over HTTP.
 
     Follows the store: a promotion or rollback swaps the model without a restart, and a line says so. Every answer is in
     the journal, and every piece of feedback in the store, before it leaves. Ctrl-C ends it.
     """
-    session.project.serve(
-        host=host, port=port, on_ready=lambda bound: say_ready(session, host, bound), on_swap=swaps(session)
-    )
+    given = settings(host, port, tls_certificate, tls_key, log_json=log_json)
+    session.project.serve(on_ready=lambda bound: say_ready(session, given, bound), on_swap=swaps(session), **given)
+
+
+def settings(
+    host: str | None, port: int | None, certificate: Path | None, key: Path | None, *, log_json: bool
+) -> dict[str, Any]:
+    """The options as keys of ``serve``; ``None`` where the file decides."""
+    return {
+        "host": host,
+        "port": port,
+        "tls_certificate": None if certificate is None else str(certificate.absolute()),
+        "tls_key": None if key is None else str(key.absolute()),
+        "log": "json" if log_json else None,
+    }
 
 
 def swaps(session: Session) -> Callable[[dict[str, Any]], None]:
@@ -40,10 +67,13 @@ def swaps(session: Session) -> Callable[[dict[str, Any]], None]:
     return say
 
 
-def say_ready(session: Session, host: str | None, port: int) -> None:
+def say_ready(session: Session, given: dict[str, Any], port: int) -> None:
     """Where the service listens, once it does."""
-    name = host or session.project.config.serve.host
-    url = f"http://{f'[{name}]' if ':' in name else name}:{port}"
+    from tidemill.serving.guard import is_loopback
+
+    chosen = session.project.serve_settings(**given)
+    name = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
+    url = f"{'https' if chosen.tls_certificate else 'http'}://{name}:{port}"
     session.answer(
         {"url": url, "docs": f"{url}/docs"},
         lambda data: layout.pairs(
@@ -55,6 +85,13 @@ def say_ready(session: Session, host: str | None, port: int) -> None:
             ]
         ),
     )
+    if not is_loopback(chosen.host) and chosen.tls_certificate is None:
+        session.note("without TLS, tokens and inputs can be read on their way; see docs/security.md")
 
 
-COMMAND = Command(run=serve, panel="Use", stopped_code=0, examples=("serve", "serve --port 0"))
+COMMAND = Command(
+    run=serve,
+    panel="Use",
+    stopped_code=0,
+    examples=("serve", "serve --port 0", "serve --host 0.0.0.0 --tls-certificate tide.pem --tls-key tide.key"),
+)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tidemill.cli.command import Command
-from tidemill.cli.commands.serve import Host, Port, say_ready, swaps
+from tidemill.cli.commands.serve import Certificate, Host, Key, LogJson, Port, say_ready, settings, swaps
 from tidemill.cli.session import Session
 
 
@@ -18,18 +18,21 @@ def up(
     ] = None,
     host: Host = None,
     port: Port = None,
+    tls_certificate: Certificate = None,
+    tls_key: Key = None,
+    log_json: LogJson = False,
 ) -> None:
     """Serve, and start a cycle after new labels.
 
     The whole loop by itself: a better challenger is promoted and swapped in while requests go on. Ctrl-C ends it.
     """
+    given = settings(host, port, tls_certificate, tls_key, log_json=log_json)
     session.project.up(
         after_labels=after_labels,
-        host=host,
-        port=port,
-        on_ready=lambda bound: say_ready(session, host, bound),
+        on_ready=lambda bound: say_ready(session, given, bound),
         on_swap=swaps(session),
         on_event=lambda event: session.note(str(event["what"])),
+        **given,
     )
 
 

@@ -1,0 +1,260 @@
+"""The door: which tokens are good, what each path needs, and who has none.
+
+Until a project has its first token, programs on this machine come in freely and nobody else can. From then on everybody
+shows one, also on this machine (unless ``serve.open_loopback`` says otherwise), and also when all of them have been
+revoked: taking back the last key must not open the house.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterable
+from typing import Literal
+
+from tidemill.config import Serve
+from tidemill.errors import TidemillError
+from tidemill.records import Scope, Token
+from tidemill.serving import asgi
+from tidemill.serving.answering import CLOSE, Headers, RequestError
+from tidemill.serving.guard import RequestHead, is_loopback
+from tidemill.serving.limits import RateError, Rates
+from tidemill.serving.tokens import PREFIX
+from tidemill.store import Store
+
+logger = logging.getLogger("tidemill.serving")
+
+INTERVAL = 0.2
+_SAID_EVERY = 60.0
+_TOKEN_IN_QUERY = re.compile(rb"(?:^|[&;])(?:access_)?token=|" + PREFIX.encode() + rb"[a-z2-7]{8}")
+_LONGEST = 200  # bytes of a header that can hold a token; more is not even hashed
+
+Need = Literal["open", "page", "any"] | Scope
+"""What a path needs: nothing; a token where strangers can come; any token; or one with a scope."""
+
+NEEDS: dict[str, Need] = {
+    "/healthz": "open",
+    "/readyz": "open",
+    "/docs": "page",
+    "/openapi.json": "page",
+    "/v1/predict": "predict",
+    "/v1/models": "predict",
+    "/v1/feedback": "feedback",
+}
+NEEDS_BELOW: tuple[tuple[str, Need], ...] = (("/v1/trace/", "admin"),)
+
+
+class UnauthenticatedError(RequestError):
+    """There is no token, or none that is good."""
+
+
+class ForbiddenError(RequestError):
+    """The token does not open this."""
+
+
+def need_of(path: str) -> Need:
+    """What *path* needs; a path that does not exist is only told to those who have a token.
+
+    >>> need_of("/v1/predict"), need_of("/v1/trace/run_1"), need_of("/nothing")
+    ('predict', 'admin', 'any')
+    """
+    return _named(path) or "any"
+
+
+def require_needs(paths: Iterable[str]) -> None:
+    """Make sure that each of *paths*, the routes of the service, stands in the lists above.
+
+    Raises:
+        LookupError: one does not, so that any token would open it.
+    """
+    forgotten = [path for path in paths if _named(path) is None]
+    if forgotten:
+        raise LookupError(f"serving/access.py does not say what {', '.join(forgotten)} needs")
+
+
+def _named(path: str) -> Need | None:
+    if path in NEEDS:
+        return NEEDS[path]
+    return next((need for start, need in NEEDS_BELOW if path.startswith(start)), None)
+
+
+class Tokens:
+    """The store's tokens in memory, read again whenever there is a new one or one fewer.
+
+    Args:
+        store: whose tokens.
+        interval: seconds between two looks at it.
+
+    Attributes:
+        any: whether there is, or ever was, a token.
+    """
+
+    def __init__(self, store: Store, *, interval: float = INTERVAL) -> None:
+        self._store = store
+        self._interval = interval
+        self._good: dict[bytes, Token] = {}
+        self._seen: tuple[int, int] | None = None
+        self._fault: str | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tidemill-tokens", daemon=True)
+        self.any = False
+
+    def start(self) -> None:
+        """Read the tokens, then follow them.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        self.look()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Follow them no longer."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def look(self) -> None:
+        """Read the tokens again if they have changed.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        seen = (self._store.count(Token), self._store.count(Token, revoked=None))
+        if seen != self._seen:
+            good = {bytes.fromhex(token.digest): token for token in self._store.find(Token, revoked=None)}
+            self._good, self.any, self._seen = good, seen[0] > 0, seen
+
+    def find(self, authorization: bytes) -> Token | None:
+        """The good token in an ``Authorization`` header.
+
+        An unknown, a revoked and an expired one are the same here. What the look-up compares is a SHA-256 digest, of
+        which a caller cannot choose a part, so its time tells nothing about any token.
+        """
+        scheme, _, text = authorization[:_LONGEST].partition(b" ")
+        digest = hashlib.sha256(text.strip()).digest()
+        token = self._good.get(digest)
+        if token is None or scheme.lower() != b"bearer" or not hmac.compare_digest(digest.hex(), token.digest):
+            return None
+        return None if token.expires is not None and token.expires <= time.time() else token
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval):
+            try:
+                self.look()
+                self._fault = None
+            except TidemillError as error:
+                if self._fault != str(error):
+                    logger.error("the tokens cannot be read, so those last seen stay good: %s", error)  # noqa: TRY400
+                self._fault = str(error)
+
+
+class Door:
+    """Lets requests in, or says why not.
+
+    Args:
+        store: whose tokens open it.
+        settings: the limits, and whether this machine needs a token.
+        exposed: whether other machines can reach the service.
+    """
+
+    def __init__(self, store: Store, settings: Serve, *, exposed: bool) -> None:
+        self.tokens = Tokens(store)
+        self._rates = Rates(settings.rate, settings.address_rate)
+        self._open_loopback = settings.open_loopback
+        self._exposed = exposed
+        self._here: dict[str | None, bool] = {}
+        self._failures = 0
+        self._said = -_SAID_EVERY
+
+    def enter(self, scope: asgi.Scope, head: RequestHead) -> Token | None:
+        """Let a request in; its token, or ``None`` where none is needed.
+
+        Raises:
+            UnauthenticatedError: 401, there is no token or none that is good.
+            ForbiddenError: 403, the token lacks the scope.
+            RateError: 429, the address or the token asks too often.
+            RequestError: 400, a token stands in the address, where logs would keep it.
+        """
+        query = scope["query_string"]
+        if query and _TOKEN_IN_QUERY.search(query):
+            raise _in_query()
+        if self._is_open(scope):
+            return None
+        client = scope.get("client")
+        address = client[0] if client else ""
+        self._rates.address(address)
+        need = need_of(scope["path"])
+        if need == "open" or (need == "page" and self._is_here(scope)):
+            return None
+        if head.authorization is None:
+            raise _unauthenticated("this needs a token", b"Bearer")
+        token = self.tokens.find(head.authorization)
+        if token is None:
+            raise self._failure(address)
+        if need not in ("any", "page") and need not in token.scopes and "admin" not in token.scopes:
+            raise _forbidden(need)
+        self._rates.token(token.id, need)
+        return token
+
+    def needs_token(self) -> bool:
+        """Whether programs on this machine, too, need a token."""
+        return self._exposed or (self.tokens.any and not self._open_loopback)
+
+    def _is_open(self, scope: asgi.Scope) -> bool:
+        return not self.needs_token() and self._is_here(scope)
+
+    def _is_here(self, scope: asgi.Scope) -> bool:
+        """Whether a request came over this machine's own addresses, which only this machine reaches."""
+        if self._exposed:
+            return False
+        server = scope.get("server")
+        name = server[0] if server else None
+        known = self._here.get(name)
+        if known is None:
+            known = self._here[name] = name is not None and is_loopback(name)
+        return known
+
+    def _failure(self, address: str) -> RequestError:
+        self._failures += 1
+        now = time.monotonic()
+        if now - self._said >= _SAID_EVERY:
+            said = "%d requests with a token that is not good, the last one from %s"
+            logger.warning(said, self._failures, address)
+            self._failures, self._said = 0, now
+        try:
+            self._rates.failure(address)
+        except RateError as error:
+            return error
+        return _unauthenticated("the token is not known here, or not valid any more", b'Bearer error="invalid_token"')
+
+
+def _unauthenticated(what: str, challenge: bytes) -> UnauthenticatedError:
+    headers: Headers = ((b"www-authenticate", challenge), *CLOSE)
+    mend = "Send Authorization: Bearer tm_…; `tidemill token new NAME` makes one."
+    return UnauthenticatedError(401, what, where="Authorization header", mend=mend, headers=headers)
+
+
+def _forbidden(scope: str) -> ForbiddenError:
+    headers: Headers = ((b"www-authenticate", f'Bearer error="insufficient_scope", scope="{scope}"'.encode()), *CLOSE)
+    return ForbiddenError(
+        403,
+        f"the token does not have the scope {scope}",
+        where="Authorization header",
+        mend=f"Use one that has: `tidemill token new NAME --scope {scope}`.",
+        headers=headers,
+    )
+
+
+def _in_query() -> RequestError:
+    return RequestError(
+        400,
+        "a token in the address is not taken: logs and histories keep addresses",
+        where="query",
+        mend="Send it as a header, Authorization: Bearer …, and revoke the one that you sent.",
+        headers=CLOSE,
+    )
