@@ -102,6 +102,9 @@ def doctor(project: OpenProject | None) -> list[JSON]:
         )
     if project is None:
         return checks
+    name, faults = project.store.database.examine()
+    told = f"{name}, {project.store.database.where}"
+    checks.append(_check("store", not faults, "; ".join(faults) or told, "Turn them on in postgresql.conf."))
     free = shutil.disk_usage(project.dir).free
     checks.append(_check("disk", free > 1e9, f"{free / 1e9:.1f} GB free", "Free some space."))
     for source in project.sources:

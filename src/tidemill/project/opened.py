@@ -32,9 +32,9 @@ class OpenProject:
     def __init__(self, folder: Path) -> None:
         self.dir = folder.resolve()
         self.config: Config = load_config(self.dir / CONFIG_NAME)
-        if self.config.store is None and not (self.dir / STATE).exists():
+        if not (self.dir / STATE).exists():
             # A fresh checkout: tidemill.yaml is kept under version control, and its state is not.
-            make_state(self.dir, None).close()
+            make_state(self.dir, self.config.store).close()
         self.store: Store = open_store(self.dir / STATE, self.config.store)
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tidemill.config import CONFIG_NAME, Config, make_config, write_config
+from tidemill.config import CONFIG_NAME, Config, make_config, read_environment, write_config
 from tidemill.config.model import is_id
 from tidemill.data.sources import Summary, merge, open_source
 from tidemill.data.sources._base import DISTINCT_CAP
@@ -83,7 +83,7 @@ def start_project(
     inputs = tuple(field.name for field in signature.inputs)
     aside = [f"{c.name} ({c.type})" for c in of_use.columns if c.name not in (*inputs, target)]
     try:
-        with closing(make_state(folder, config.store)) as store:
+        with closing(make_state(folder, read_environment().store or config.store)) as store:
             for source, (fingerprint, said) in zip(opened, found, strict=True):
                 if source.limits == source_limits(config):
                     keep_summary(store.root, fingerprint, said)

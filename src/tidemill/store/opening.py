@@ -68,7 +68,9 @@ def open_store(root: Path, url: str | None = None) -> Store:
         found = migrations.revision(database)
         if found is None:
             raise StoreError(
-                "the store is empty: making it was interrupted", where=str(root), mend="Run `tidemill init`."
+                "the store is empty: making it was interrupted",
+                where=str(root) if url is None else database.where,
+                mend="Run `tidemill init`; to move a project there, restore a backup with `tidemill restore --store`.",
             )
         if found != migrations.HEAD:
             with held(root / "locks", "migrate", wait=_MIGRATION):

@@ -53,6 +53,15 @@ def init(
     weight: Annotated[
         str | None, typer.Option("--weight", metavar="COLUMN", help="The column that says how much each sample counts.")
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="Where the tables are kept, such as postgresql://user@host/name; a SQLite file in .tidemill unless "
+            "given.",
+        ),
+    ] = None,
     cost: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,10 +88,11 @@ def init(
 
     decision = {"costs": costs(cost or ()), "abstain_cost": abstain_cost, "min_precision": min_precision}
     asked = {key: value for key, value in decision.items() if value not in (None, {})}
-    given = {"ignore": ignore, "weight": weight, "decision": asked}
+    given = {"ignore": ignore, "weight": weight, "store": store, "decision": asked}
     settings = {key: value for key, value in given.items() if value}
     started = start_project(folder, data=data, target=target, task=task, labels=label or (), **settings)
-    found = {**dataclasses.asdict(started), "folder": str(started.folder), "data": data, **settings}
+    told = {key: value for key, value in settings.items() if key != "store"}  # a password may stand in it
+    found = {**dataclasses.asdict(started), "folder": str(started.folder), "data": data, **told}
     place = shlex.quote(str(folder))
     session.answer({**found, "next": [f"tidemill plan -C {place}", f"tidemill cycle -C {place}"]}, _view)
 
@@ -157,6 +167,7 @@ COMMAND = Command(
         "init mails --data mails.jsonl --target kind --label spam --label wanted",
         "init census --data adult-train.csv --data adult-test.csv --target income",
         "init houses --data housing.csv --target median_house_value --ignore house_id",
+        "init parcels --data parcels.csv --target carrier --store postgresql://tidemill@db.example/parcels",
         "init topics --data 'news/*.jsonl' --target topic",
         "init shield --data sms.csv --target label --cost ham:spam=10 --abstain-cost 0.2",
     ),
