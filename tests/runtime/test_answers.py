@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,3 +90,21 @@ def test_a_number_is_a_finite_number() -> None:
     for value in ("nan", float("inf"), "much", None, True, [1]):
         with pytest.raises(InputError, match="is not a number"):
             parse_label(spec, value)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_scores_that_are_no_numbers_still_give_answers_that_json_can_write(bad: float) -> None:
+    """A graph may leave float32 on values unlike all it was trained on; the other rows are answered as ever."""
+    specs: dict[str, dict[str, Any]] = {
+        "classification": {"kind": "classification", "labels": ["a", "b", "c"], "bias": [0.0, 0.5, -0.5]},
+        "multilabel": {"kind": "multilabel", "labels": ["a", "b", "c"], "scale": [2.0] * 3},
+        "regression": {"kind": "regression", "interval": {"level": 0.9, "offset": 3e38}},
+    }
+    for kind, spec in specs.items():
+        fine = np.array([[1.0, 2.0, 3.0]], np.float32)
+        for broken in ([[bad] * 3], [[1.0, bad, 2.0]]):
+            found = answers(spec, np.concatenate([fine, np.array(broken, np.float32)]))
+            json.dumps(found, allow_nan=False)
+            assert found[0] == answers(spec, fine)[0], kind
+            if kind == "classification":
+                assert sum(found[1]["scores"].values()) == pytest.approx(1)

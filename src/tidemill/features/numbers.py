@@ -17,6 +17,7 @@ from tidemill.errors import ConfigError
 from tidemill.features._base import FeatureInfo, FeatureStep, as_float32
 
 _BOUND = 1e30  # beyond it, squares leave float64 and values leave float32
+_FAR = 1e6  # deviations from the mean: farther is no more said, and what models make of it stays within float32
 _SAMPLE, _SAMPLED = 1 << 17, 1 << 21  # values kept for the medians: of a column, and of all columns together
 _KNOTS = 513  # quantiles between which a quantile mapping is a straight line
 _TAIL = 1e-4  # the least share that a quantile mapping tells from nothing: normal scores from -3.7 to 3.7
@@ -137,7 +138,7 @@ class Numbers(FeatureStep):
         for i, (knots, normal) in enumerate(zip(self._knots, self._normal, strict=True)):
             filled[:, i] = np.interp(filled[:, i], knots, normal)
         scaled = (filled - self._mean) / self._std
-        np.clip(scaled, -_BOUND, _BOUND, out=scaled)
+        np.clip(scaled, -_FAR, _FAR, out=scaled)
         if len(self._flagged):
             scaled = np.concatenate([scaled, missing[:, self._flagged]], axis=1)
         return {"x": as_float32(scaled)}

@@ -29,6 +29,8 @@ from tidemill.errors import InputError, PackageError
 from tidemill.metrics.decisions import Decisions
 
 Scores = npt.NDArray[np.float32]
+_FAR = 1e37
+"""Differences of scores within it are still finite."""
 
 
 class Answers:
@@ -116,8 +118,12 @@ class Answers:
     def probabilities(self, scores: Scores) -> Scores:
         """float32 ``[n, k]`` that sum to 1 a row; for multilabel one probability a label.
 
-        For regression the value ``[n, 1]``, or where answers have an interval ``[n, 3]``: value, low, high.
+        For regression the value ``[n, 1]``, or where answers have an interval ``[n, 3]``: value, low, high. Always
+        finite: scores that left float32 count as the largest, and what is no number as 0.
         """
+        if not np.isfinite(scores).all():
+            bound = LARGEST if self.kind == "regression" else _FAR
+            scores = np.clip(np.nan_to_num(scores), -bound, bound)
         if self.kind == "classification":
             if self._shift is None:
                 shifted = (scores - scores.max(axis=1, keepdims=True)) * self._sharpness
@@ -135,10 +141,11 @@ class Answers:
         low, high = value, value
         if scores.shape[1] == 3:  # quantiles may cross, and the offset is that of ends which do not
             low, high = np.minimum(scores[:, 1:2], value), np.maximum(scores[:, 2:3], value)
+        with np.errstate(over="ignore"):
+            ends = low - self._offset, high + self._offset
         # The offset may be negative: the value always lies inside its interval.
-        return np.concatenate(
-            [value, np.minimum(low - self._offset, value), np.maximum(high + self._offset, value)], axis=1
-        )
+        found = np.concatenate([value, np.minimum(ends[0], value), np.maximum(ends[1], value)], axis=1)
+        return np.clip(found, -LARGEST, LARGEST, out=found)
 
     def decide(self, probabilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """What is answered: codes int64 ``[n]``, -1 where the model abstains.
