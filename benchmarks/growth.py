@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py                        # 0.4 and 4 GB of each; about an hour on 2 cores, 15 GB of disk
     python benchmarks/growth.py --kinds table          # the table alone: minutes
-    python benchmarks/growth.py --kinds texts --sizes 0.0092 0.092    # 100,000 and 1,000,000 short texts
+    python benchmarks/growth.py --kinds mixed texts --rows 100000 1000000    # what preparing.py prepares
     python benchmarks/growth.py --sizes 0.04 0.4       # smaller sets
     python benchmarks/growth.py --recipes ridge cnn    # some recipes
     python benchmarks/growth.py --json FILE            # the figures for other programs, too
@@ -21,14 +21,14 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from _common import in_process, machine, measured, table
-from preparing_data import write_texts
+from preparing_data import write_mixed, write_texts
 
 GIGABYTE = 10**9
 SIDE, COARSE, CLASSES = 32, 4, 10
@@ -37,11 +37,14 @@ NUMBERS, CATEGORIES = 100, 4
 ROW_BYTES = NUMBERS * 8 + CATEGORIES * 16
 CHUNK = 16_384
 PROMISE = 300
-TEXT_BYTES = 92
+ROW_SIZES = {"images": IMAGE_BYTES, "table": ROW_BYTES, "mixed": 186, "texts": 95}
+DISK = {"texts": 35}
+"""Disk that a kind takes, times its raw bytes: a text has some 200 n-grams."""
 RECIPES = {
     "images": ("naive-bayes", "ridge", "cnn-small", "cnn"),
     "table": ("naive-bayes", "ridge", "lightgbm"),
-    "texts": ("naive-bayes", "ridge", "ngram-net"),
+    "mixed": ("naive-bayes", "ridge", "mlp", "lightgbm"),
+    "texts": ("naive-bayes", "ridge", "linear", "ngram-net", "transformer"),
 }
 
 
@@ -51,13 +54,18 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=float, nargs="+", default=[0.4, 4.0], metavar="GB", help="of the raw arrays")
-    parser.add_argument("--kinds", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--rows", type=int, nargs="+", metavar="N", help="so many rows instead")
+    parser.add_argument("--kinds", nargs="+", choices=list(RECIPES), default=["images", "table"])
     parser.add_argument("--recipes", nargs="+", help="all of the task unless named")
     parser.add_argument("--dir", type=Path, help="where the data may lie while it runs; the usual place for such files")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     print(machine(), flush=True)
-    needed = max(arguments.sizes) * GIGABYTE * 3.5
+    sizes = {
+        kind: [rows * ROW_SIZES[kind] / GIGABYTE for rows in arguments.rows] if arguments.rows else arguments.sizes
+        for kind in arguments.kinds
+    }
+    needed = max(max(sizes[kind]) * DISK.get(kind, 3.5) for kind in arguments.kinds) * GIGABYTE
     free = shutil.disk_usage(arguments.dir or tempfile.gettempdir()).free
     if free < needed:
         sys.exit(
@@ -66,7 +74,7 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     for kind in arguments.kinds:
         recipes = [name for name in RECIPES[kind] if not arguments.recipes or name in arguments.recipes]
-        for size in sorted(arguments.sizes):
+        for size in sorted(sizes[kind]):
             with tempfile.TemporaryDirectory(dir=arguments.dir) as folder:
                 for name in begin(Path(folder), kind, size, recipes):
                     one = in_process(sys.executable, Path(__file__), "stage", folder, name)
@@ -81,12 +89,13 @@ def begin(folder: Path, kind: str, size: float, recipes: list[str]) -> Iterator[
     """Write the data, start a project on them, and name its stages."""
     import tidemill
 
-    write, row_bytes = {
-        "images": (write_images, IMAGE_BYTES),
-        "table": (write_table, ROW_BYTES),
-        "texts": (lambda inside, count: write_texts(inside / "texts.csv", count), TEXT_BYTES),
-    }[kind]
-    data = write(folder, int(size * GIGABYTE) // row_bytes)
+    write: dict[str, Callable[[Path, int], Path]] = {
+        "images": write_images,
+        "table": write_table,
+        "mixed": lambda inside, count: write_mixed(inside / "mixed.csv", count),
+        "texts": lambda inside, count: write_texts(inside / "texts.csv", count),
+    }
+    data = write[kind](folder, round(size * GIGABYTE / ROW_SIZES[kind]))
     tidemill.init(folder / "project", data=data, target="label").store.close()
     yield "prepare"
     yield from recipes
@@ -207,7 +216,7 @@ def shown(found: list[dict[str, Any]]) -> str:
             grown = one["rows"] / base["rows"]
             wall, cpu = (one[name] / base[name] for name in ("seconds", "cpu_seconds"))
             times = f"{wall:.1f} (CPU {cpu:.1f}) for {grown:.1f}"
-        size = f"{one['gigabytes']:g} GB"
+        size = f"{one['gigabytes']:.3g} GB"
         memory = f"{one['anonymous_mb']:.0f} MB" + ("" if one["anonymous_mb"] < PROMISE else " (!)")
         seconds = f"{one['seconds']:.1f}"
         rows.append([one["kind"], one["stage"], size, f"{one['rows']:,}", seconds, times, memory])

@@ -1,6 +1,6 @@
 """The peer of preparing.py, a polars script and scikit-learn pipelines; run by it in an environment of its own.
 
-python benchmarks/preparing_peers.py FOLDER SET FILE
+python benchmarks/preparing_peers.py FILE FOLDER SET
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 from _common import measured
 
-folder, name, file = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+data, folder, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 MISSING = ["", "?", "NA", "na", "N/A", "n/a", "null", "NULL", "None", "none", "nan", "NaN", "-"]
 NUMBERS = ["age", "amount", "balance", "score", "visits", "distance"]
 WORDS = ["channel", "region", "product", "shop", "customer"]
@@ -31,10 +31,10 @@ DAY = 86_400
 
 def read() -> pl.DataFrame:
     """The file, with what spells a missing value as null and without padding."""
-    if file.endswith(".parquet"):
-        frame = pl.read_parquet(folder / file)
+    if data.suffix == ".parquet":
+        frame = pl.read_parquet(data)
     else:
-        frame = pl.read_csv(folder / file, null_values=MISSING, try_parse_dates=True)
+        frame = pl.read_csv(data, null_values=MISSING, try_parse_dates=True)
     texts = pl.col(pl.String).str.strip_chars()
     return frame.with_columns(pl.when(texts.is_in(MISSING)).then(None).otherwise(texts).name.keep())
 
