@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import queue
+import socket
+import ssl
 import sys
 import threading
 import time
@@ -219,15 +222,42 @@ class Served:
     client: httpx.Client
 
 
+def raw(url: str, *parts: bytes) -> bytes:
+    """Everything that the server says to these bytes until it closes the connection, over a plain socket."""
+    place = httpx.URL(url)
+    with socket.create_connection((place.host, place.port or 0), timeout=20) as wire:
+        for part in parts:
+            wire.sendall(part)
+        return rest_of(wire)
+
+
+def rest_of(wire: socket.socket) -> bytes:
+    """What is still to come until the server closes the connection; a reset closes it too."""
+    said = b""
+    with contextlib.suppress(ConnectionResetError):
+        while part := wire.recv(65536):
+            said += part
+    return said
+
+
+def said_once(answer: bytes) -> tuple[int, dict[str, str], Any]:
+    """Status, headers and JSON of the only answer in *answer*."""
+    assert answer.count(b"HTTP/1.1 ") == 1, answer
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return int(first.split()[1]), headers, json.loads(body)
+
+
 @contextlib.contextmanager
-def served(project: SmallProject) -> Iterator[Served]:
+def served(project: SmallProject, host: str | None = None, verify: ssl.SSLContext | bool = True) -> Iterator[Served]:
     """The project, served by a thread of this process until the block ends."""
     ready: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
 
     def run() -> None:
         try:
-            serve(project, on_ready=ready.put, stop=stop)
+            serve(project, host, on_ready=ready.put, stop=stop)
         except BaseException as error:
             ready.put(error)
             raise
@@ -238,8 +268,8 @@ def served(project: SmallProject) -> Iterator[Served]:
         port = ready.get(timeout=60)
         if isinstance(port, BaseException):
             raise port
-        url = f"http://127.0.0.1:{port}"
-        with httpx.Client(base_url=url, timeout=30) as client:
+        url = f"{'https' if project.config.serve.tls_certificate else 'http'}://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=30, verify=verify) as client:
             yield Served(project, url, client)
     finally:
         stop.set()

@@ -119,7 +119,7 @@ class Connection(HttpToolsProtocol):
         """Read on, and note what is still missing."""
         self._large = len(data) > LARGEST_HEAD
         super().data_received(data)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.pipeline:  # with requests in a row, it is we who do not read on
             self.take_off()
         elif self.cycle is None or self.cycle.response_complete or "method" not in self.scope:
             self._lay(self._shelves.heads)
