@@ -99,8 +99,10 @@ def test_two_rows(kind: str, tmp_path: Path) -> None:
     header, row = ("text,label", ("a calm tide", "a wild tide")) if kind == "text" else ("size,label", (1, 2))
     data = table(tmp_path / "a.csv", header, [(row[0], "ebb"), (row[1], "flood")])
     options = ("--task", "text-classification") if kind == "text" else ()
-    _, document = whole_cycle(tmp_path, data, *options)
+    project, document = whole_cycle(tmp_path, data, *options)
     assert "no labelled test rows" in document["decision"]["reason"]
+    refused = tidemill("predict", "a calm tide" if kind == "text" else "size=1", "-C", project).refusal()
+    assert "no model has been promoted yet" in refused and "tidemill gate" in refused
 
 
 def test_training_texts_that_are_all_empty(tmp_path: Path) -> None:

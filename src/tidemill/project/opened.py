@@ -115,7 +115,10 @@ class OpenProject:
         """
         deployment = self.store.champion()
         if deployment is None:
-            raise NotReadyError("no model has been promoted yet", mend="Run `tidemill cycle` first.")
+            mend = "Run `tidemill cycle` first."
+            if self.store.count(Model):
+                mend = "`tidemill gate` says why; name one of `tidemill models`, or promote it with `tidemill promote`."
+            raise NotReadyError("no model has been promoted yet", mend=mend)
         return deployment
 
 
