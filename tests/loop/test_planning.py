@@ -85,6 +85,12 @@ def test_features_that_several_recipes_read_are_made_once() -> None:
     assert work["ridge"]["features"] > 0 == work["fixed"]["features"]
 
 
+def test_what_is_trained_already_is_not_probed(known: None) -> None:
+    work = plan(RECIPES, signature(), 5000, validation=2500, done={"ridge": 40.0}, budget=100.0).recipes
+    assert work["ridge"]["seconds"] == 40.0 and work["ridge"]["refit"] == 120.0
+    assert terms(work).budget == pytest.approx(100 - 40 - 3, rel=1e-3)
+
+
 def test_no_trials_are_won_where_none_are_wanted(known: None) -> None:
     work = plan(RECIPES, signature(), 5000, budget=100.0, max_trials=0).recipes
     assert all(entry["most"] == entry["trials"] == 1 for entry in work.values())

@@ -59,6 +59,7 @@ def plan(
     rows: int,
     *,
     validation: int | None = None,
+    done: Mapping[str, float] | None = None,
     budget: float | None = None,
     max_trials: int | None = None,
     max_epochs: int | None = None,
@@ -76,17 +77,19 @@ def plan(
     Args:
         rows: number of labelled training and validation rows.
         validation: how many of them validate; an eighth unless given.
+        done: what recipes took that are trained already, in seconds by name: what is known is not probed.
         budget: seconds for training and tuning together.
         probe: estimate durations also where no budget asks for it (for ``tidemill plan``).
     """
-    validation = rows // 8 if validation is None else validation
+    validation, done = rows // 8 if validation is None else validation, done or {}
     costs: dict[str, Cost] = {}
     started = time.perf_counter()
     if budget is not None or probe:
         costs = {
             r.name: estimate(r, signature, rows - validation, validation, threads=threads, max_epochs=max_epochs)
             for r in recipes
-        }
+            if r.name not in done
+        } | {name: Cost(once=seconds, each=0.0, epochs=1) for name, seconds in done.items()}
     probed = time.perf_counter() - started
     again = FOLD_FITS if validation < ENOUGH else REFIT_FITS
     fits = {r.name: again if get_learner(r.learner).quick else 1 for r in recipes}
@@ -120,7 +123,8 @@ def plan(
             "most": most,
             "max_epochs": epochs,
             "seconds": seconds,
-            "refit": None if seconds is None else seconds * fits[recipe.name],
+            # its features are made anew, too: validation rows train
+            "refit": None if cost is None or seconds is None else seconds * fits[recipe.name] + cost.features,
             "features": features.get(recipe.name),
             "share": share,
         }

@@ -19,9 +19,11 @@ from tidemill.learners import get_learner
 from tidemill.learners._base import Context, Learner, Problem, RecipeView
 from tidemill.records import Recipe
 
-PROBE_ROWS, MOST_PROBE_ROWS = 512, 16_384
-"""Rows of a probe: more where a fit takes a moment anyway, so that what is paid for each row can be seen."""
-_PROBE_SECONDS = 0.2
+PROBE_ROWS, MOST_PROBE_ROWS = 128, 16_384
+"""Rows of a probe: few where a pass over them already takes long, more where a fit takes a moment anyway."""
+_LONG, _LOOKS = 0.25, 2
+"""Seconds from which on a probe is not enlarged; how often a shorter one is timed, since a busy neighbour may make a
+quick fit look slow, and it is a long way from few rows to many."""
 _PROBE_VALUES = 1 << 23
 
 
@@ -66,9 +68,14 @@ def estimate(
     view = RecipeView(network=recipe.network, params=params)
 
     def timed(problem: Problem, passes: int) -> float:
-        started = time.perf_counter()
-        learner.fit(problem, view, Context(max_epochs=passes, threads=threads))
-        return time.perf_counter() - started
+        least = math.inf
+        for _ in range(_LOOKS):
+            started = time.perf_counter()
+            learner.fit(problem, view, Context(max_epochs=passes, threads=threads))
+            least = min(least, time.perf_counter() - started)
+            if least < _LONG / 10 or least > 4 * _LONG:
+                break  # too little to matter, or too long to be looked at again
+        return least
 
     def made(size: int) -> tuple[Problem, float]:
         return _random_problem(recipe, signature, size, max(1, round(size * train / rows)))
@@ -77,18 +84,23 @@ def estimate(
     whole, features = made(size)
     timed(whole, 1)  # only warms up
     most = min(rows, MOST_PROBE_ROWS, _PROBE_VALUES // sum(math.prod(f.shape or (1,)) for f in signature.inputs))
-    # twice, since a busy neighbour may be seen for a slow fit, and from few rows to many is a long way
-    while size * 2 <= most and features + min(timed(whole, 1), timed(whole, 1)) < _PROBE_SECONDS:
+    while (took := timed(whole, 1)) + features < _LONG and size * 2 <= most:
         size = min(4 * size, most)
         whole, features = made(size)
     part, fewer_features = made(size // 4)
     features = _at(rows, size, fewer_features, features)
+
+    def at(passes: int) -> float:
+        if took > _LONG and not learner.quick:  # where a pass takes long, it is the rows that take it
+            return timed(whole, passes) * rows / size
+        return _at(rows, size, timed(part, passes), timed(whole, passes))
+
     # the first rounds of trees grow more than the later ones: an interval, too
-    few, many = (min(count, epochs) for count in ((10, 20) if learner.quick else (1, 4)))
-    first = _at(rows, size, timed(part, few), timed(whole, few))
+    few, many = (min(count, epochs) for count in ((10, 20) if learner.quick else (1, 2) if took > _LONG else (1, 4)))
+    first = at(few)
     if many == few:
         return Cost(once=0.0, each=first / epochs, epochs=epochs, features=features)
-    last = _at(rows, size, timed(part, many), timed(whole, many))
+    last = at(many)
     further = max(last - first, last * 0.1) / (many - few)
     return Cost(once=max(0.0, first - few * further), each=further, epochs=epochs, features=features)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -59,10 +59,10 @@ class Revolution:
         if not varied(dataset.target[dataset.rows("train")]):
             asked = steps.timed("annotate", partial(self._annotate, dataset, settled))
             return self._finished(dataset, {"needs_labels": True, "questions": asked, "candidates": []})
-        planned = steps.once("plan", lambda _: self._plan(dataset))
-        work: JSON = planned["work"]
-        recipes = [from_json(Recipe, recipe) for recipe in planned["recipes"]]  # a resumed cycle follows its plan
-        candidates = self._candidates(dataset, recipes, work)
+        recipes = self._recipes(dataset)
+        baselines = self._baselines(dataset, recipes)
+        work: JSON = steps.once("plan", lambda _: self._plan(dataset, recipes, baselines))
+        candidates = self._candidates(dataset, recipes, work, baselines)
         chosen = steps.timed("evaluate", partial(self._select, dataset, candidates))
         by_name = {recipe.name: recipe for recipe in recipes}
 
@@ -94,28 +94,42 @@ class Revolution:
         )
         return open_dataset(self.store.root, self.store.get(Dataset, done["dataset"]))
 
-    def _plan(self, dataset: DatasetArrays) -> JSON:
-        """``{"recipes": what is tried, "work": what is done for each}``."""
+    def _recipes(self, dataset: DatasetArrays) -> list[Recipe]:
+        """What is tried; a resumed cycle keeps to it."""
+
+        def offered(_token: str) -> JSON:
+            return {"recipes": [to_json(recipe) for recipe in self.setting.recipes(dataset.signature)]}
+
+        return [from_json(Recipe, recipe) for recipe in self.steps.once("recipes", offered)["recipes"]]
+
+    def _baselines(self, dataset: DatasetArrays, recipes: Sequence[Recipe]) -> dict[str, JSON]:
+        """Their candidates by name. They come first, so that what is planned then is what they left."""
+        work = {"max_epochs": self.cycle.plan["max_epochs"]}
+        return {r.name: Attempt(self.setting, self.steps, dataset, r, work).run() for r in recipes if r.baseline}
+
+    def _plan(self, dataset: DatasetArrays, recipes: Sequence[Recipe], baselines: Mapping[str, JSON]) -> JSON:
         asked, validating = self.cycle.plan, len(dataset.rows("validation"))
         self.steps.say("tune", "planning the work")
-        recipes = self.setting.recipes(dataset.signature)
-        planned = plan(
+        return plan(
             recipes,
             dataset.signature,
             len(dataset.rows("train")) + validating,
             validation=validating,
+            done={name: made.get("seconds", 0.0) for name, made in baselines.items()},
             budget=asked["budget"],
             max_trials=asked["max_trials"] if validating else 0,  # what no rows judge cannot be searched
             max_epochs=asked["max_epochs"],
             threads=self.setting.threads,
-        )
-        return {"recipes": [to_json(recipe) for recipe in recipes], "work": planned.recipes}
+        ).recipes
 
-    def _candidates(self, dataset: DatasetArrays, recipes: Sequence[Recipe], work: JSON) -> list[JSON]:
+    def _candidates(
+        self, dataset: DatasetArrays, recipes: Sequence[Recipe], work: JSON, baselines: Mapping[str, JSON]
+    ) -> list[JSON]:
         """A candidate of each recipe, in their order; those that are not searched are made first."""
         attempts = {r.name: Attempt(self.setting, self.steps, dataset, r, work[r.name]) for r in recipes}
         agreed = terms({recipe.name: work[recipe.name] for recipe in recipes})
-        made = {name: attempt.run() for name, attempt in attempts.items() if name not in agreed.shares}
+        made = dict(baselines)
+        made |= {name: one.run() for name, one in attempts.items() if name not in agreed.shares and name not in made}
         if agreed.shares:
             kept = Kept()
             found = self.steps.once("race", lambda _: tuned(self.steps, agreed, attempts, kept), stage="tune")
