@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zipfile
 import zlib
@@ -114,3 +115,64 @@ def test_the_lowest_limit_is_the_projects_own(tmp_path: Path) -> None:
     config.write_text(config.read_text("utf-8").replace("\nlimits:", "\nlimits:\n  image_megapixels: 0.00001"), "utf-8")
     message = cycle(project).refusal()
     assert "too many pixels" in message or "pixels" in message
+
+
+def described(folder: Path, lines: list[str], n: int = 60) -> Path:
+    """Images in one folder, and a metadata file of these lines."""
+    write(folder, {f"{i}.png": png(i, bright=i % 2 == 0) for i in range(n)})
+    (folder / "metadata.jsonl").write_text("\n".join(lines), "utf-8")
+    return folder
+
+
+def test_images_with_metadata_that_fits_them_in_part(tmp_path: Path) -> None:
+    """Several labels an image: what is said of no image, of one twice, or in no JSON is left out and said."""
+    lines = [
+        json.dumps(
+            {"file_name": f"{i}.png", "label": ([] if i % 5 == 0 else ["bright"]) if i % 2 == 0 else ["dark", "x"]}
+        )
+        for i in range(50)
+    ]
+    lines[9] = '{"file_name": "9.png", "label": "dark"}'
+    lines[11:13] = ['{"file_name": "11.png", "lab', '{"file_name": "12.png", "label": [["bright"]]}']
+    lines += ['{"file_name": "gone.png", "label": []}', '{"file_name": "../../etc/passwd", "label": ["x"]}', lines[0]]
+    data = described(tmp_path / "pictures", lines)
+    (data / "20.png").write_bytes(b"\x89PNG")
+    project = start(tmp_path / "project", data)
+    done = cycle(project)
+    assert done.document["decision"] is not None, done.out
+    told = {what: [example.partition(":")[0] for example in some] for what, (_, some) in actions(project).items()}
+    for what, where in (
+        ("a single value where other lines have lists was taken for a list of one", "metadata.jsonl, line 10"),
+        ("the line is no JSON object and was left out", "metadata.jsonl, line 12"),
+        ("a nested list where other lines have labels was taken for missing", "metadata.jsonl, line 13"),
+        ("the metadata names an image that is not there; the row was left out", "gone.png"),
+        ("the name in the metadata is no path below it", "metadata.jsonl, ../../etc/passwd"),
+        ("the metadata names an image twice; its first row counts", "metadata.jsonl, 0.png"),
+        ("the metadata does not name the image, which has no values but its own", "11.png"),
+        ("the image could not be read and was left out", "20.png"),
+        ("samples without a label were kept, to be asked about", "pictures/12.png"),
+    ):
+        assert where in told[what], told
+    counts = done.document["dataset"]["counts"]
+    assert sum(counts.values()) == 59 and counts["unlabelled"] == 12  # eleven without a row, one without a list
+
+
+METADATA: dict[str, tuple[list[str], tuple[str, ...]]] = {
+    "no names": (['{"name": "1.png", "label": ["x"]}'], ("no column 'file_name'", "metadata.jsonl")),
+    "no labels": (['{"file_name": "1.png", "label": [{"box": 1}]}'], ("no column besides", "nested lists")),
+    "empty lists": ([f'{{"file_name": "{i}.png", "label": []}}' for i in range(60)], ("no sample has a label",)),
+    "no such images": (['{"file_name": "a.png", "label": ["x"]}'], ("none of the images", "'a.png'")),
+    "nothing": ([], ("the file is empty",)),
+}
+
+
+@pytest.mark.parametrize("what", METADATA)
+def test_metadata_that_says_nothing(what: str, tmp_path: Path) -> None:
+    lines, said = METADATA[what]
+    data = described(tmp_path / "pictures", lines)
+    refused = tidemill("init", tmp_path / "project", "--data", data, "--target", "label").refusal()
+    assert all(words in refused for words in said), refused
+    (data / "metadata.csv").write_text("file_name,label\n1.png,x\n")
+    both = tidemill("init", tmp_path / "project", "--data", data, "--target", "label").refusal()
+    assert "two metadata files" in both or what == "nothing", both
+    assert not (tmp_path / "project").exists()

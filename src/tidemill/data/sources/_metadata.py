@@ -53,7 +53,8 @@ class Metadata:
         self.target = likely_target(list(self.columns))
         if not self.columns:
             message = f"{files[0][1].name} has no column besides {KEY!r}."
-            raise SourceError(message, where=str(files[0][1]), mend="Add a column of labels.")
+            where = "; ".join([str(files[0][1]), *(note for note in self.notes if "left out" in note)])
+            raise SourceError(message, where=where, mend="Add a column of labels.")
 
     def _read(
         self, folder: str, path: Path, limits: Limits, chunks: dict[str, list[pa.Array]], lengths: list[int]

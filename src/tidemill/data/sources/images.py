@@ -293,5 +293,6 @@ def _one_each(placed: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
     twice = [folder for folder, count in Counter(folder for folder, _ in placed).items() if count > 1]
     if twice:
         message = "a folder holds two metadata files."
-        raise SourceError(message, where=twice[0], mend="Keep metadata.csv or metadata.jsonl, not both.")
+        where = ", ".join(f"{folder}/{path.name}" for folder, path in placed if folder == twice[0])
+        raise SourceError(message, where=where, mend="Keep metadata.csv or metadata.jsonl, not both.")
     return placed
