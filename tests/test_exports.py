@@ -16,6 +16,7 @@ def test_the_public_names() -> None:
         "load",
         "open",
         "recipe",
+        "restore",
     ]
 
 

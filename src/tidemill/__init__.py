@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tidemill import errors
-    from tidemill.api import Project, init
+    from tidemill.api import Project, init, restore
     from tidemill.api import open_project as open  # noqa: A004 - tidemill.open(dir) reads as it should
     from tidemill.project import recipe
     from tidemill.runtime import Predictor, load
     from tidemill.tasks import Task
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "Project", "Task", "__version__", "errors", "init", "load", "open", "recipe"]
+__all__ = ["Predictor", "Project", "Task", "__version__", "errors", "init", "load", "open", "recipe", "restore"]
 
 # Resolved on first use, so that `tidemill --help` need not wait for what it does not run.
 _WHERE = {
@@ -35,6 +35,7 @@ _WHERE = {
     "load": ("tidemill.runtime", "load"),
     "open": ("tidemill.api", "open_project"),
     "recipe": ("tidemill.project", "recipe"),
+    "restore": ("tidemill.api", "restore"),
 }
 
 

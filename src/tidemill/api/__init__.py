@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tidemill.api.project import Project, init, open_project
+from tidemill.api.project import Project, init, open_project, restore
 
-__all__ = ["Project", "init", "open_project"]
+__all__ = ["Project", "init", "open_project", "restore"]

@@ -228,6 +228,12 @@ class Project(OpenProject):
         """Remove what nothing needs any more."""
         return cleaning.gc(self, dry_run=dry_run)
 
+    def backup(self, path: str | Path, *, on_event: OnEvent = unheard) -> JSON:
+        """Write everything the project holds to one file; see :func:`tidemill.project.backup.backup`."""
+        from tidemill.project.backup import backup
+
+        return backup(self, Path(path), on_event=on_event)
+
     def doctor(self) -> list[JSON]:
         """Check the installation and the project."""
         return housekeeping.doctor(self)
@@ -327,6 +333,14 @@ def open_project(folder: str | Path = ".") -> Project:
     if not Path(folder).is_dir():
         raise NotFoundError(f"there is no folder {os.fspath(folder)!r}", mend="Check the path.")
     return Project(find_project(Path(folder)))
+
+
+def restore(archive: str | Path, folder: str | Path | None = None, *, store: str | None = None) -> Project:
+    """Make a project of what a backup holds, and open it; see :func:`tidemill.project.restoring.restore`."""
+    from tidemill.project import restoring
+
+    done = restoring.restore(Path(archive), None if folder is None else Path(folder), store=store)
+    return Project(Path(done["folder"]))
 
 
 def _outcome(outcome: FeedbackOutcome) -> JSON:

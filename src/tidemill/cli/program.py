@@ -11,6 +11,7 @@ import typer
 
 from tidemill.cli.command import Command, JsonOption, ProjectOption, register
 from tidemill.cli.commands import (
+    backup,
     cycle,
     data,
     demo,
@@ -26,6 +27,7 @@ from tidemill.cli.commands import (
     predict,
     promote,
     report,
+    restore,
     rollback,
     runs,
     serve,
@@ -43,6 +45,7 @@ COMMANDS: tuple[Command, ...] = (
     predict.COMMAND, serve.COMMAND, up.COMMAND, promote.COMMAND, rollback.COMMAND, export.COMMAND,
     status.COMMAND, runs.COMMAND, models.COMMAND, report.COMMAND, data.COMMAND,
     trace.COMMAND, gc.COMMAND,
+    backup.COMMAND, restore.COMMAND,
 )  # fmt: skip
 """Every command but the groups, in the order of ``tidemill --help``."""
 GROUPS = (token, feedback)

@@ -302,7 +302,8 @@ class Config(Section):
     weight: Text | None = Field(default=None, description="the column that says how much each sample counts")
     tasks: tuple[Text, ...] = Field(default=(), description="Python files with your own tasks, beside this file")
     store: Annotated[Text, AfterValidator(_url)] | None = Field(
-        default=None, description="database URL; null: a SQLite file in .tidemill"
+        default=None,
+        description="where the tables are kept, such as postgresql://USER@HOST/NAME; null: SQLite in .tidemill",
     )
     splits: Splits = Splits()
     audit: Audit = Audit()

@@ -28,11 +28,11 @@ def gc(project: OpenProject, *, dry_run: bool = False) -> JSON:
     older than ``keep.predictions_days`` of which nobody spoke move to a Parquet file in ``.tidemill/archive``.
 
     Raises:
-        BusyError: a cycle is running.
+        BusyError: a cycle is running, or a backup is being made.
     """
     store = project.store
     try:
-        with store.lock("cycle"):
+        with store.lock("cycle"), store.lock("backup"):
             doomed = _doomed(project)
             old = _old_predictions(project)
             freed = sum(_size(folder) for folder in doomed)
@@ -41,7 +41,8 @@ def gc(project: OpenProject, *, dry_run: bool = False) -> JSON:
                 for folder in doomed:
                     shutil.rmtree(folder)
     except BusyError as error:
-        raise BusyError("a cycle is running", where=error.where, mend="Clean up when it is done.") from error
+        busy = "a backup is being made" if "'backup'" in error.what else "a cycle is running"
+        raise BusyError(busy, where=error.where, mend="Clean up when it is done.") from error
     used, quota = usage(project)
     return {
         "removed": [str(folder.relative_to(store.root)) for folder in doomed],
