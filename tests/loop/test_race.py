@@ -107,7 +107,7 @@ def test_the_refit_of_the_leader_is_kept_back_at_the_pace_of_its_best_trial() ->
     assert left(0.4) == pytest.approx(30 - 2 - 2 - 2)
     assert left(0.6) == pytest.approx(30 - 2 - 2 - 6)
     assert left(0.6, seconds=3.0) == pytest.approx(30 - 3 - 2 - 9)
-    assert left(0.6, seconds=20.0) == pytest.approx(30 - 20 - 2 - 10)  # at most a third
+    assert left(0.6, seconds=20.0) == pytest.approx(30 - 20 - 2 - 15)  # at most half
 
 
 def test_without_a_clock_everyone_gets_the_trials_that_were_asked_for() -> None:

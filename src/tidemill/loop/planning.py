@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -11,14 +12,13 @@ from tidemill.data.schema import Signature
 from tidemill.features.cache import spec_hash
 from tidemill.learners import get_learner
 from tidemill.loop.probing import Cost, estimate
+from tidemill.loop.race import MOST_KEPT
 from tidemill.records import JSON, Recipe
 
 MOST_TRIALS = 100
 REFIT_FITS, FOLD_FITS, ENOUGH = 3, 10, 2000
 """What a quick recipe that is chosen costs in further fits: trees average three on all rows, and where there are fewer
 validation rows than these, they are too few to calibrate on, so that five folds are fitted, too."""
-_MOST_KEPT = 1 / 3
-"""Of what is not the baselines', for the refit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +26,11 @@ class Plan:
     """What is done for each recipe, and how long it may take.
 
     ``{name: {"trials": n, "most": n, "max_epochs": n | None, "seconds": estimate | None, "refit": estimate | None,
-    "features": estimate | None, "share": seconds | None}}``: ``seconds`` is the estimate for one fit, ``refit`` for the
-    refit if it is chosen, ``features`` for making them where no recipe before it reads the same. ``share`` is what the
-    recipe brings into the race for trials (:mod:`tidemill.loop.race`), which also pays for the refit; ``trials`` is how
-    many that is worth, and ``most`` how many it may win.
+    "features": estimate | None, "package": estimate | None, "share": seconds | None}}``: ``seconds`` is the estimate of
+    one fit, ``refit`` of the refit if it is chosen, ``features`` of making them where no recipe before it reads the
+    same, ``package`` of making a candidate of the fit. ``share`` is what the recipe brings into the race for trials
+    (:mod:`tidemill.loop.race`), which also pays for the refit; ``trials`` is how many that is worth, and ``most`` how
+    many it may win.
     """
 
     recipes: dict[str, JSON]
@@ -42,7 +43,7 @@ class Plan:
             return None
         refit = max(entry["refit"] for entry in entries)
         once = sum(entry["seconds"] for entry in entries if entry["most"] == 1)
-        once += sum(entry["features"] for entry in entries)
+        once += sum(entry["features"] + entry["package"] for entry in entries)
         searches = [entry for entry in entries if entry["most"] > 1]
         at_most = sum(entry["seconds"] * entry["most"] for entry in searches) + refit
         if any(entry["share"] is None for entry in searches):
@@ -85,63 +86,67 @@ def plan(
     costs: dict[str, Cost] = {}
     started = time.perf_counter()
     if budget is not None or probe:
-        costs = {
+        costs = {name: Cost(once=seconds, each=0.0, epochs=1) for name, seconds in done.items()}
+        costs |= {
             r.name: estimate(r, signature, rows - validation, validation, threads=threads, max_epochs=max_epochs)
             for r in recipes
             if r.name not in done
-        } | {name: Cost(once=seconds, each=0.0, epochs=1) for name, seconds in done.items()}
+        }
     probed = time.perf_counter() - started
-    again = FOLD_FITS if validation < ENOUGH else REFIT_FITS
-    fits = {r.name: again if get_learner(r.learner).quick else 1 for r in recipes}
     # recipes that read the same features share them
     firsts = {spec_hash(r.features): r.name for r in reversed(recipes)}.values()
     features = {name: cost.features if name in firsts else 0.0 for name, cost in costs.items()}
-    shares = {}
+    folded = validation < ENOUGH
+    shares: dict[str, tuple[float, float]] = {}
     if budget is not None:
         # the probes are part of what was waited for
-        left = budget - min(probed + sum(features.values()), budget / 2)
-        shares = _shares(recipes, {name: cost.seconds() for name, cost in costs.items()}, left, fits)
+        beside = probed + sum(features[name] + cost.package for name, cost in costs.items())
+        shares = _shares(recipes, costs, budget - min(beside, budget / 2), folded=folded)
     entries: dict[str, JSON] = {}
     for recipe in recipes:
-        trials, epochs = 1, max_epochs
-        if recipe.space and max_trials is not None:
-            trials = max(1, max_trials)
-        most = trials
+        entry: JSON = dict.fromkeys(("seconds", "refit", "features", "package", "share"))
+        entry["max_epochs"] = max_epochs
+        entry["trials"] = entry["most"] = max(1, max_trials or 1) if recipe.space else 1
         cost = costs.get(recipe.name)
-        seconds = None if cost is None else cost.seconds()
-        share, for_fits = shares.get(recipe.name, (None, 0.0))
-        if cost is not None and seconds is not None and share is not None:
-            if seconds > for_fits:
-                epochs = min(cost.within(for_fits), max_epochs or cost.epochs)
-                seconds = cost.seconds(epochs)
-            if recipe.space:
-                # The first trial is trained anyway.
-                most = MOST_TRIALS if max_trials is None else max(1, max_trials)
-                trials = min(most, max(1, math.floor(for_fits / max(seconds, 0.01))))
-        entries[recipe.name] = {
-            "trials": trials,
-            "most": most,
-            "max_epochs": epochs,
-            "seconds": seconds,
-            # its features are made anew, too: validation rows train
-            "refit": None if cost is None or seconds is None else seconds * fits[recipe.name] + cost.features,
-            "features": features.get(recipe.name),
-            "share": share,
-        }
+        if cost is not None:
+            if recipe.name in shares:
+                entry["share"], for_fits = shares[recipe.name]
+                if cost.seconds() > for_fits:
+                    entry["max_epochs"] = min(cost.within(for_fits), max_epochs or cost.epochs)
+                    cost = dataclasses.replace(cost, epochs=entry["max_epochs"])
+                if recipe.space:
+                    entry["most"] = MOST_TRIALS if max_trials is None else max(1, max_trials)
+                    # the first trial is trained anyway
+                    worth = math.floor(for_fits / max(cost.seconds(), 0.01))
+                    entry["trials"] = min(entry["most"], max(1, worth))
+            entry["seconds"], entry["package"] = cost.seconds(), cost.package
+            entry["features"], entry["refit"] = features[recipe.name], _refit(recipe, cost, folded=folded)
+        entries[recipe.name] = entry
     return Plan(recipes=entries)
 
 
+def _refit(recipe: Recipe, cost: Cost, *, folded: bool) -> float:
+    """Its fits; features are made anew, since validation rows train; and as many graphs as ensembles are averaged."""
+    if not get_learner(recipe.learner).quick:
+        return cost.seconds() + cost.features + cost.package
+    fits = FOLD_FITS if folded else REFIT_FITS
+    return cost.seconds() * fits + cost.features + cost.package * REFIT_FITS
+
+
 def _shares(
-    recipes: Sequence[Recipe], estimates: Mapping[str, float], budget: float, fits: Mapping[str, int]
+    recipes: Sequence[Recipe], costs: Mapping[str, Cost], budget: float, *, folded: bool
 ) -> dict[str, tuple[float, float]]:
     """Seconds for each recipe that is no baseline, and how many of them its fits may take before the refit."""
     tuned = [r for r in recipes if not r.baseline]
     if not tuned:
         return {}
-    left = max(0.0, budget - sum(estimates[r.name] for r in recipes if r.baseline))
-    kept = min(max(min(estimates[r.name], left / len(tuned)) * fits[r.name] for r in tuned), left * _MOST_KEPT)
+    left = max(0.0, budget - sum(costs[r.name].seconds() for r in recipes if r.baseline))
+    # one that must be cut to its share is refitted in no more than that
+    whole = {r.name: min(1.0, left / len(tuned) / max(costs[r.name].seconds(), 1e-6)) for r in tuned}
+    refits = [_refit(r, costs[r.name], folded=folded) * whole[r.name] for r in tuned]
+    kept = min(max(refits), left * MOST_KEPT)
     equal = (left - kept) / len(tuned)
-    fixed = {r.name: min(estimates[r.name], equal) for r in tuned if not r.space}
+    fixed = {r.name: min(costs[r.name].seconds(), equal) for r in tuned if not r.space}
     searching = [r.name for r in tuned if r.space]
     raced = (left - sum(fixed.values())) / max(1, len(searching))
     shares = {name: (seconds, seconds) for name, seconds in fixed.items()}

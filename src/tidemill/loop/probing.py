@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,8 @@ _PROBE_VALUES = 1 << 23
 class Cost:
     """What one fit takes: seconds that are paid once, seconds of an epoch, and the epochs it usually runs.
 
-    ``features`` are the seconds in which its features are made, before the first of all fits on them.
+    ``features`` are the seconds in which its features are made, before the first of all fits on them; ``package`` those
+    in which the graph of a fit is made, which for large ensembles of trees takes longer than to grow them.
 
     >>> Cost(once=2.0, each=0.5, epochs=20).seconds(), Cost(once=2.0, each=0.5, epochs=20).within(6.2)
     (12.0, 8)
@@ -41,6 +42,7 @@ class Cost:
     each: float
     epochs: int
     features: float = 0.0
+    package: float = 0.0
 
     def seconds(self, epochs: int | None = None) -> float:
         """Of a fit of so many epochs, or of the usual ones."""
@@ -68,14 +70,7 @@ def estimate(
     view = RecipeView(network=recipe.network, params=params)
 
     def timed(problem: Problem, passes: int) -> float:
-        least = math.inf
-        for _ in range(_LOOKS):
-            started = time.perf_counter()
-            learner.fit(problem, view, Context(max_epochs=passes, threads=threads))
-            least = min(least, time.perf_counter() - started)
-            if least < _LONG / 10 or least > 4 * _LONG:
-                break  # too little to matter, or too long to be looked at again
-        return least
+        return _quickest(lambda: learner.fit(problem, view, Context(max_epochs=passes, threads=threads)))
 
     def made(size: int) -> tuple[Problem, float]:
         return _random_problem(recipe, signature, size, max(1, round(size * train / rows)))
@@ -98,11 +93,25 @@ def estimate(
     # the first rounds of trees grow more than the later ones: an interval, too
     few, many = (min(count, epochs) for count in ((10, 20) if learner.quick else (1, 2) if took > _LONG else (1, 4)))
     first = at(few)
+    package = _quickest(learner.fit(part, view, Context(max_epochs=few, threads=threads)).export)
+    package *= epochs / few if learner.quick else 1.0  # more rounds are more trees; a network stays as large as it is
     if many == few:
-        return Cost(once=0.0, each=first / epochs, epochs=epochs, features=features)
+        return Cost(once=0.0, each=first / epochs, epochs=epochs, features=features, package=package)
     last = at(many)
-    further = max(last - first, last * 0.1) / (many - few)
-    return Cost(once=max(0.0, first - few * further), each=further, epochs=epochs, features=features)
+    each = max(last - first, last * 0.1) / (many - few)
+    return Cost(once=max(0.0, first - few * each), each=each, epochs=epochs, features=features, package=package)
+
+
+def _quickest(work: Callable[[], object]) -> float:
+    """The least seconds of a few looks, unless one is too short to matter or too long to be looked at again."""
+    least = math.inf
+    for _ in range(_LOOKS):
+        started = time.perf_counter()
+        work()
+        least = min(least, time.perf_counter() - started)
+        if least < _LONG / 10 or least > 4 * _LONG:
+            break
+    return least
 
 
 def _at(rows: int, size: int, part: float, whole: float) -> float:

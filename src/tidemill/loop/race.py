@@ -28,8 +28,8 @@ from typing import NamedTuple, Protocol
 
 from tidemill.records import JSON
 
-_MOST_KEPT = 1 / 3
-"""Of the race's budget, for the refit of the chosen recipe."""
+MOST_KEPT = 0.5
+"""Of a race's budget at most, for the refit of the chosen recipe."""
 _OVER = 0.1
 """Of the race's budget: by how much its last trial may pass it."""
 
@@ -82,7 +82,7 @@ class Terms:
         share = self.shares[leading]
         took = next((t.seconds for t in finished[leading] if t.score == _best(finished[leading])), share.seconds)
         refit = share.refit * took / share.seconds
-        return self.budget - min(max(self.kept, refit), self.budget * _MOST_KEPT) - spent
+        return self.budget - min(max(self.kept, refit), self.budget * MOST_KEPT) - spent
 
     def allowed(self, name: str, finished: Mapping[str, Trials]) -> float:
         """Seconds after which the coming trial of this recipe is given up: some parameters make it ten times as dear.
