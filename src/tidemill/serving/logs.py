@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import orjson
 
@@ -39,7 +39,7 @@ def logged_to(stream: TextIO, form: Literal["text", "json"] | None) -> Iterator[
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     lines: queue.Queue[logging.LogRecord] = queue.Queue(_WAITING_LINES)
-    writer = logging.handlers.QueueListener(lines, handler)
+    writer = _Writer(lines, handler)
     root, entry = logging.getLogger("tidemill"), _Dropping(lines)
     before = root.level
     root.addHandler(entry)
@@ -62,6 +62,13 @@ class _Dropping(logging.handlers.QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(queue.Full):
             self.queue.put_nowait(record)
+
+
+class _Writer(logging.handlers.QueueListener):
+    """Writes what is queued, to the last line."""
+
+    def enqueue_sentinel(self) -> None:
+        cast("queue.Queue[Any]", self.queue).put(None)  # the end waits for room, where a line would be dropped
 
 
 class JsonLines(logging.Formatter):
