@@ -48,6 +48,8 @@ def side(i: int) -> str:
 NUMBER, SEVERAL = ("--task", "tabular-regression"), ("--task", "text-multi-label")
 REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str, ...], tuple[str, ...]]] = {
     "words for numbers": (lambda d: table(d / "a.csv", lambda i: f"w{i}"), NUMBER, ("holds category values", "w0, w1")),
+    "a few words for numbers": (lambda d: table(d / "a.csv", lambda i: f"w{i}" if i > 76 else i + 0.25), NUMBER,
+                                ("for example w77, w78, w79", "Mend these")),
     "dates for numbers": (lambda d: table(d / "a.csv", lambda i: f"2026-01-{1 + i % 28:02}"), NUMBER, ("date values",)),
     "decimal commas": (lambda d: table(d / "a.csv", lambda i: f'"{i},{i % 7}5"'), NUMBER, ("with a point", "1234.5")),
     "a number for each row": (lambda d: table(d / "a.csv", lambda i: f"k{i}", n=1500), (), ("1,000 different values",)),
@@ -155,6 +157,21 @@ def test_a_label_that_only_the_test_file_has(several: bool, tmp_path: Path) -> N
     what = "labels occur in the test split, but not in training: the model cannot give them"
     assert actions(project)[what] == (26, ["'new' in 26 rows"])
     assert OpenProject(project).signature.labels == ("calm", "new", "wild")
+
+
+def test_an_input_that_turns_from_numbers_to_words_leaves_the_champion_answering(trained: Path) -> None:
+    """Its arguments used to be read as what the column now is, which it refused."""
+    data = trained.parent / "tides.csv"
+    table(data, side, lambda i: ("neap", "spring")[i % 3 == 0], n=120)
+    turned = data.read_text("utf-8").replace("more", "tide", 1).splitlines()
+    turned[61:] = [f"w{line}" for line in turned[61:]]
+    data.write_text("\n".join(turned), "utf-8")
+    decision = cycle(trained).document["decision"]
+    assert decision["outcome"] == "refused" and "it reads 'size' as number, which now is" in decision["reason"]
+    assert actions(trained)["numbers stand among the words of 'size', so it was read as words"][0] == 60
+    assert tidemill("predict", "size=4", "tide=neap", "-C", trained).document["predictions"][0]["label"] == "flood"
+    challenger = ("--model", decision["challenger_id"])
+    assert tidemill("predict", "size=w4", "tide=neap", *challenger, "-C", trained).code == 0
 
 
 def test_a_target_that_turns_from_numbers_to_words(tmp_path: Path) -> None:

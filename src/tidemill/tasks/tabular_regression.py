@@ -10,6 +10,7 @@ import numpy as np
 
 from tidemill.data.schema import Signature
 from tidemill.data.sources import Summary
+from tidemill.data.spelling import is_number
 from tidemill.errors import SourceError
 from tidemill.records import Recipe
 from tidemill.tasks._base import Claim
@@ -43,11 +44,13 @@ class TabularRegression(RegressionTask):
         """
         column = source.column(target)
         if column is not None and column.type != "number" and column.examples:  # without any, people are asked
-            mend = "Name a column of numbers, or choose the task tabular-classification."
-            if any(map(_LOCAL.fullmatch, column.examples)):
+            seen = column.values or column.examples
+            words = [value for value in seen if not is_number(value)] or column.examples
+            mend = "Mend these, name a column of numbers, or choose the task tabular-classification."
+            if any(map(_LOCAL.fullmatch, words)):
                 mend = "Write numbers with a point for the decimals and nothing between thousands: 1234.5."
             raise SourceError(
-                f"the target {target!r} holds {column.type} values, for example {', '.join(column.examples[:3])}",
+                f"the target {target!r} holds {column.type} values, for example {', '.join(words[:3])}",
                 where=target,
                 mend=mend,
             )

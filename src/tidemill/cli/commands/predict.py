@@ -17,6 +17,7 @@ from tidemill.errors import InputError
 
 if TYPE_CHECKING:
     from tidemill.api import Project
+    from tidemill.data.schema import Signature
 
 BATCH = 500  # rows that are answered at once
 
@@ -54,7 +55,7 @@ def predict(
     the row stood. These answers are not journaled: feedback belongs to those of `tidemill serve`.
     """
     project = session.project
-    signature = project.signature
+    signature = _signature(project, model)
     if values and file is not None:
         raise InputError("rows are given twice", where="--file", mend="Give NAME=VALUE or --file, not both.")
     if values:
@@ -78,6 +79,14 @@ def predict(
                 session.stdout.write(visible("\t".join(filter(None, [shown.line(answer), row.origin]))) + "\n")
     if session.json:
         session.answer({"model": project.model(model).id, "predictions": answers}, lambda _: None)
+
+
+def _signature(project: Project, model: str | None) -> Signature:
+    """The inputs of the model that answers: those of the data may have changed since it was made."""
+    from tidemill.data.schema import Signature
+    from tidemill.packages import read_manifest
+
+    return Signature.from_json(read_manifest(project.store.root / project.model(model).path).signature)
 
 
 def _answers(project: Project, rows: list[inputs.Row], model: str | None) -> list[dict[str, Any]]:
