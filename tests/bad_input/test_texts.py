@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from newcomer import Outcome, actions, cycle, start, state, tidemill
+from rich.console import Console
 
+from tidemill.cli.commands.cycle import view
 from tidemill.project import OpenProject
 
 WORDS = ("tide", "mill", "water", "moon", "river", "boat", "stone", "wheel", "grain", "harbour", "rope", "net", "sail")
@@ -171,3 +174,14 @@ def test_texts_that_are_all_empty_leave_the_champion(emoji: Path) -> None:
     data.write_bytes(right)
     assert "no row is left after cleaning" in refused and "rows without any input were dropped: 60" in refused
     assert state(emoji) == before
+
+
+def test_texts_that_are_all_the_same_wait_for_an_answer_and_say_where_they_went(tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", [b"the same tide,good", b"the same tide,bad"] * 40)
+    project = start(tmp_path / "project", data, "--task", "text-classification")
+    done = cycle(project).document
+    assert done["decision"] is None and done["questions"]["useful"] == 1
+    assert actions(project)["duplicates with contradicting labels were taken for unlabelled"][0] == 80
+    shown = io.StringIO()
+    Console(file=shown, width=300).print(view(done, "accuracy"))
+    assert "79 of 80 rows were dropped; `tidemill data` says why" in shown.getvalue()

@@ -72,9 +72,12 @@ def _candidates(candidates: list[dict[str, Any]], chosen: str | None, metric: st
 def _outcome(data: dict[str, Any]) -> Any:
     decision = data["decision"]
     if decision is None:
+        counts = data["dataset"]["counts"]
+        dropped = f" {counts['dropped']:,} of {sum(counts.values()):,} rows were dropped; `tidemill data` says why."
         return layout.panel(
             f"Nothing can be learned before {_needed(data.get('kind'))}. "
-            "Answers about validation and test samples count for judging, not for learning.",
+            "Answers about validation and test samples count for judging, not for learning."
+            f"{dropped if counts['dropped'] else ''}",
             title="labels needed",
             good=False,
         )
