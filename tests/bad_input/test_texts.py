@@ -180,7 +180,7 @@ def test_texts_that_are_all_the_same_wait_for_an_answer_and_say_where_they_went(
     data = table(tmp_path / "a.csv", [b"the same tide,good", b"the same tide,bad"] * 40)
     project = start(tmp_path / "project", data, "--task", "text-classification")
     done = cycle(project).document
-    assert done["decision"] is None and done["questions"]["useful"] == 1
+    assert done["decision"] is None and sum(done["questions"].values()) == 1
     assert actions(project)["duplicates with contradicting labels were taken for unlabelled"][0] == 80
     shown = io.StringIO()
     Console(file=shown, width=300).print(view(done, "accuracy"))

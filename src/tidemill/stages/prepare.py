@@ -26,7 +26,7 @@ from tidemill.data.parts import Part, SideColumns, import_part, live_part, open_
 from tidemill.data.schema import Signature
 from tidemill.data.sources import Limits, Source, Summary, merge, open_source
 from tidemill.data.sources._base import DISTINCT_CAP
-from tidemill.data.splits import MIN_LABELLED, SPLITS, TRAIN, SplitPolicy
+from tidemill.data.splits import DROPPED, MIN_LABELLED, SPLITS, TRAIN, SplitPolicy
 from tidemill.data.storage import is_complete, new_folder, read_manifest, write_manifest
 from tidemill.data.targets import Stated, is_labelled
 from tidemill.data.tied import LiveLabel
@@ -331,7 +331,8 @@ def _check_target(index: Index, signature: Signature, tally: Tally) -> None:
     Raises:
         SourceError: no row trains, none of those that do has any weight, or all have the same label.
     """
-    labelled, training = is_labelled(index.target), index.split == TRAIN
+    labelled = is_labelled(index.target) & (index.split != DROPPED)
+    training = index.split == TRAIN
     known = labelled & training
     if labelled.any() and not training.any():
         raise SourceError(
