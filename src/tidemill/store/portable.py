@@ -44,7 +44,7 @@ def load(connection: sa.Connection, name: str, columns: Sequence[str], rows: Seq
     """
     inspector = sa.inspect(connection)
     known = {c["name"] for c in inspector.get_columns(name)} if inspector.has_table(name) else set()
-    if known != set(columns) or len(columns) != len(known):
+    if name == "alembic_version" or known != set(columns) or len(columns) != len(known):
         raise InputError(
             f"it holds a table {name!r} that stores of its revision do not have", mend="Use an archive as it was made."
         )
