@@ -16,10 +16,10 @@ from tidemill.data.schema import Signature
 from tidemill.features._base import Features
 from tidemill.features.pipeline import Pipeline
 from tidemill.learners import get_learner
-from tidemill.learners._base import Context, Learner, Problem, RecipeView
+from tidemill.learners._base import Context, Fitted, Learner, Problem, RecipeView
 from tidemill.records import Recipe
 
-PROBE_ROWS, MOST_PROBE_ROWS = 128, 16_384
+PROBE_ROWS, MOST_PROBE_ROWS = 128, 8192
 """Rows of a probe: few where a pass over them already takes long, more where a fit takes a moment anyway."""
 _LONG, _LOOKS = 0.25, 2
 """Seconds from which on a probe is not enlarged; how often a shorter one is timed, since a busy neighbour may make a
@@ -69,8 +69,13 @@ def estimate(
     params = recipe.params if chosen is None else {**chosen(train, recipe.params), **recipe.params}
     view = RecipeView(network=recipe.network, params=params)
 
+    fitted: dict[int, Fitted] = {}
+
     def timed(problem: Problem, passes: int) -> float:
-        return _quickest(lambda: learner.fit(problem, view, Context(max_epochs=passes, threads=threads)))
+        def fit() -> None:
+            fitted[passes] = learner.fit(problem, view, Context(max_epochs=passes, threads=threads))
+
+        return _quickest(fit)
 
     def made(size: int) -> tuple[Problem, float]:
         return _random_problem(recipe, signature, size, max(1, round(size * train / rows)))
@@ -86,19 +91,21 @@ def estimate(
     features = _at(rows, size, fewer_features, features)
 
     def at(passes: int) -> float:
-        if took > _LONG and not learner.quick:  # where a pass takes long, it is the rows that take it
+        # where a pass takes long, it is the rows that take it; and from most rows to all is not far
+        if rows <= 1.25 * size or (took > _LONG and not learner.quick):
             return timed(whole, passes) * rows / size
         return _at(rows, size, timed(part, passes), timed(whole, passes))
 
     # the first rounds of trees grow more than the later ones: an interval, too
     few, many = (min(count, epochs) for count in ((10, 20) if learner.quick else (1, 2) if took > _LONG else (1, 4)))
     first = at(few)
-    package = _quickest(learner.fit(part, view, Context(max_epochs=few, threads=threads)).export)
-    package *= epochs / few if learner.quick else 1.0  # more rounds are more trees; a network stays as large as it is
+    package = _quickest(fitted[few].export)
     if many == few:
         return Cost(once=0.0, each=first / epochs, epochs=epochs, features=features, package=package)
     last = at(many)
     each = max(last - first, last * 0.1) / (many - few)
+    if learner.quick:  # more rounds are more trees; a network stays as large as it is
+        package += max(0.0, _quickest(fitted[many].export) - package) / (many - few) * (epochs - few)
     return Cost(once=max(0.0, first - few * each), each=each, epochs=epochs, features=features, package=package)
 
 
