@@ -234,9 +234,12 @@ class _SparseWriter:
 def _chunk_rows(dataset: Samples, rows: Rows) -> int:
     """How many rows make about 16 MB, judged by the first ones."""
     first: Columns = dataset.columns(rows[:_LOOKED_AT])
+    texts = {field.name for field in dataset.signature.inputs if field.type == "text"}
     total = sum(
-        column.nbytes if isinstance(column, np.ndarray) else len(column.values) * _PER_BYTE_OF_TEXT
-        for column in first.values()
+        column.nbytes
+        if isinstance(column, np.ndarray)
+        else len(column.values) * (_PER_BYTE_OF_TEXT if name in texts else 1) + column.offsets.nbytes
+        for name, column in first.items()
     )
     row_bytes = total * 5 // max(length(first), 1) + 64
     return int(np.clip(_CHUNK_BYTES // row_bytes, 16, 16_384))

@@ -31,6 +31,8 @@ from tidemill.errors import SourceError, TidemillError
 
 BLOCK_BYTES = 2 << 20
 """What the parser takes in at once, and at least twice the longest field, so that a row of two still fits."""
+BATCH_ROWS = 1 << 14
+"""A block of bytes holds no more than so many rows, unless they are short."""
 MAX_RAGGED = 0.5
 """A file with a larger share of rows of another width was sniffed wrongly, or is no table."""
 
@@ -106,7 +108,7 @@ class DelimitedSource(Source):
         """One pass over all files."""
         return summarise(self.name, self.batches(), self.notes, self.dialects[0].target)
 
-    def batches(self, size: int = 8192, *, shapes: Shapes | None = None) -> Iterator[Batch]:
+    def batches(self, size: int = BATCH_ROWS, *, shapes: Shapes | None = None) -> Iterator[Batch]:
         """All rows of all files, each cell as it is written."""
         for i, path in enumerate(self.files):
             code = split_of_file(path, self.root)
