@@ -30,19 +30,20 @@ class Plan:
     one fit, ``refit`` of the refit if it is chosen, ``features`` of making them where no recipe before it reads the
     same, ``package`` of making a candidate of the fit. ``share`` is what the recipe brings into the race for trials
     (:mod:`tidemill.loop.race`), which also pays for the refit; ``trials`` is how many that is worth, and ``most`` how
-    many it may win.
+    many it may win. ``probed`` are the seconds that it took to find that out.
     """
 
     recipes: dict[str, JSON]
+    probed: float = 0.0
 
     @property
     def seconds(self) -> float | None:
-        """The estimate for all recipes together and the dearest refit; ``None`` when nothing was probed."""
+        """The estimate for all together: plan, recipes, the dearest refit; ``None`` when nothing was probed."""
         entries = [entry for entry in self.recipes.values() if entry["seconds"] is not None]
         if not entries:
             return None
         refit = max(entry["refit"] for entry in entries)
-        once = sum(entry["seconds"] for entry in entries if entry["most"] == 1)
+        once = self.probed + sum(entry["seconds"] for entry in entries if entry["most"] == 1)
         once += sum(entry["features"] + entry["package"] for entry in entries)
         searches = [entry for entry in entries if entry["most"] > 1]
         at_most = sum(entry["seconds"] * entry["most"] for entry in searches) + refit
@@ -84,6 +85,8 @@ def plan(
     """
     validation, done = rows // 8 if validation is None else validation, done or {}
     costs: dict[str, Cost] = {}
+    for recipe in recipes:
+        get_learner(recipe.learner)  # what it imports is paid once, and is no part of a fit
     started = time.perf_counter()
     if budget is not None or probe:
         costs = {name: Cost(once=seconds, each=0.0, epochs=1) for name, seconds in done.items()}
@@ -122,7 +125,7 @@ def plan(
             entry["seconds"], entry["package"] = cost.seconds(), cost.package
             entry["features"], entry["refit"] = features[recipe.name], _refit(recipe, cost, folded=folded)
         entries[recipe.name] = entry
-    return Plan(recipes=entries)
+    return Plan(recipes=entries, probed=probed if costs else 0.0)
 
 
 def _refit(recipe: Recipe, cost: Cost, *, folded: bool) -> float:
