@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import shlex
@@ -34,6 +35,7 @@ class Terminal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.token = ""
+        self.said = (folder / "said.txt").open("wb")
         self.service: subprocess.Popen[bytes] | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -82,7 +84,7 @@ class Terminal:
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=self.said,
         )
         for _ in range(600):
             assert self.service.poll() is None, "the service ended"
@@ -97,6 +99,7 @@ class Terminal:
             self.service.send_signal(signal.SIGTERM)
             assert self.service.wait(timeout=30) == 0
             self.service = None
+        self.said.flush()
 
 
 def test_the_commands_of_the_page_work_in_its_order(tmp_path: Path) -> None:
@@ -105,7 +108,7 @@ def test_the_commands_of_the_page_work_in_its_order(tmp_path: Path) -> None:
     typed = commands()
     (making,) = [line for line in typed if line.startswith("openssl ")]
     terminal.type(making)
-    terminal.serve("tidemill serve")
+    terminal.serve("tidemill serve --log-json")
     answers = []
     for line in typed:
         if line.startswith("tidemill serve"):
@@ -115,6 +118,9 @@ def test_the_commands_of_the_page_work_in_its_order(tmp_path: Path) -> None:
             said = terminal.type(line)
             answers += [said] if line.startswith("curl") else []
     terminal.stop()
+    terminal.said.close()
+    lines = (terminal.folder / "said.txt").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["path"] for line in lines] == ["/v1/models"]  # and nothing else is said
     assert [answer[-3:] for answer in answers] == ["200", "200"]
     assert all('"object":"list"' in answer for answer in answers)
     assert {line.split()[1] for line in typed if line.startswith("tidemill")} == {"token", "serve"}

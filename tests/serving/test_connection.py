@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -204,6 +205,32 @@ def test_a_good_request_before_a_garbled_one_gets_its_own_answer(service: Served
     status, _, told = said_once(raw(service.url, good + b"\x00\x01garbage\r\n\r\n" + INNER))
     assert status == 200
     assert told["predictions"][0]["label"] == "0"
+
+
+def test_requests_in_a_row_are_answered_in_their_order_up_to_the_garbled_one(service: Served) -> None:
+    rows = [json.dumps({"inputs": [digit(row), digit(row)]}).encode() for row in range(3)]
+    good = b"".join(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body for body in rows)
+    broken = POST + b"Transfer-Encoding: chunked\r\n\r\nnothing\r\n"
+    answer = raw(service.url, good + broken + INNER)
+    assert 1 <= answer.count(b"HTTP/1.1 200") <= 3
+    labels = [part.partition(b'"label":"')[2][:1] for part in answer.split(b"HTTP/1.1 200")[1:]]
+    assert labels == [b"0", b"1", b"2"][: len(labels)]
+    assert b"owned_by" not in answer
+
+
+def test_who_asks_several_times_and_goes_away_leaves_nothing_in_the_log(
+    project: SmallProject, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = json.dumps({"inputs": [digit(0)] * 50}).encode()
+    asked = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with served(project) as running:
+        place = (httpx.URL(running.url).host, httpx.URL(running.url).port or 0)
+        for row in range(20):
+            with socket.create_connection(place, timeout=20) as wire:
+                wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # as one that crashes
+                wire.sendall(asked * 3 if row % 2 else HEALTH.replace(b"/healthz", b"/openapi.json") * 3)
+        assert running.client.get("/healthz").status_code == 200
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"TLS/1.0"])

@@ -101,6 +101,25 @@ def test_only_json_is_read(kind: bytes | None) -> None:
     GUARD.require_json(RequestHead(content_type=b"Application/JSON; charset=utf-8"))
 
 
+def test_a_service_on_all_addresses_answers_to_each_of_them_and_to_no_other_name() -> None:
+    everywhere = Guard(hosts=["[2001:db8::7]"], max_body=100, addresses=True)
+    for host in (b"192.0.2.7", b"10.0.0.7:8321", b"[2001:db8::8]:8321", b"[2001:db8::7]"):
+        everywhere.check(RequestHead(host=host))
+    for host in (b"evil.example.com", b"10.0.0.7.evil.example.com", b"10.0.0", b"0x7f.1", b"[::1"):
+        with pytest.raises(RequestError):
+            everywhere.check(RequestHead(host=host))
+    Guard(hosts=["[2001:db8::7]"], max_body=100).check(RequestHead(host=b"[2001:db8::7]:80"))
+
+
+@pytest.mark.parametrize("name", [b"host", b"authorization", b"origin"])
+def test_what_is_said_twice_is_refused(name: bytes) -> None:
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"x", b"1"), (b"x", b"2")]
+    assert RequestHead.of({"headers": headers}).host == b"localhost"
+    with pytest.raises(RequestError) as refused:
+        RequestHead.of({"headers": [*headers, (name, b"localhost"), (name, b"localhost")]})
+    assert refused.value.http_status == 400
+
+
 def sending(*messages: Message) -> Callable[[], Awaitable[Message]]:
     waiting = list(messages)
 
@@ -145,5 +164,14 @@ def test_routes_that_read_for_themselves_are_limited_too() -> None:
         await receive()
         with pytest.raises(TooLargeError):
             await receive()
+        slow = GUARD.limited(sending(part(b"a", more=True)))
+        await slow()
+        with pytest.raises(RequestError) as refused:
+            await slow()
+        assert refused.value.http_status == 408
+        whole = GUARD.limited(sending(part(b"a", more=False), {"type": "http.disconnect"}))
+        await whole()
+        await asyncio.sleep(0.3)
+        assert (await whole())["type"] == "http.disconnect"  # for which one may wait as long as one likes
 
     asyncio.run(read())

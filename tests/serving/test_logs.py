@@ -92,6 +92,18 @@ def test_nothing_is_said_unless_it_is_asked_for(tmp_path: Path, capfd: pytest.Ca
     assert (said.out, said.err) == ("", "")
 
 
+def test_only_a_proxy_that_is_named_is_believed(project: SmallProject, capfd: pytest.CaptureFixture[str]) -> None:
+    said = {"X-Forwarded-For": "198.51.100.1, 203.0.113.9"}
+    for proxies in ((), ("192.0.2.1",), ("127.0.0.1",), ("127.0.0.1", "203.0.113.9")):
+        serve = project.config.serve.model_copy(update={"proxies": proxies})
+        config = project.config.model_copy(update={"serve": serve})
+        with served(SmallProject(project.dir, config, project.store)) as running:
+            running.client.get("/healthz", headers=said)
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    seen = [line["address"] for line in lines if line["logger"] == "tidemill.requests"]
+    assert seen == ["127.0.0.1", "127.0.0.1", "203.0.113.9", "198.51.100.1"]
+
+
 def record(message: str, **fields: Any) -> logging.LogRecord:
     made = logging.LogRecord("tidemill.requests", logging.INFO, __file__, 1, message, None, None)
     made.fields = fields

@@ -100,7 +100,7 @@ class Tokens:
         self._seen: tuple[int, int] | None = None
         self._fault: str | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tidemill-tokens", daemon=True)
+        self._thread: threading.Thread | None = None
         self.any = False
 
     def start(self) -> None:
@@ -110,12 +110,14 @@ class Tokens:
             StoreError: they cannot be read.
         """
         self.look()
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="tidemill-tokens", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Follow them no longer."""
         self._stop.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
 
     def look(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from tidemill.serving.answering import CLOSE, Answer, Headers, RequestError, error_answer, retry_after
@@ -92,6 +92,7 @@ class Connection(HttpToolsProtocol):
         self._shelves = shelves
         self._shelf: Shelf | None = None
         self._answers: ASGIApp = self.app
+        self._running: RequestResponseCycle | None = None
         self._head_bytes = 0
         self._large = False
 
@@ -113,6 +114,9 @@ class Connection(HttpToolsProtocol):
         """The caller has gone, or was sent away."""
         self.take_off()
         self._shelves.slow.pop(self, None)
+        if self._running is not None:  # uvicorn tells only the last one of several requests in a row
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -174,6 +178,10 @@ class Connection(HttpToolsProtocol):
         """What came is not HTTP."""
         self._refuse(RequestError(400, "this is no proper HTTP request", mend="Speak HTTP/1.1, as clients do."))
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def _unsupported_upgrade_warning(self) -> None:
         """Whoever asks for another protocol gets an answer in this one, and no line in the log."""
 
@@ -202,13 +210,14 @@ class Connection(HttpToolsProtocol):
         """Say *error* and close, unless an earlier request is being answered: then close after that."""
         self.take_off()
         self._shelves.slow.setdefault(self, self.loop.time())
-        if self.cycle is not None and not self.cycle.response_complete:
-            if not self.cycle.more_body:
-                self.cycle.keep_alive = False
+        running = self._running
+        if running is not None and not running.response_complete:
+            if running is not self.cycle or not running.more_body:
+                running.keep_alive = False
                 return
-            started = self.cycle.response_started
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+            started = running.response_started
+            running.disconnected = True
+            running.message_event.set()
             if started:
                 self.transport.close()
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import resource
 import signal
 import socket
 import sys
@@ -28,6 +29,7 @@ from tidemill.serving.tls import tls_context
 from tidemill.store import Store
 
 GRACE = 30
+FILES = 128
 YEAR = 365 * 24 * 3600
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -84,7 +86,7 @@ def serve(
             ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
         bound: int = listener.getsockname()[1]
-        shelves = Shelves(settings.max_connections)
+        shelves = Shelves(min(settings.max_connections, most_connections()))
         ready = (lambda: on_ready(bound)) if on_ready else _silent
         server = _Server(config, shelves, ready, stop or threading.Event())
         try:
@@ -97,6 +99,12 @@ def serve(
 
 def _file(project: ServedProject, name: str | None) -> Path | None:
     return None if name is None else project.dir / Path(name).expanduser()
+
+
+def most_connections() -> int:
+    """For how many connections the system gives this process files, besides those that it needs for other things."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(FILES, files - FILES) if files != resource.RLIM_INFINITY else sys.maxsize
 
 
 def require_token(store: Store, host: str) -> None:

@@ -37,7 +37,8 @@ def serve(
     the journal, and every piece of feedback in the store, before it leaves. Ctrl-C ends it.
     """
     given = settings(host, port, tls_certificate, tls_key, log_json=log_json)
-    session.project.serve(on_ready=lambda bound: say_ready(session, given, bound), on_swap=swaps(session), **given)
+    say = notes(session, given)
+    session.project.serve(on_ready=lambda bound: say_ready(session, given, bound), on_swap=swaps(say), **given)
 
 
 def settings(
@@ -53,7 +54,16 @@ def settings(
     }
 
 
-def swaps(session: Session) -> Callable[[dict[str, Any]], None]:
+def notes(session: Session, given: dict[str, Any]) -> Callable[[str], None]:
+    """Where what happens is told: among the lines of the log, if there is one."""
+    if session.project.serve_settings(**given).log is None:
+        return session.note
+    import logging
+
+    return logging.getLogger("tidemill.serving").info
+
+
+def swaps(tell: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
     """Says of each model that is taken up which one it is, and why."""
     before: list[str] = []
 
@@ -61,7 +71,7 @@ def swaps(session: Session) -> Callable[[dict[str, Any]], None]:
         model = deployment["model_id"]
         verb = "swapped to" if before else "model"
         said = {"promote": "promoted", "rollback": "put back"}[deployment["action"]]
-        session.note(f"{verb} {model}, {said}: {deployment['reason']}")
+        tell(f"{verb} {model}, {said}: {deployment['reason']}")
         before.append(model)
 
     return say
@@ -86,7 +96,7 @@ def say_ready(session: Session, given: dict[str, Any], port: int) -> None:
         ),
     )
     if not is_loopback(chosen.host) and chosen.tls_certificate is None:
-        session.note("without TLS, tokens and inputs can be read on their way; see docs/security.md")
+        notes(session, given)("without TLS, tokens and inputs can be read on their way; see docs/security.md")
 
 
 COMMAND = Command(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tidemill.cli.command import Command
-from tidemill.cli.commands.serve import Certificate, Host, Key, LogJson, Port, say_ready, settings, swaps
+from tidemill.cli.commands.serve import Certificate, Host, Key, LogJson, Port, notes, say_ready, settings, swaps
 from tidemill.cli.session import Session
 
 
@@ -27,11 +27,12 @@ def up(
     The whole loop by itself: a better challenger is promoted and swapped in while requests go on. Ctrl-C ends it.
     """
     given = settings(host, port, tls_certificate, tls_key, log_json=log_json)
+    say = notes(session, given)
     session.project.up(
         after_labels=after_labels,
         on_ready=lambda bound: say_ready(session, given, bound),
-        on_swap=swaps(session),
-        on_event=lambda event: session.note(str(event["what"])),
+        on_swap=swaps(say),
+        on_event=lambda event: say(str(event["what"])),
         **given,
     )
 
