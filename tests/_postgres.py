@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import quote
@@ -49,13 +48,16 @@ class Server:
 
     Args:
         settings: of ``postgresql.conf``, as ``name=value``.
-        environment: variables of the server beside those of the tests.
+
+    Attributes:
+        folder: where its data lie, its log and its socket; it may write there.
+        environment: what it is started with.
     """
 
-    def __init__(self, *settings: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *settings: str) -> None:
         self._binaries = binaries()
         self._settings = [part for setting in settings for part in ("-c", setting)]
-        self._environment = {**os.environ, **(environment or {})}
+        self.environment = dict(os.environ)
         self._names = itertools.count()
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -76,7 +78,7 @@ class Server:
             [str(self._binaries / command[0]), *command[1:]],
             user=self.user,
             cwd=self.folder,
-            env=self._environment,
+            env=self.environment,
             stderr=self._log,
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - one call, no lock
         )
@@ -96,6 +98,11 @@ class Server:
         self._process.send_signal(how)
         self._process.wait(timeout=60)
         self._log.close()
+
+    def restart(self) -> None:
+        """Start it unless it runs."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
 
     def kill(self) -> None:
         """``kill -9`` of all its processes at once, as when the machine ends."""
@@ -142,7 +149,8 @@ class Server:
         return (self.folder / "log").read_text(errors="replace")
 
     def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
+        if self._process is None or self._process.poll() is not None:
+            return
         main = psutil.Process(self._process.pid)
         for process in [main, *main.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
