@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +10,13 @@ from typing import Any
 import lightgbm
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from tidemill.data.schema import Kind
 from tidemill.features._base import FeatureInfo, Features
 from tidemill.learners._base import Export, Scores
 from tidemill.learners._graph import Graph
-
-_DEEPEST = 1 << 20
+from tidemill.learners.trees.graph import ensemble
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class FittedTrees:
         return self.kind == "regression" and len(self.shift) == 3
 
     def export(self) -> Export:
-        """The ensembles as onnxmltools converts them, merged into one node that reads ``x`` and ``codes``."""
+        """The ensembles as one node that reads ``x`` and ``codes``."""
         graph = Graph()
         parts = ["x"] if "x" in self.info else []
         if "codes" in self.info:
@@ -88,7 +86,7 @@ class FittedTrees:
         rows = parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)
         if not np.isnan(self.fill).all():
             rows = graph.add("Where", graph.add("IsNaN", rows), graph.constant(self.fill), rows)
-        graph.nodes.append(_ensemble(self.boosters, len(self.fill), len(self.shift), rows, out := "margins"))
+        graph.nodes.append(ensemble(self.boosters, len(self.shift), rows, out := "margins"))
         if (self.scale != 1).any():
             out = graph.add("Mul", out, graph.constant(self.scale.astype(np.float32)[None]))
         if self.shift.any():
@@ -128,38 +126,3 @@ def float32_thresholds(booster: lightgbm.Booster, best: int) -> lightgbm.Booster
     text = re.sub(r"^threshold=(.*)$", rounded, text, flags=re.MULTILINE)
     # the sizes in bytes that let LightGBM parse trees in parallel are wrong now; without them it reads in order
     return lightgbm.Booster(model_str=re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE))
-
-
-def _ensemble(
-    boosters: Sequence[tuple[int, lightgbm.Booster]], features: int, columns: int, source: str, out: str
-) -> Any:
-    """One node that sums the margins of all *boosters*, each from its column on."""
-    merged: dict[str, Any] = {}
-    trees = 0
-    for column, booster in boosters:
-        attributes = _converted(booster, features)
-        for name in ("nodes_treeids", "target_treeids"):
-            attributes[name] = [tree + trees for tree in attributes[name]]
-        attributes["target_ids"] = [target + column for target in attributes["target_ids"]]
-        trees += booster.num_trees()
-        for name, values in attributes.items():
-            merged.setdefault(name, []).extend(values)
-    merged |= {"n_targets": columns, "post_transform": "NONE"}
-    return helper.make_node("TreeEnsembleRegressor", [source], [out], domain="ai.onnx.ml", **merged)
-
-
-def _converted(booster: lightgbm.Booster, features: int) -> dict[str, list[Any]]:
-    """The lists, an entry a node or a leaf, of onnxmltools's tree ensemble."""
-    from onnxmltools.convert import convert_lightgbm
-    from onnxmltools.convert.common.data_types import FloatTensorType
-
-    limit = sys.getrecursionlimit()
-    # the converter calls itself down a tree, once more for each category of a set on the way
-    sys.setrecursionlimit(max(limit, _DEEPEST))
-    try:
-        model = convert_lightgbm(booster, initial_types=[("rows", FloatTensorType([None, features]))], zipmap=False)
-    finally:
-        sys.setrecursionlimit(limit)
-    node = next(node for node in model.graph.node if node.op_type.startswith("TreeEnsemble"))
-    named = {a.name.replace("class_", "target_"): helper.get_attribute_value(a) for a in node.attribute}
-    return {name: list(values) for name, values in named.items() if name.startswith(("nodes_", "target_"))}
