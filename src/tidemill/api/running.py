@@ -163,7 +163,10 @@ def watch(project: OpenProject, after_labels: int, on_event: OnEvent) -> Iterato
                 except TidemillError as error:
                     on_event({"stage": "deploy", "what": f"the cycle failed: {error}"})
                 job = None
-            reason = trigger.due(project.store)
+            try:
+                reason = trigger.due(project.store)
+            except TidemillError:  # the database is away; the service says so, and here it is asked again
+                reason = None
             if reason is not None:
                 on_event({"stage": "feedback", "what": f"starting a cycle: {reason}"})
                 arguments = {"folder": str(project.dir), "trigger": reason}
