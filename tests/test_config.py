@@ -48,6 +48,16 @@ def faults(load: Any, text: str | bytes, **environ: str) -> list[str]:
     return caught.value.what.splitlines()
 
 
+def test_rates_that_are_not_named_keep_what_they_had(load: Any) -> None:
+    rate = load(GOOD + "serve:\n  rate: {predict: 5, feedback: null}\n").serve.rate
+    assert rate == {"predict": 5, "feedback": None, "label": 50, "admin": 20}
+    (said,) = faults(load, GOOD + "serve:\n  rate: {predcit: 5}\n")
+    assert said.startswith("tidemill.yaml:6: serve.rate.predcit must be predict, feedback, label or admin")
+    assert said.endswith("did you mean predict?")
+    assert "such as {a: 1}" in faults(load, GOOD + "serve:\n  rate: 5\n")[0]
+    assert "more than 0" in faults(load, GOOD + "serve:\n  rate: {admin: 0}\n")[0]
+
+
 def test_the_defaults_are_those_of_the_documentation(load: Any) -> None:
     config = load(GOOD)
     assert config.data == ("sklearn:digits",)

@@ -25,6 +25,7 @@ _TYPES = {
     "finite_number": "a finite number",
     "string_type": "text",
     "tuple_type": "a list, such as [a, b]",
+    "dict_type": "names with values, such as {a: 1}",
     "model_type": "a section of keys",
     "model_attributes_type": "a section of keys",
     "too_short": "a list with at least one entry",
@@ -74,7 +75,7 @@ def show(value: Any) -> str:
 
 def describe(error: ErrorDetails, model: type[BaseModel]) -> str:
     """One error of pydantic in plain words."""
-    path, kind, value = error["loc"], error["type"], error.get("input")
+    path, kind, value = tuple(part for part in error["loc"] if part != "[key]"), error["type"], error.get("input")
     name = dotted(path)
     if kind == "extra_forbidden":
         return _unknown(path, model)
