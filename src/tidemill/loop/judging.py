@@ -182,13 +182,14 @@ class Bench:
 
     def _constant(self, outcomes: RowOutcomes) -> Floats:
         """The scores of the best answer that the training rows' targets alone suggest, always the same."""
-        signature = self.dataset.signature
+        signature, rows = self.dataset.signature, self.dataset.rows("train")
         return constant_scores(
             self.setting.metric,
             signature.kind,
-            self.dataset.target[self.dataset.rows("train")],
+            self.dataset.target[rows],
             outcomes.target,
             max(1, len(signature.labels)),
+            weight=self.dataset.weight[rows],
             costs=self.setting.costs(signature),
             spread=training_spread(self.dataset),
         )

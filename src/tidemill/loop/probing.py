@@ -75,7 +75,7 @@ def estimate(
         def fit() -> None:
             fitted[passes] = learner.fit(problem, view, Context(max_epochs=passes, threads=threads))
 
-        return _quickest(fit)
+        return _quickest(fit, until=_LONG if passes > 1 else 4 * _LONG)
 
     def made(size: int) -> tuple[Problem, float]:
         return _random_problem(recipe, signature, size, max(1, round(size * train / rows)))
@@ -109,14 +109,14 @@ def estimate(
     return Cost(once=max(0.0, first - few * each), each=each, epochs=epochs, features=features, package=package)
 
 
-def _quickest(work: Callable[[], object]) -> float:
-    """The least seconds of a few looks, unless one is too short to matter or too long to be looked at again."""
+def _quickest(work: Callable[[], object], until: float = _LONG) -> float:
+    """The least seconds of a few looks; one that is too short to matter, or longer than *until*, is the last."""
     least = math.inf
     for _ in range(_LOOKS):
         started = time.perf_counter()
         work()
         least = min(least, time.perf_counter() - started)
-        if least < _LONG / 10 or least > 4 * _LONG:
+        if not _LONG / 10 < least < until:
             break
     return least
 
