@@ -82,3 +82,24 @@ def test_every_metric_has_its_constant() -> None:
     for metric in MULTILABEL:
         y = np.array([[0, 1], [1, 1]], np.uint8)
         assert constant_scores(metric, "multilabel", y, y, 2).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric"),
+    [("classification", "accuracy"), ("multilabel", "f1_samples"), ("multilabel", "subset_accuracy"),
+     ("regression", "mse"), ("regression", "mae")],
+)  # fmt: skip
+def test_a_weight_of_two_is_a_row_twice(kind: str, metric: str) -> None:
+    random = np.random.default_rng(3)
+    twice = random.random(60) < 0.4
+    made = {
+        "classification": random.integers(0, 3, 60),
+        "multilabel": (random.random((60, 4)) < 0.4).astype(np.uint8),
+        "regression": random.exponential(size=60),
+    }[kind]
+    classes = {"classification": 3, "multilabel": 4, "regression": 1}[kind]
+    weighted = constant_scores(metric, kind, made, made, classes, weight=np.where(twice, 2.0, 1.0))
+    repeated = constant_scores(metric, kind, np.repeat(made, 1 + twice, axis=0), made, classes)
+    np.testing.assert_allclose(weighted, repeated)
+    nothing = constant_scores(metric, kind, made, made, classes, weight=np.zeros(60))
+    np.testing.assert_allclose(nothing, constant_scores(metric, kind, made, made, classes))

@@ -16,15 +16,18 @@ from tidemill.metrics.units import Floats
 _ROWS = 50_000  # training rows by which the best constant set of labels is chosen
 
 
-def prior_probabilities(target: npt.NDArray[Any], classes: int) -> Floats:
+def prior_probabilities(target: npt.NDArray[Any], classes: int, weight: npt.NDArray[Any] | None = None) -> Floats:
     """The share of each class among training targets, float64 ``[classes]``. Negative codes (no label) do not count.
+
+    Each row counts as much as *weight* ``[n]`` says, or once.
 
     >>> prior_probabilities(np.array([0, 1, 1, -1, 1]), 3).tolist()
     [0.25, 0.75, 0.0]
     """
     codes = np.asarray(target, np.int64)
-    counts = np.bincount(codes[codes >= 0], minlength=classes).astype(np.float64)
-    return np.asarray(counts / max(counts.sum(), 1.0), np.float64)
+    known = codes >= 0
+    counts = np.bincount(codes[known], None if weight is None else weight[known], classes).astype(np.float64)
+    return np.asarray(counts / (counts.sum() or 1.0), np.float64)
 
 
 def spread_of(target: npt.NDArray[Any]) -> float:
@@ -45,6 +48,7 @@ def constant_scores(
     target: npt.NDArray[Any],
     classes: int,
     *,
+    weight: npt.NDArray[Any] | None = None,
     costs: Decisions | None = None,
     spread: float = 1.0,
 ) -> Floats:
@@ -60,6 +64,7 @@ def constant_scores(
         training: the training targets; unlabelled ones do not count.
         target: the targets ``[n]`` or ``[n, labels]`` to be scored on.
         classes: number of labels; 1 for regression.
+        weight: how much each training row counts, ``[m]``; all alike unless given. Where all count nothing, all alike.
         costs, spread: as for :func:`tidemill.metrics.row_scores`.
 
     >>> training, target = np.array([0, 1, 1]), np.array([1, 0])
@@ -68,33 +73,43 @@ def constant_scores(
     >>> constant_scores("r2", "regression", np.array([1.0, 3.0]), np.array([2.0, 4.0]), 1, spread=4.0).tolist()
     [1.0, 0.0]
     """
-    known = training[is_labelled(training)]
+    labelled = is_labelled(training)
+    known = training[labelled]
+    w = np.ones(len(known)) if weight is None else np.asarray(weight[labelled], np.float64)
+    w = w if w.any() else np.ones(len(known))
     if kind == "classification":
-        p = prior_probabilities(known, classes)
+        p = prior_probabilities(known, classes, w)
         given = (Decisions() if costs is None else costs).choose(p[None]) if metric == "utility" else None
         answers = None if given is None else np.broadcast_to(given, len(target))
         return row_scores(metric, target, np.broadcast_to(p, (len(target), classes)), answers, costs=costs)
     if kind == "multilabel":
-        p = np.asarray(known.mean(axis=0, dtype=np.float64) if len(known) else np.zeros(classes), np.float64)
-        answers = np.broadcast_to(_best_set(metric, known, p), target.shape)
+        p = np.asarray(np.average(known, axis=0, weights=w) if len(known) else np.zeros(classes), np.float64)
+        answers = np.broadcast_to(_best_set(metric, known, w, p), target.shape)
         return row_scores(metric, target, np.broadcast_to(p, target.shape), answers)
     values = np.asarray(known, np.float64)
-    centre = 0.0 if not len(values) else float(np.median(values) if metric == "mae" else values.mean())
+    centre = 0.0 if not len(values) else _median(values, w) if metric == "mae" else float(np.average(values, weights=w))
     return row_scores(metric, target, np.full(len(target), centre), spread=spread)
 
 
-def _best_set(metric: str, known: npt.NDArray[Any], share: Floats) -> npt.NDArray[np.uint8]:
+def _median(values: Floats, weight: Floats) -> float:
+    """The middle of the values, or of the two in the middle, each as often as its weight says."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weight[order])
+    half = reached[-1] / 2
+    low, high = np.searchsorted(reached, half, "left"), np.searchsorted(reached, half, "right")
+    return float((values[order[low]] + values[order[min(high, len(order) - 1)]]) / 2)
+
+
+def _best_set(metric: str, known: npt.NDArray[Any], weight: Floats, share: Floats) -> npt.NDArray[np.uint8]:
     """The most frequent labels, as many as score best on the training rows, or the most frequent set, where only whole
     sets score; uint8 ``[labels]``.
     """
-    some = (
-        known[np.unique(np.linspace(0, len(known) - 1, min(len(known), _ROWS)).astype(np.int64))]
-        if len(known)
-        else known
-    )
+    picked = np.unique(np.linspace(0, max(len(known) - 1, 0), min(len(known), _ROWS)).astype(np.int64))
+    some, w = known[picked], weight[picked]
+    w = w if w.any() else np.ones(len(w))
     if metric == "subset_accuracy" and len(some):
-        sets, counts = np.unique(some, axis=0, return_counts=True)
-        return np.asarray(sets[counts.argmax()], np.uint8)
+        sets, which = np.unique(some, axis=0, return_inverse=True)
+        return np.asarray(sets[np.bincount(which.reshape(-1), w).argmax()], np.uint8)
     order = np.argsort(-share, kind="stable")
     chosen = np.zeros(len(share), np.uint8)
     best, best_score = chosen.copy(), -np.inf
@@ -102,7 +117,7 @@ def _best_set(metric: str, known: npt.NDArray[Any], share: Floats) -> npt.NDArra
         if code is not None:
             chosen[code] = 1
         wide = np.broadcast_to(chosen, some.shape)
-        score = float(row_scores(metric, some, wide, wide).mean()) if len(some) else -1.0
+        score = float(np.average(row_scores(metric, some, wide, wide), weights=w)) if len(some) else -1.0
         if score > best_score:
             best, best_score = chosen.copy(), score
         elif share[code or 0] < 0.01:

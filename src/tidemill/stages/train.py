@@ -188,9 +188,9 @@ def _calibrated(
     weight: npt.NDArray[np.float32] | None,
 ) -> tuple[JSON, dict[str, float]]:
     """The answer spec fitted on scores of unseen rows, and what metric and selection say of these rows."""
-    if not len(target):
-        return dict(aim.answer), {}
     answer = fit_answer(aim.answer, scores, target, weight)
+    if not len(target):
+        return answer, {}
     rule = Answers(answer)
     found = rule.probabilities(scores)
     given = rule.decide(found)
