@@ -31,5 +31,5 @@ class TestTextMultiLabel(TaskConformance):
 
 
 def test_every_task_has_its_suite() -> None:
-    suites = TaskConformance.__subclasses__()
+    suites = [suite for suite in TaskConformance.__subclasses__() if suite.__module__ == __name__]
     assert set(task_names()) == {suite.task_name for suite in suites}
