@@ -191,24 +191,22 @@ def test_a_hundred_kills_of_the_server_lose_and_double_nothing(store: Store, ser
     kills(store, server, 100)
 
 
-def test_a_server_that_may_not_be_written_is_told(store: Store, server: Server) -> None:
-    name = database(store)
+def test_a_server_that_may_not_be_written_is_told(server: Server, tmp_path: Path) -> None:
+    name = server.make_database()
+    create_store(tmp_path / "read", server.url(name)).close()
     with server.connect() as connection:
         connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    with open_store(store.root, store.database.url) as reader:
+    with open_store(tmp_path / "read", server.url(name)) as reader:
         assert reader.count(Feedback) == 0
         with pytest.raises(StoreError, match=r"cannot be written \(cannot execute INSERT in a read-only transaction\)"):
             reader.add_feedback([feedback()])
 
 
-def database(store: Store) -> str:
-    return str(sa.make_url(store.database.url or "").database)
-
-
-def test_a_server_told_not_to_wait_for_its_disk_waits_for_it_all_the_same(store: Store, server: Server) -> None:
+def test_a_server_told_not_to_wait_for_its_disk_waits_for_it_all_the_same(server: Server, tmp_path: Path) -> None:
+    name = server.make_database()
     with server.connect() as connection:
-        connection.execute(f"ALTER DATABASE {database(store)} SET synchronous_commit = off")
-    with open_store(store.root, store.database.url) as opened, opened.database.transaction() as connection:
+        connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    with create_store(tmp_path / "store", server.url(name)) as opened, opened.database.transaction() as connection:
         shown = {
             n: connection.exec_driver_sql(f"SHOW {n}").scalar_one() for n in ("synchronous_commit", "lock_timeout")
         }
@@ -258,14 +256,13 @@ def test_an_address_that_leads_nowhere_is_told_without_its_password(
 
 
 def test_a_database_that_cannot_hold_every_text_is_refused(server: Server, tmp_path: Path) -> None:
-    url = server.make("ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    url = server.url(server.make_database("ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"))
     with pytest.raises(ConfigError, match=r"holds texts as LATIN1, which cannot hold all of them.*ENCODING 'UTF8'"):
         create_store(tmp_path / ".tidemill", url)
 
 
 def test_two_projects_share_a_database_by_schemas(server: Server, tmp_path: Path) -> None:
-    url = server.make()
-    name = str(sa.make_url(url).database)
+    name = server.make_database()
     one, two = (server.url(name, options=f"-csearch_path={schema}") for schema in ("tides", "mills"))
     with pytest.raises(StoreError, match=r"cannot be written.*a schema in which the user may make tables"):
         create_store(tmp_path / "one", one)
@@ -281,12 +278,12 @@ def test_two_projects_share_a_database_by_schemas(server: Server, tmp_path: Path
 
 
 def test_a_database_of_other_tables_is_left_alone(server: Server, tmp_path: Path) -> None:
-    url = server.make()
-    with server.connect(str(sa.make_url(url).database)) as connection:
+    name = server.make_database()
+    with server.connect(name) as connection:
         connection.execute("CREATE TABLE runs (a int)")
     with pytest.raises(TidemillError, match=r'relation "runs" already exists'):
-        create_store(tmp_path / ".tidemill", url)
-    with server.connect(str(sa.make_url(url).database)) as connection:
+        create_store(tmp_path / ".tidemill", server.url(name))
+    with server.connect(name) as connection:
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
     assert tables == [("runs",)]
 

@@ -60,7 +60,7 @@ def server() -> Iterator[Watched]:
 
 @pytest.fixture
 def store(server: Watched, tmp_path: Path) -> Iterator[Store]:
-    with create_store(tmp_path / ".tidemill", server.make()) as made:
+    with create_store(tmp_path / ".tidemill", server.url(server.make_database())) as made:
         yield made
 
 

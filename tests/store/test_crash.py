@@ -86,8 +86,8 @@ def rounds(store: Store, tmp_path: Path, number: int) -> None:
     assert list((store.root / "journal").iterdir()) == []
 
 
-def test_a_dozen_kills(store: Store, tmp_path: Path) -> None:
-    rounds(store, tmp_path, 12 if store.database.is_sqlite else 6)
+def test_ten_kills(store: Store, tmp_path: Path) -> None:
+    rounds(store, tmp_path, 10 if store.database.is_sqlite else 5)
 
 
 @pytest.mark.long

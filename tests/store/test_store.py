@@ -88,6 +88,31 @@ def test_the_store_keeps_every_kind_of_record() -> None:
     assert set(kinds()) == defined and len(defined) >= 14
 
 
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
+def test_many_at_once_come_back_as_they_went(store: Store, kind: type[Record]) -> None:
+    unique = {"key", "number", "digest", "cycle_id"}
+    made = []
+    for number in range(30):
+        record = filled(kind)
+        changed = {n: number if n == "number" else f"{n} {number}" for n in unique if hasattr(record, n)}
+        made.append(dataclasses.replace(emptied(record) if number % 2 else record, **changed))
+    store.insert(*made)
+    assert store.find(kind) == made
+
+
+def test_what_cannot_be_stored_among_many_is_refused_with_them(
+    store: Store, make_prediction: Callable[..., Prediction]
+) -> None:
+    for wrong in ({"inputs": {"image": object()}}, {"caller": "\ud800"}, {"caller": "a\0b"}):
+        with pytest.raises(InputError, match="cannot be stored"):
+            store.insert(*(make_prediction() for _ in range(20)), make_prediction(**wrong))
+    with pytest.raises(InputError, match="cannot be stored"):
+        store.insert(*(generation(number) for number in range(20)), generation(2**63))
+    with pytest.raises(ConflictError, match="exists already"):
+        store.insert(*(generation(number) for number in range(20)), generation(7))
+    assert store.count(Prediction) == 0 and store.count(Generation) == 0
+
+
 def test_find_by_values_sets_and_absence(store: Store) -> None:
     runs = [
         dataclasses.replace(filled(Run), cycle_id=c, seed=s) for c, s in [("c1", 1), ("c1", 2), ("c2", 1), (None, 3)]
@@ -216,6 +241,25 @@ def test_a_snapshot_sees_what_was_there_when_it_began(store: Store) -> None:
         assert connection.execute(counted).scalar_one() == 1
     with store.database.snapshot() as connection:
         assert connection.execute(counted).scalar_one() == 2
+
+
+def test_what_a_transaction_read_is_true_until_it_commits(store: Store) -> None:
+    """Two connections that read, add one and write, as two processes would: no addition is lost."""
+    store.insert(generation(1, spent=0.0))
+
+    def add() -> None:
+        with open_store(store.root, store.database.url) as other:
+            for _ in range(25):
+                with other.transaction():
+                    (found,) = other.find(Generation)
+                    other.update(dataclasses.replace(found, spent=found.spent + 1.0))
+
+    threads = [threading.Thread(target=add) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.find(Generation)[0].spent == 50.0
 
 
 def test_deploy_is_one_transaction_and_moves_the_revision(store: Store) -> None:

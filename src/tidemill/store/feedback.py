@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from tidemill.errors import ConflictError
 from tidemill.records import LABEL_KINDS, Feedback
+from tidemill.store import bulk
 from tidemill.store.database import Database
 from tidemill.store.tables import mapping_of
 
@@ -86,7 +87,7 @@ def _add(database: Database, items: Sequence[Feedback]) -> list[FeedbackOutcome]
 
         table = _FEEDBACK.table
         if new:
-            connection.execute(table.insert(), [_FEEDBACK.row(f) for f in new.values()])
+            bulk.insert(connection, _FEEDBACK, list(new.values()))
         if outdated:
             connection.execute(
                 table.update().where(table.c.id == sa.bindparam("old")).values(superseded_by=sa.bindparam("new")),

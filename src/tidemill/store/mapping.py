@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -91,6 +91,10 @@ class Mapping(Generic[R]):
     def row(self, record: R) -> dict[str, Any]:
         """The column values of *record*."""
         return {name: getattr(record, name) for name in self.names}
+
+    def converters(self, dialect: sa.Dialect) -> list[Callable[[Any], Any] | None]:
+        """What makes a field into the column's value, in the order of :attr:`names`; ``None``: it is one already."""
+        return [column.type.dialect_impl(dialect).bind_processor(dialect) for column in self.columns]
 
     def refused(self, record: R) -> str | None:
         """The first text field of *record* that holds the character NUL, which no database here takes."""

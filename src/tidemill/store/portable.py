@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-import sqlalchemy.exc
 
 from tidemill.errors import InputError
+from tidemill.store import postgresql
 from tidemill.store.mapping import JsonText
 from tidemill.store.tables import metadata
 
@@ -48,10 +48,12 @@ def load(connection: sa.Connection, name: str, columns: Sequence[str], rows: Seq
         raise InputError(
             f"it holds a table {name!r} that stores of its revision do not have", mend="Use an archive as it was made."
         )
+    if connection.dialect.name == "postgresql":
+        plain, repaired = _without_nul(rows)
+        postgresql.copy(connection, name, columns, plain)
+        return repaired
     quote = connection.dialect.identifier_preparer.quote
     into = f"{quote(name)} ({', '.join(map(quote, columns))})"
-    if connection.dialect.name == "postgresql":
-        return _copy(connection, into, rows)
     marks = ", ".join("?" for _ in columns)
     if rows:
         connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({marks})", [tuple(row) for row in rows])  # noqa: S608 - quoted
@@ -68,20 +70,14 @@ def go_on_numbering(connection: sa.Connection, name: str) -> None:
     )
 
 
-def _copy(connection: sa.Connection, into: str, rows: Sequence[Row]) -> int:
+def _without_nul(rows: Sequence[Row]) -> tuple[list[Row], int]:
     repaired = 0
-    driver: Any = connection.connection.driver_connection
-    statement = f"COPY {into} FROM STDIN"
-    errors = connection.dialect.loaded_dbapi.Error
-    try:
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                values = [v.replace("\0", "\ufffd") if isinstance(v, str) and "\0" in v else v for v in row]
-                repaired += sum(new is not old for new, old in zip(values, row, strict=True))
-                copy.write_row(values)
-    except errors as error:
-        # The driver is spoken to directly here, so nobody has put its errors into the form of all others yet.
-        raise sqlalchemy.exc.DBAPIError.instance(
-            statement, None, error, errors, connection_invalidated=bool(driver.closed), dialect=connection.dialect
-        ) from error
-    return repaired
+
+    def plain(value: Any) -> Any:
+        nonlocal repaired
+        if not isinstance(value, str) or "\0" not in value:
+            return value
+        repaired += 1
+        return value.replace("\0", "\ufffd")
+
+    return [tuple(map(plain, row)) for row in rows], repaired

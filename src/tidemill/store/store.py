@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from tidemill.errors import InputError, NotFoundError
 from tidemill.records import JSON, Decision, Deployment, Feedback, Record, Step, new_id
-from tidemill.store import secrets
+from tidemill.store import bulk, secrets
 from tidemill.store.blobs import Blobs
 from tidemill.store.database import Database
 from tidemill.store.feedback import FeedbackOutcome, add_feedback
@@ -78,7 +78,7 @@ class Store:
         with self.database.transaction() as connection:
             for kind, group in groups.items():
                 mapping: Mapping[Any] = mapping_of(kind)
-                connection.execute(mapping.table.insert(), [mapping.row(record) for record in group])
+                bulk.insert(connection, mapping, group)
 
     def update(self, record: Record) -> None:
         """Replace the record that has the same id.
