@@ -92,6 +92,17 @@ def test_what_is_trained_already_is_not_probed(known: None) -> None:
     assert terms(work).budget == pytest.approx(100 - 40 - 3, rel=1e-3)
 
 
+def test_what_has_no_room_for_one_epoch_is_left_out(known: None) -> None:
+    planned = plan(RECIPES, signature(), 5000, validation=2500, budget=40.0)
+    work = planned.recipes
+    assert work["slow"]["trials"] == work["slow"]["most"] == 0 and work["slow"]["seconds"] == 10.0 + 4.5
+    assert terms(work).shares.keys() == {"trees"} and terms(work).kept == work["fixed"]["refit"]
+    assert planned.seconds == pytest.approx(40.0, rel=1e-3)
+    # the only one that is no baseline is tried whatever it takes
+    alone = plan([RECIPES[0], RECIPES[3]], signature(), 5000, budget=5.0).recipes["slow"]
+    assert alone["trials"] == 1 and alone["max_epochs"] == 1
+
+
 def test_no_trials_are_won_where_none_are_wanted(known: None) -> None:
     work = plan(RECIPES, signature(), 5000, budget=100.0, max_trials=0).recipes
     assert all(entry["most"] == entry["trials"] == 1 for entry in work.values())

@@ -148,3 +148,13 @@ def test_a_recipe_whose_trials_all_fail_is_told_and_costs_the_others_little(scen
     assert candidate == attempt.give_up("said once") and candidate["failed"] == found["broken"]["failed"]
     (run,) = here.project.store.find(Run, cycle_id=here.cycle.id, kind="train")
     assert (run.status, run.error) == ("failed", candidate["failed"])
+
+
+def test_a_budget_without_room_leaves_out_the_dearest_and_says_so(prepared: Path, tmp_path: Path) -> None:
+    project = tidemill.init(tmp_path, data=prepared.parent / "housing.csv", target="median_house_value")
+    candidates = {c["recipe"]: c for c in project.cycle(budget=0.01)["candidates"]}
+    project.store.close()
+    assert list(candidates) == ["ridge", "lightgbm", "mlp"]
+    left_out = [name for name, c in candidates.items() if c.get("failed", "").startswith("left out: a single pass")]
+    assert len(left_out) == 1 and left_out != ["ridge"]
+    assert all("model" in c for name, c in candidates.items() if name not in left_out)

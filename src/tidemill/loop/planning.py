@@ -30,7 +30,8 @@ class Plan:
     one fit, ``refit`` of the refit if it is chosen, ``features`` of making them where no recipe before it reads the
     same, ``package`` of making a candidate of the fit. ``share`` is what the recipe brings into the race for trials
     (:mod:`tidemill.loop.race`), which also pays for the refit; ``trials`` is how many that is worth, and ``most`` how
-    many it may win. ``probed`` are the seconds that it took to find that out.
+    many it may win; both are 0 where the budget has no room for a single epoch. ``probed`` are the seconds that it took
+    to find that out.
     """
 
     recipes: dict[str, JSON]
@@ -39,7 +40,7 @@ class Plan:
     @property
     def seconds(self) -> float | None:
         """The estimate for all together: plan, recipes, the dearest refit; ``None`` when nothing was probed."""
-        entries = [entry for entry in self.recipes.values() if entry["seconds"] is not None]
+        entries = [entry for entry in self.recipes.values() if entry["seconds"] is not None and entry["trials"]]
         if not entries:
             return None
         refit = max(entry["refit"] for entry in entries)
@@ -72,9 +73,10 @@ def plan(
 
     Without a budget every recipe is trained once, or tuned with *max_trials* trials where it has a search space. With
     one, the baselines come first, and the others share what is left: fewer epochs where one fit would not fit, more
-    trials where several do, and a part of it for the refit of what is chosen. What a recipe without a search space
-    does not need goes to those that have one. How long a fit takes is probed on random data of the same shapes, so
-    planning changes nothing and takes a few seconds.
+    trials where several do, and a part of it for the refit of what is chosen. A recipe of which not one epoch fits is
+    left out, unless it is the only one that is no baseline. What a recipe without a search space does not need goes to
+    those that have one. How long a fit takes is probed on random data of the same shapes, so planning changes nothing
+    and takes a few seconds.
 
     Args:
         rows: number of labelled training and validation rows.
@@ -96,15 +98,16 @@ def plan(
             if r.name not in done
         }
     probed = time.perf_counter() - started
+    tried = list(recipes) if budget is None else _affordable(recipes, costs, budget - probed)
     # recipes that read the same features share them
-    firsts = {spec_hash(r.features): r.name for r in reversed(recipes)}.values()
+    firsts = {spec_hash(r.features): r.name for r in reversed(tried)}.values()
     features = {name: cost.features if name in firsts else 0.0 for name, cost in costs.items()}
     folded = validation < ENOUGH
     shares: dict[str, tuple[float, float]] = {}
     if budget is not None:
         # the probes are part of what was waited for
-        beside = probed + sum(features[name] + cost.package for name, cost in costs.items())
-        shares = _shares(recipes, costs, budget - min(beside, budget / 2), folded=folded)
+        beside = probed + sum(features[r.name] + costs[r.name].package for r in tried)
+        shares = _shares(tried, costs, budget - min(beside, budget / 2), folded=folded)
     entries: dict[str, JSON] = {}
     for recipe in recipes:
         entry: JSON = dict.fromkeys(("seconds", "refit", "features", "package", "share"))
@@ -122,6 +125,9 @@ def plan(
                     # the first trial is trained anyway
                     worth = math.floor(for_fits / max(cost.seconds(), 0.01))
                     entry["trials"] = min(entry["most"], max(1, worth))
+            elif recipe not in tried:
+                entry["trials"] = entry["most"] = 0
+                cost = dataclasses.replace(cost, epochs=1)
             entry["seconds"], entry["package"] = cost.seconds(), cost.package
             entry["features"], entry["refit"] = features[recipe.name], _refit(recipe, cost, folded=folded)
         entries[recipe.name] = entry
@@ -136,14 +142,25 @@ def _refit(recipe: Recipe, cost: Cost, *, folded: bool) -> float:
     return cost.seconds() * fits + cost.features + cost.package * REFIT_FITS
 
 
+def _affordable(recipes: Sequence[Recipe], costs: Mapping[str, Cost], budget: float) -> list[Recipe]:
+    """Baselines, and those of which one epoch fits into an equal share of what they leave; of these one in any case."""
+    left = budget - sum(costs[r.name].seconds() for r in recipes if r.baseline)
+    dearest_first = sorted((r for r in recipes if not r.baseline), key=lambda r: -costs[r.name].seconds(1))
+    count = len(dearest_first)
+    while count > 1 and costs[dearest_first[-count].name].seconds(1) > left / count:
+        count -= 1
+    dropped = {r.name for r in dearest_first[: len(dearest_first) - count]}
+    return [r for r in recipes if r.name not in dropped]
+
+
 def _shares(
     recipes: Sequence[Recipe], costs: Mapping[str, Cost], budget: float, *, folded: bool
 ) -> dict[str, tuple[float, float]]:
-    """Seconds for each recipe that is no baseline, and how many of them its fits may take before the refit."""
+    """Seconds for each recipe that is tried and no baseline, and how many its fits may take before the refit."""
+    left = max(0.0, budget - sum(costs[r.name].seconds() for r in recipes if r.baseline))
     tuned = [r for r in recipes if not r.baseline]
     if not tuned:
         return {}
-    left = max(0.0, budget - sum(costs[r.name].seconds() for r in recipes if r.baseline))
     # one that must be cut to its share is refitted in no more than that
     whole = {r.name: min(1.0, left / len(tuned) / max(costs[r.name].seconds(), 1e-6)) for r in tuned}
     refits = [_refit(r, costs[r.name], folded=folded) * whole[r.name] for r in tuned]

@@ -115,7 +115,7 @@ def terms(plan: Mapping[str, JSON]) -> Terms:
     Terms(shares={'trees': Share(seconds=1.0, most=3, refit=0.0)}, budget=3.0, kept=0.0, clocked=False)
     """
     several = {name: work for name, work in plan.items() if work["most"] > 1}
-    others = [work.get("refit") or 0.0 for name, work in plan.items() if name not in several]
+    others = [work.get("refit") or 0.0 for work in plan.values() if work["most"] == 1]
     if all(work["share"] is None for work in several.values()):
         free = {name: Share(seconds=1.0, most=work["most"]) for name, work in several.items()}
         return Terms(shares=free, budget=float(sum(share.most for share in free.values())), clocked=False)

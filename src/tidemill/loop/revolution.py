@@ -126,9 +126,9 @@ class Revolution:
         self, dataset: DatasetArrays, recipes: Sequence[Recipe], work: JSON, baselines: Mapping[str, JSON]
     ) -> list[JSON]:
         """A candidate of each recipe, in their order; those that are not searched are made first."""
+        made = dict(baselines) | {r.name: _left_out(r, work[r.name]) for r in recipes if not work[r.name]["trials"]}
         attempts = {r.name: Attempt(self.setting, self.steps, dataset, r, work[r.name]) for r in recipes}
         agreed = terms({recipe.name: work[recipe.name] for recipe in recipes})
-        made = dict(baselines)
         made |= {name: one.run() for name, one in attempts.items() if name not in agreed.shares and name not in made}
         if agreed.shares:
             kept = Kept()
@@ -225,6 +225,12 @@ class Revolution:
             summary={**summary, "stages": self.steps.seconds},
             finished=time.time(),
         )
+
+
+def _left_out(recipe: Recipe, work: JSON) -> JSON:
+    """The candidate of a recipe for which the budget has no room."""
+    why = f"left out: a single pass takes about {work['seconds']:.0f} s, and the budget leaves less for it"
+    return {"recipe": recipe.name, "baseline": recipe.baseline, "failed": why}
 
 
 def varied(target: npt.NDArray[Any]) -> bool:

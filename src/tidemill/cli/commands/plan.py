@@ -64,7 +64,7 @@ def _recipes(recipes: list[dict[str, Any]]) -> Any:
                 units.count(r.get("max_epochs")),
                 units.seconds(r.get("seconds")),
                 *([units.seconds(r.get("share"))] if shared else []),
-                "baseline" if r.get("baseline") else "",
+                "baseline" if r.get("baseline") else "" if r.get("trials") else "left out",
             )
             for r in recipes
         ],
