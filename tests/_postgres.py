@@ -69,7 +69,7 @@ class Server:
         self._run([*init, "--no-instructions", "-D", str(self.folder / "data")])
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it answers. It ends with the thread that started it, at the latest."""
         import psycopg
 
         self._log = (self.folder / "log").open("ab")

@@ -34,7 +34,7 @@ def postgres() -> Iterator[Server]:
 
     It does not fsync: these tests end with it, and whether a server of default settings does is tested elsewhere.
     """
-    server = Server("fsync=off", "full_page_writes=off", "shared_buffers=32MB")
+    server = Server("fsync=off", "full_page_writes=off", "shared_buffers=32MB", "autovacuum=off")
     with contextlib.closing(server):
         server.start()
         yield server

@@ -69,6 +69,28 @@ def test_while_it_is_away_each_call_says_so_and_answers_are_still_journaled(stor
     assert store.count(Feedback) == 2 and store.count(Generation) == 0
 
 
+def test_long_work_waits_for_a_server_that_is_away(store: Store, server: Server) -> None:
+    store.insert(Generation(id="gen_1", number=1, alpha=0.05))
+    server.stop()
+    counted: list[int] = []
+
+    def work() -> None:
+        with store.database.patient(60):
+            store.insert(Generation(id="gen_2", number=2, alpha=0.05))
+            counted.append(store.count(Generation))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    time.sleep(1)
+    assert counted == [] and thread.is_alive()
+    server.start()
+    thread.join()
+    assert counted == [2]
+    server.stop()
+    with pytest.raises(StoreError, match="cannot be reached"), store.database.patient(0.5):
+        store.count(Generation)
+
+
 def test_a_connection_lost_in_the_middle_leaves_nothing_and_says_what_a_repetition_does(
     store: Store, server: Server
 ) -> None:

@@ -20,6 +20,8 @@ from tidemill.stages.prepare import open_sources, signature_of
 from tidemill.tasks import metric_of
 
 _POLL_SECONDS = 0.25
+_PATIENCE = 60.0
+"""Seconds that a cycle waits for a database that is away: the restart of a server must not cost hours of work."""
 
 
 def setting_of(project: OpenProject) -> Setting:
@@ -50,15 +52,16 @@ def run(
         StoreError: the project is over its disk quota.
     """
     require_room(project)
-    cycle = run_cycle(
-        setting_of(project),
-        budget=None if budget is None else parse_duration(budget, where="--budget"),
-        max_trials=max_trials,
-        max_epochs=max_epochs,
-        seed=seed,
-        trigger=trigger,
-        on_event=on_event,
-    )
+    with project.store.database.patient(_PATIENCE):
+        cycle = run_cycle(
+            setting_of(project),
+            budget=None if budget is None else parse_duration(budget, where="--budget"),
+            max_trials=max_trials,
+            max_epochs=max_epochs,
+            seed=seed,
+            trigger=trigger,
+            on_event=on_event,
+        )
     decision = project.store.get(Decision, cycle.decision_id) if cycle.decision_id else None
     dataset = project.store.get(Dataset, cycle.dataset_id) if cycle.dataset_id else None
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tidemill.errors import BusyError, ConfigError, ConflictError, ExtraMissingE
 from tidemill.store import postgresql, sqlite
 
 _MEND = "Write it like postgresql://user@host/name or sqlite:////data/store.db, or leave it out."
+#: Between two tries to reach a server that is away, in seconds.
+_POLL = 0.2
 
 
 class Database:
@@ -58,6 +61,7 @@ class Database:
         # The wait for a lock in the database polls or costs a connection; threads of one process take turns here.
         self._turn = threading.RLock()
         self._failed = ""
+        self._patience = 0.0
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -67,7 +71,7 @@ class Database:
             if current is not None:
                 yield current
                 return
-            with self._reader.connect() as connection:
+            with self._connect(self._reader) as connection:
                 yield connection
 
     @contextlib.contextmanager
@@ -83,12 +87,12 @@ class Database:
             with self._explained(), current.begin_nested():
                 yield current
             return
-        if not self._turn.acquire(timeout=sqlite.BUSY_SECONDS):
+        if not self._turn.acquire(timeout=sqlite.BUSY_SECONDS + self._patience):
             raise BusyError("another thread has held a transaction for too long", where=self.where)
         try:
             if self._failed:
                 raise StoreError(self._failed, where=self.where, mend="Check the disk, then start again.")
-            with self._explained(), self._writer.begin() as connection:
+            with self._explained(), self._connect(self._writer) as connection, connection.begin():
                 self._local.connection = connection
                 try:
                     yield connection
@@ -103,12 +107,21 @@ class Database:
 
         While it is open SQLite's WAL file grows and PostgreSQL keeps dead rows: read, and let go.
         """
-        with (
-            self._explained(),
-            self._engine.execution_options(snapshot=True).connect() as connection,
-            connection.begin(),
-        ):
+        engine = self._engine.execution_options(snapshot=True)
+        with self._explained(), self._connect(engine) as connection, connection.begin():
             yield connection
+
+    @contextlib.contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """While inside, a server that is away is waited for so long before anybody is told: for long work.
+
+        Only before something is asked of it. Whoever loses the connection in the middle is told at once.
+        """
+        before, self._patience = self._patience, seconds
+        try:
+            yield
+        finally:
+            self._patience = before
 
     def require_suitable(self) -> None:
         """Refuse a server on which a store would not hold what it promises.
@@ -137,6 +150,16 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+    def _connect(self, engine: sa.Engine) -> sa.Connection:
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                return engine.connect()
+            except sqlalchemy.exc.OperationalError:
+                if self.is_sqlite or time.monotonic() >= until:
+                    raise
+            time.sleep(_POLL)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
