@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import inspect
 from collections.abc import Callable
@@ -93,7 +94,7 @@ def execute(session: Session, command: Command, values: dict[str, Any]) -> int:
     """Run the command; errors are said in words. Returns the exit code."""
     from tidemill.errors import StoreError, TidemillError
 
-    with session.quiet_stdout():
+    with contextlib.closing(session), session.quiet_stdout():
         try:
             command.run(session, **values)
         except TidemillError as error:

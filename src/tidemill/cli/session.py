@@ -78,6 +78,11 @@ class Session:
         """Where progress and notes go."""
         return console(sys.stderr)
 
+    def close(self) -> None:
+        """Let go of the project's database, when one was opened."""
+        if "project" in vars(self):
+            self.project.store.close()
+
     def answer(self, data: Any, view: Callable[[Any], RenderableType | None]) -> None:
         """Print the answer: *data* as JSON, or what *view* makes of it."""
         if self.json:
