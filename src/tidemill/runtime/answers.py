@@ -1,10 +1,11 @@
 """From raw scores to an answer, by the spec that the manifest carries.
 
 ``classification``: ``{"kind", "labels", "temperature"}`` and, where there are any, ``bias`` (one number a label),
-``costs`` (a square of numbers, true label by answered label), ``abstain_cost``, ``min_precision`` and ``threshold``.
-    Probabilities are softmax(scores / temperature + bias). An answer is ``{"label", "score": its probability, "scores":
-    {label: probability}}``, or where the model abstains ``{"label": null, "abstained": true, "guess", "score",
-    "scores"}`` with what it would have said.
+``noise`` (a share), ``costs`` (a square of numbers, true label by answered label), ``abstain_cost``, ``min_precision``
+and ``threshold``.
+    Probabilities are softmax(scores / temperature + bias), mixed with so much of the even ones as ``noise`` says. An
+    answer is ``{"label", "score": its probability, "scores": {label: probability}}``, or where the model abstains
+    ``{"label": null, "abstained": true, "guess", "score", "scores"}`` with what it would have said.
 ``multilabel``: ``{"kind", "labels", "scale", "bias", "thresholds"}``, the last three one number a label.
     Probabilities are sigmoid(scores · scale + bias). An answer is ``{"labels": [...], "scores": {label: probability}}``
     with the labels whose probability reaches their threshold.
@@ -65,6 +66,7 @@ class Answers:
         self.rule = Decisions()
         self.level: float | None = None
         self._shift: Scores | None = None
+        self._noise = np.float32(0)
         if self.kind == "classification":
             self._classification(spec)
         elif self.kind == "multilabel":
@@ -76,6 +78,8 @@ class Answers:
         self._sharpness = np.float32(1 / _number(spec, "temperature", 1.0, above=0.0))
         if spec.get("bias") is not None:
             self._shift = _numbers(spec, "bias", len(self.labels), 0.0)
+        if spec.get("noise") is not None:
+            self._noise = np.float32(_number(spec, "noise", 0.0, least=0.0, most=1.0))
         if spec.get("costs") is not None:
             rows = spec["costs"]
             if not isinstance(rows, list | tuple) or len(rows) != len(self.labels):
@@ -132,6 +136,9 @@ class Answers:
                 shifted -= shifted.max(axis=1, keepdims=True)
             powers: Scores = np.exp(shifted, out=shifted)
             powers /= powers.sum(axis=1, keepdims=True)
+            if self._noise:
+                powers *= 1 - self._noise
+                powers += self._noise / powers.shape[1]
             return powers
         if self.kind == "multilabel":
             return _sigmoid(scores * self._scale + self._bias)
