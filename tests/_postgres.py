@@ -107,9 +107,14 @@ class Server:
 
     def kill(self) -> None:
         """``kill -9`` of all its processes at once, as when the machine ends."""
-        self._signal(signal.SIGKILL)
         assert self._process is not None and self._log is not None
+        main = psutil.Process(self._process.pid)
+        main.suspend()  # so that it starts no further ones
+        children = main.children(recursive=True)
+        self._signal(signal.SIGKILL)
         self._process.wait(timeout=60)
+        _, left = psutil.wait_procs(children, timeout=60)
+        assert not left
         self._log.close()
 
     def pause(self) -> None:
