@@ -253,3 +253,12 @@ def test_too_few_rows_promise_no_interval() -> None:
     assert "interval" not in fit_answer(NUMBER, error[:8], np.zeros(8))
     assert fit_answer(NUMBER, error[:9], np.zeros(9))["interval"] == {"level": 0.9, "offset": 9.0}  # 9 of 9 + 1
     assert "interval" not in fit_answer({"kind": "regression"}, error, np.zeros(10))
+
+
+@pytest.mark.parametrize("spec", [FIVE | {"min_precision": 0.9}, SEVERAL, NUMBER])
+@pytest.mark.parametrize("width", [0, 5])
+def test_no_rows_at_all_leave_an_answer_spec_that_works(spec: dict[str, Any], width: int) -> None:
+    none = np.zeros((0, width), np.float32), np.zeros((0, 3) if spec is SEVERAL else 0)
+    fitted = fit_answer(spec, *none)
+    assert Answers(fitted).of(np.zeros((1, len(fitted.get("labels", "v"))), np.float32))
+    assert fitted.get("threshold", 1.0) == 1.0 and "interval" not in fitted

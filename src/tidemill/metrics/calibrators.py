@@ -52,6 +52,8 @@ def fit_answer(
     True
     """
     values = np.asarray(scores, np.float64)
+    if not len(values):  # a learner that was asked about no rows need not know how wide its answers are
+        values = np.zeros((0, max(1, len(spec.get("labels", ())))))
     w = np.ones(len(values)) if weight is None else np.asarray(weight, np.float64)
     if spec["kind"] == "classification":
         return _classification(dict(spec), values, np.asarray(target, np.int64), w)
@@ -87,7 +89,7 @@ def _softmax_fit(scores: Floats, target: npt.NDArray[np.int64], weight: Floats) 
     """
     n, classes = scores.shape
     spread = float(np.abs(scores - scores.mean(axis=1, keepdims=True)).max(initial=0.0))
-    if n == 0 or spread == 0.0:
+    if spread == 0.0:
         return {"temperature": 1.0}
     centred = scores - scores.max(axis=1, keepdims=True)
     # The effective number of rows decides how much the prior weighs, and what a gain in likelihood is worth.
