@@ -116,6 +116,20 @@ def prediction(store: Store, **fields: Any) -> Prediction:
     return Prediction(id=identifier, **{**defaults, **fields})
 
 
+def test_a_fresh_checkout_makes_its_tables_where_the_settings_say(
+    lived: tidemill.Project, tmp_path: Path, new_url: Callable[[], str]
+) -> None:
+    url = new_url()
+    text = with_store((lived.dir / "tidemill.yaml").read_text("utf-8"), url)
+    for name in ("one", "two"):
+        (tmp_path / "home" / name).mkdir()
+        (tmp_path / "home" / name / "tidemill.yaml").write_text(text, "utf-8")
+    with contextlib.closing(tidemill.open(tmp_path / "home" / "one").store) as store:
+        assert store.count(Prediction) == 0 and not (store.root / "store.db").exists()
+    with pytest.raises(StoreError, match=r"belongs to another project.*restore the project from a backup"):
+        tidemill.open(tmp_path / "home" / "two")
+
+
 def test_what_stands_only_in_the_journal_is_kept(
     lived: tidemill.Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
