@@ -230,10 +230,12 @@ class Prediction(Record):
     """One answer given.
 
     Attributes:
+        deployment: the deployment by which the model answered, or the roll-out (``roll_…``) that let it.
         key: the split key of its inputs (16 hex digits, see :mod:`tidemill.data.keys`).
         audited: drawn at random for the audit, so that its label may judge models.
         audit_probability: the probability with which that draw was made.
         propensity: the probability of the choice, where there was one.
+        shadow: what the other model of a roll-out would have answered, ``{"model_id", "answer"}``; nobody was given it.
     """
 
     prefix: ClassVar[str] = "pred"
@@ -248,6 +250,7 @@ class Prediction(Record):
     audit_probability: float = 0.0
     propensity: float | None = None
     caller: str | None = None
+    shadow: JSON | None = None
 
 
 FeedbackKind = Literal["confirmation", "correction", "rating", "comment", "preference", "reward"]
@@ -366,10 +369,13 @@ class Rollout(Record):
     Attributes:
         name: the deployment's name.
         phase: what it is in, or was when it ended.
-        share: of the keys that a canary answers.
+        share: of the callers whom a canary answers.
+        status: ``running``, or how it ended: ``rolled-back`` by its rules, ``stopped`` by a person.
         reason: why it stands where it does, in plain words.
         decision_id: the gate's decision that began it.
-        evidence: the sequential test's sums, which replay its outcome.
+        evidence: the policy it began with and the sequential test's sums, which replay its outcome.
+        deployment_id: the deployment that its promotion made.
+        author: the person who began it, or who ended it.
     """
 
     prefix: ClassVar[str] = "roll"
@@ -384,6 +390,8 @@ class Rollout(Record):
     decision_id: str | None = None
     evidence: JSON = field(default_factory=dict)
     finished: float | None = None
+    deployment_id: str | None = None
+    author: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,15 @@ from tidemill.store.feedback import FeedbackOutcome
 from tidemill.store.ingest import damaged, fold
 from tidemill.store.journal import Journal
 from tidemill.store.opening import create_store, open_store
-from tidemill.store.secrets import audit_draw, audit_split, check_prediction_id, make_secret, new_prediction_id
+from tidemill.store.rollouts import running_rollout
+from tidemill.store.secrets import (
+    audit_draw,
+    audit_split,
+    canary_draw,
+    check_prediction_id,
+    make_secret,
+    new_prediction_id,
+)
 from tidemill.store.store import Store
 from tidemill.store.writers import FeedbackWriter, JournalWriter
 
@@ -16,6 +24,7 @@ __all__ = [
     "Store",
     "audit_draw",
     "audit_split",
+    "canary_draw",
     "check_prediction_id",
     "create_store",
     "damaged",
@@ -23,4 +32,5 @@ __all__ = [
     "make_secret",
     "new_prediction_id",
     "open_store",
+    "running_rollout",
 ]

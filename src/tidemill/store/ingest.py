@@ -6,24 +6,25 @@ import mmap
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
 from tidemill.errors import StoreError
-from tidemill.records import LiveKey, Prediction, new_id
+from tidemill.records import JSON, LiveKey, Prediction, new_id
 from tidemill.store import seam, segments
 from tidemill.store.secrets import audit_split
 from tidemill.store.store import Store
-from tidemill.store.tables import journal_offsets
+from tidemill.store.tables import journal_offsets, mapping_of
 from tidemill.store.writers import JOURNAL
 
 #: A batch is sized to hold the write lock about this long, in seconds; half of what is promised.
 _HOLD = 0.025
 _REST = 0.005
 _SMALLEST, _LARGEST, _BYTES = 16, 500, 1 << 20
+_SHADOW = {"id", "shadow"}
 
 Assigned = Callable[[Sequence[str]], set[str]]
 
@@ -117,7 +118,7 @@ def _fold_data(
     store: Store, path: Path, data: mmap.mmap, assigned: Assigned, pace: _Pace, *, closed: bool
 ) -> tuple[int, bool]:
     """How many records became rows, and whether the segment is whole but for a torn tail."""
-    position = _position(store, path.name)
+    position = position_of(store, path.name)
     found: Iterator[segments.Entry] = segments.entries(data, position, closed=closed)
     folded, whole = 0, True
     while batch := _batch(found, pace.records):
@@ -139,7 +140,7 @@ def _batch(found: Iterator[segments.Entry], records: int) -> list[segments.Entry
 
 
 def _fold_batch(store: Store, path: Path, batch: list[segments.Entry], assigned: Assigned, pace: _Pace) -> int:
-    predictions = {p.id: p for p in (_prediction(path, entry) for entry in batch)}
+    predictions, shadows = _read(path, batch)
     # All reading comes before the transaction: there is one ingester, so what it finds stays true.
     present = {p.id for p in store.find(Prediction, id=list(predictions))}
     fresh = [p for p in predictions.values() if p.id not in present]
@@ -149,6 +150,7 @@ def _fold_batch(store: Store, path: Path, batch: list[segments.Entry], assigned:
     with store.database.transaction() as connection:
         started = time.monotonic()
         store.insert(*fresh, *keys)
+        _add_shadows(connection, shadows)
         if connection.execute(moved).rowcount == 0:
             connection.execute(table.insert().values(segment=path.name, position=batch[-1].end))
     pace.learn(time.monotonic() - started, len(batch))
@@ -172,11 +174,36 @@ def _first_seen(store: Store, predictions: Sequence[Prediction], assigned: Assig
     ]
 
 
-def _prediction(path: Path, entry: segments.Entry) -> Prediction:
+def _read(path: Path, batch: Sequence[segments.Entry]) -> tuple[dict[str, Prediction], dict[str, JSON]]:
+    """The predictions of a batch by id, and the shadow answers to predictions of earlier batches."""
+    predictions: dict[str, Prediction] = {}
+    shadows: dict[str, JSON] = {}
+    for entry in batch:
+        found = _record(path, entry)
+        if isinstance(found, Prediction):
+            predictions[found.id] = found
+        elif found["id"] in predictions:  # as nearly all are: the other model answers within milliseconds
+            predictions[found["id"]] = replace(predictions[found["id"]], shadow=found["shadow"])
+        else:
+            shadows[found["id"]] = found["shadow"]
+    return predictions, shadows
+
+
+def _add_shadows(connection: sa.Connection, shadows: dict[str, JSON]) -> None:
+    """A prediction that is gone by now, since it was erased or archived, gets none."""
+    if shadows:
+        table = mapping_of(Prediction).table
+        statement = table.update().where(table.c.id == sa.bindparam("answered"), table.c.key != "")
+        rows = [{"answered": identifier, "other": shadow} for identifier, shadow in shadows.items()]
+        connection.execute(statement.values(shadow=sa.bindparam("other")), rows)
+
+
+def _record(path: Path, entry: segments.Entry) -> Prediction | JSON:
+    """A prediction, or ``{"id", "shadow"}``: what the other model of a roll-out would have answered."""
     try:
-        fields: dict[str, Any] = orjson.loads(entry.payload)
-        return Prediction(**fields)
-    except (TypeError, ValueError) as error:
+        fields: JSON = orjson.loads(entry.payload)
+        return fields if fields.keys() == _SHADOW else Prediction(**fields)
+    except (AttributeError, TypeError, ValueError) as error:
         raise StoreError(
             f"the record at byte {entry.start} is no prediction that this version knows ({error})",
             where=str(path),
@@ -184,7 +211,8 @@ def _prediction(path: Path, entry: segments.Entry) -> Prediction:
         ) from error
 
 
-def _position(store: Store, segment: str) -> int:
+def position_of(store: Store, segment: str) -> int:
+    """How far a segment has been folded in: everything before this byte is in the tables."""
     statement = sa.select(journal_offsets.c.position).where(journal_offsets.c.segment == segment)
     with store.database.reading() as connection:
         found = connection.execute(statement).scalar()

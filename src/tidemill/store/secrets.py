@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import hmac
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from tidemill.errors import StoreError
 from tidemill.records import Prediction, new_id
 
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # as in the ids of tidemill.records
+_TIMED = re.compile(rf"(?<![a-z0-9])([0-7][{_LETTERS}]{{9}})[{_LETTERS}]{{16}}$")
 _CHECK = 6  # letters of 5 bits: a guessed id passes once in 2**30
 
 
@@ -73,6 +75,32 @@ def new_prediction_id(secret: bytes) -> str:
     return body + _check(secret, body)
 
 
+def repeated_prediction_id(secret: bytes, key: str, *parts: str) -> str:
+    """The id of a prediction that may be asked for again: the same in every process for the same arguments.
+
+    So whoever sends a request again, to another worker or after a restart, makes no second prediction of it: the
+    ingester keeps one of each id.
+
+    Args:
+        secret: the store's.
+        key: the caller's, the same whenever the request is sent. Where it ends as :func:`~tidemill.records.new_id`
+            ends, the id begins with its time: ids in their order are quicker to fold.
+        parts: who asks, and what must not change: the model, the content, the row.
+
+    >>> made = repeated_prediction_id(b"k" * 32, "order 7", "model_1", "0")
+    >>> made == repeated_prediction_id(b"k" * 32, "order 7", "model_1", "0"), check_prediction_id(b"k" * 32, made)
+    (True, True)
+    >>> made == repeated_prediction_id(b"k" * 32, "order 7", "model_2", "0")
+    False
+    """
+    said = "\0".join(("once", key, *parts)).encode()
+    value = int.from_bytes(hashlib.blake2b(said, key=secret, digest_size=17).digest(), "big")
+    letters = "".join(_LETTERS[value >> shift & 31] for shift in range(0, 130, 5))
+    timed = _TIMED.search(key)
+    body = f"{Prediction.prefix}_{letters if timed is None else timed[1] + letters[10:]}"
+    return body + _check(secret, body)
+
+
 def check_prediction_id(secret: bytes, identifier: str) -> bool:
     """Whether *identifier* was made with *secret*, so that its prediction may be known before it is folded in."""
     body, check = identifier[:-_CHECK], identifier[-_CHECK:]
@@ -96,6 +124,17 @@ def audit_draw(secret: bytes, generation: int, key: str, rate: float) -> bool:
 def audit_split(secret: bytes, key: str) -> Literal["recent-validation", "recent-test"]:
     """Which of the two recent sets an audited key belongs to: half and half, once and for good."""
     return "recent-validation" if _uniform(secret, f"split:{key}") < 2**63 else "recent-test"
+
+
+def canary_draw(secret: bytes, rollout: str, caller: str, share: float) -> bool:
+    """Whether a caller is among the *share* whom the canary of *rollout* answers: the same in every process.
+
+    A larger share keeps those whom a smaller one has; another roll-out draws anew.
+
+    >>> canary_draw(b"k" * 32, "roll_1", "ann", 1.0), canary_draw(b"k" * 32, "roll_1", "ann", 0.0)
+    (True, False)
+    """
+    return _uniform(secret, f"canary:{rollout}:{caller}") < share * 2**64
 
 
 def _uniform(secret: bytes, message: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from tidemill.errors import InputError
-from tidemill.records import Feedback, Prediction
+from tidemill.records import JSON, Feedback, Prediction
 from tidemill.store.feedback import FeedbackOutcome
 from tidemill.store.group import GroupCommitter
 from tidemill.store.journal import Journal
@@ -36,6 +37,17 @@ class JournalWriter:
             StoreError: the journal is closed, or an fsync failed earlier.
         """
         return self._journal.append([_payload(prediction) for prediction in predictions])
+
+    def add_shadows(self, shadows: Mapping[str, JSON]) -> Future[None]:
+        """Append what the other model of a roll-out would have answered, by the prediction's id; nobody waits for it.
+
+        The predictions must have been submitted before.
+
+        Raises:
+            InputError: an answer holds what JSON cannot.
+            StoreError: the journal is closed, or an fsync failed earlier.
+        """
+        return self._journal.append([_json({"id": i, "shadow": shadow}, i) for i, shadow in shadows.items()])
 
     def close(self) -> None:
         """Make durable what was submitted, and let go of the segment."""
@@ -67,11 +79,15 @@ class FeedbackWriter:
 
 
 def _payload(record: Prediction | Feedback) -> bytes:
-    try:
-        payload = orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
-    except TypeError as error:
-        raise InputError(f"{record.id} holds a value that is not JSON ({error})") from error
+    payload = _json(record, record.id)
     # Within JSON it may stand; in a column of its own it could not be stored, and what is journaled must be.
     if b"\\u0000" in payload and (name := mapping_of(type(record)).refused(record)) is not None:
         raise InputError("the character NUL stands in it", where=name, mend="Leave it out.")
     return payload
+
+
+def _json(content: object, identifier: str) -> bytes:
+    try:
+        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError as error:
+        raise InputError(f"{identifier} holds a value that is not JSON ({error})") from error
