@@ -46,22 +46,23 @@ def test_rows_of_which_scores_say_nothing_do_not_flatten_the_others() -> None:
     wrong = random.random(len(target)) < 0.03
     target[wrong] = random.integers(0, 5, int(wrong.sum()))
     fitted = fit_answer(FIVE, scores[:6000], target[:6000])
-    assert fitted["noise"] == pytest.approx(0.03, abs=0.01) and fitted["temperature"] == pytest.approx(1, abs=0.1)
+    assert fitted["doubt"]["share"] == pytest.approx(0.03, abs=0.015) and fitted["doubt"]["sharpness"] < 0.3
+    assert fitted["temperature"] == pytest.approx(1, abs=0.1)
     p, unseen = probabilities(fitted, scores[6000:]), target[6000:]
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
-    without = {key: value for key, value in fitted.items() if key != "noise"}
+    without = {key: value for key, value in fitted.items() if key != "doubt"}
     assert log_loss(unseen, p) < log_loss(unseen, probabilities(without, scores[6000:]))
     right = p.argmax(axis=1) == unseen
     found = calibration(p.max(axis=1), right, Units.of(np.arange(6000)), np.ones(6000))
     assert found.debiased < 0.012
 
 
-def test_noise_is_left_out_where_the_rows_do_not_show_it() -> None:
+def test_doubt_is_left_out_where_the_rows_do_not_show_it() -> None:
     random = np.random.default_rng(9)
     scores = random.normal(0, 3, (4000, 5))
-    honest = fit_answer(FIVE | {"noise": 0.2}, scores, drawn(scores, random))
-    assert honest.get("noise", 0.0) < 0.005
-    assert "noise" not in fit_answer(BINARY, scores[:30, :2], drawn(scores[:30, :2], random))
+    honest = fit_answer(FIVE | {"doubt": {"share": 0.2, "sharpness": 0.0}}, scores, drawn(scores, random))
+    assert "doubt" not in honest
+    assert "doubt" not in fit_answer(BINARY, scores[:30, :2], drawn(scores[:30, :2], random))
 
 
 @pytest.mark.parametrize("factor", [1e-4, 0.3, 1.0, 5.0, 1e4])

@@ -1,10 +1,11 @@
 """From raw scores to an answer, by the spec that the manifest carries.
 
 ``classification``: ``{"kind", "labels", "temperature"}`` and, where there are any, ``bias`` (one number a label),
-``noise`` (a share), ``costs`` (a square of numbers, true label by answered label), ``abstain_cost``, ``min_precision``
-and ``threshold``.
-    Probabilities are softmax(scores / temperature + bias), mixed with so much of the even ones as ``noise`` says. An
-    answer is ``{"label", "score": its probability, "scores": {label: probability}}``, or where the model abstains
+``doubt`` (``{"share", "sharpness"}``, both 0 to 1), ``costs`` (a square of numbers, true label by answered label),
+``abstain_cost``, ``min_precision`` and ``threshold``.
+    Probabilities are softmax(scores / temperature + bias); where there is doubt, a share of them is that of flatter
+    ones, softmax(sharpness · scores / temperature + bias). An answer is
+    ``{"label", "score": its probability, "scores": {label: probability}}``, or where the model abstains
     ``{"label": null, "abstained": true, "guess", "score", "scores"}`` with what it would have said.
 ``multilabel``: ``{"kind", "labels", "scale", "bias", "thresholds"}``, the last three one number a label.
     Probabilities are sigmoid(scores · scale + bias). An answer is ``{"labels": [...], "scores": {label: probability}}``
@@ -66,7 +67,7 @@ class Answers:
         self.rule = Decisions()
         self.level: float | None = None
         self._shift: Scores | None = None
-        self._noise = np.float32(0)
+        self._doubt: tuple[np.float32, np.float32] | None = None
         if self.kind == "classification":
             self._classification(spec)
         elif self.kind == "multilabel":
@@ -78,8 +79,12 @@ class Answers:
         self._sharpness = np.float32(1 / _number(spec, "temperature", 1.0, above=0.0))
         if spec.get("bias") is not None:
             self._shift = _numbers(spec, "bias", len(self.labels), 0.0)
-        if spec.get("noise") is not None:
-            self._noise = np.float32(_number(spec, "noise", 0.0, least=0.0, most=1.0))
+        if spec.get("doubt") is not None:
+            doubt = spec["doubt"]
+            if not isinstance(doubt, Mapping):
+                raise _broken("doubt is no object")
+            share, sharpness = (_number(doubt, key, 0.0, least=0.0, most=1.0) for key in ("share", "sharpness"))
+            self._doubt = np.float32(share), np.float32(sharpness)
         if spec.get("costs") is not None:
             rows = spec["costs"]
             if not isinstance(rows, list | tuple) or len(rows) != len(self.labels):
@@ -129,17 +134,13 @@ class Answers:
             bound = LARGEST if self.kind == "regression" else _FAR
             scores = np.clip(np.nan_to_num(scores), -bound, bound)
         if self.kind == "classification":
-            if self._shift is None:
-                shifted = (scores - scores.max(axis=1, keepdims=True)) * self._sharpness
-            else:
-                shifted = scores * self._sharpness + self._shift
-                shifted -= shifted.max(axis=1, keepdims=True)
-            powers: Scores = np.exp(shifted, out=shifted)
-            powers /= powers.sum(axis=1, keepdims=True)
-            if self._noise:
-                powers *= 1 - self._noise
-                powers += self._noise / powers.shape[1]
-            return powers
+            if self._doubt is None:
+                return self._softmax(scores, self._sharpness)
+            share, sharpness = self._doubt
+            mixed = self._softmax(scores, self._sharpness)
+            mixed *= 1 - share
+            mixed += share * self._softmax(scores, sharpness * self._sharpness)
+            return mixed
         if self.kind == "multilabel":
             return _sigmoid(scores * self._scale + self._bias)
         value = scores[:, :1]
@@ -153,6 +154,16 @@ class Answers:
         # The offset may be negative: the value always lies inside its interval.
         found = np.concatenate([value, np.minimum(ends[0], value), np.maximum(ends[1], value)], axis=1)
         return np.clip(found, -LARGEST, LARGEST, out=found)
+
+    def _softmax(self, scores: Scores, sharpness: np.float32) -> Scores:
+        if self._shift is None:
+            shifted = (scores - scores.max(axis=1, keepdims=True)) * sharpness
+        else:
+            shifted = scores * sharpness + self._shift
+            shifted -= shifted.max(axis=1, keepdims=True)
+        powers: Scores = np.exp(shifted, out=shifted)
+        powers /= powers.sum(axis=1, keepdims=True)
+        return powers
 
     def decide(self, probabilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """What is answered: codes int64 ``[n]``, -1 where the model abstains.
