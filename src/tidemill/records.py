@@ -252,6 +252,11 @@ class Prediction(Record):
     caller: str | None = None
     shadow: JSON | None = None
 
+    @property
+    def erased(self) -> bool:
+        """It is a tombstone: its id is left, and neither key nor inputs nor answer."""
+        return not self.key
+
 
 FeedbackKind = Literal["confirmation", "correction", "rating", "comment", "preference", "reward"]
 LABEL_KINDS = ("confirmation", "correction")
@@ -263,10 +268,12 @@ class Feedback(Record):
     """What someone said about a prediction, a pair or an episode.
 
     Attributes:
-        subject: the id of the prediction, pair or episode it speaks of.
+        subject: the id of the prediction it speaks of; of a pair :func:`pair_of`, of an episode :func:`episode_of`.
         asked: it answers an audit request, so for an audited prediction it may judge.
         key: the caller's idempotency key; unique in the store.
         superseded_by: the id of a newer statement by the same author on the same subject.
+        predictions: of a pair its two predictions, of an episode those that this statement names.
+        via: the name of the token by which it came; ``None`` where none was needed.
     """
 
     prefix: ClassVar[str] = "fb"
@@ -278,6 +285,39 @@ class Feedback(Record):
     asked: bool = False
     key: str
     superseded_by: str | None = None
+    predictions: tuple[str, ...] = ()
+    via: str | None = None
+
+
+PAIR, EPISODE = "pair:", "episode:"
+
+
+def pair_of(one: str, other: str) -> str:
+    """The subject of what is said of two predictions, the same whichever of them is named first.
+
+    >>> pair_of("pred_2", "pred_1")
+    'pair:pred_1:pred_2'
+    """
+    return f"{PAIR}{min(one, other)}:{max(one, other)}"
+
+
+def episode_of(name: str) -> str:
+    """The subject of what is said of an episode that callers gave a name.
+
+    >>> episode_of("game 7")
+    'episode:game 7'
+    """
+    return EPISODE + name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member(Record):
+    """One prediction of a pair or an episode: so from a prediction one finds what was said of it among others."""
+
+    prefix: ClassVar[str] = "member"
+
+    subject: str
+    prediction: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,9 +439,10 @@ class Erasure(Record):
     """A tombstone: what was erased, how much of it where, and which models had been trained on it.
 
     Attributes:
-        what: whether it was everything of an author, or one id.
+        what: whether it was everything of an author, or what has certain ids.
         digest: keyed hash of whom or what it was, in hex: what was erased is not kept here either.
-        subjects: ids of the records whose content is gone; the ids remain.
+        subjects: ids of the records whose content is gone; the ids remain. A sample's id is made of its content, so a
+            keyed digest of it, ``smp~…``, stands here from the moment on when it is done.
         counts: how many rows, payloads and files were erased, by where they lay.
         models: ids of the models that had seen them.
         finished: ``None`` while it is under way; opening the project goes on with it.

@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from tidemill.config.durations import parse_duration
 from tidemill.config.environment import VARIABLES, Environment, read_environment
-from tidemill.config.model import Audit, Config, CycleDefaults, DecisionRule, Gate, Keep, Limits, Recipes, Serve, Splits
+from tidemill.config.model import (
+    Audit,
+    Config,
+    CycleDefaults,
+    DecisionRule,
+    FeedbackPolicy,
+    Gate,
+    Keep,
+    Limits,
+    Recipes,
+    Serve,
+    Splits,
+)
 from tidemill.config.reading import CONFIG_NAME, changed, find_project, load_config, make_config
 from tidemill.config.writing import SCHEMA_PATH, config_text, json_schema, write_config
 
@@ -22,6 +34,7 @@ __all__ = [
     "CycleDefaults",
     "DecisionRule",
     "Environment",
+    "FeedbackPolicy",
     "Gate",
     "Keep",
     "Limits",

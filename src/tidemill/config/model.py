@@ -167,6 +167,32 @@ class DecisionRule(Section):
     )
 
 
+class FeedbackPolicy(Section):
+    """Feedback: whose word counts for how much, and how much of it may be learned at once."""
+
+    trust: bool = Field(
+        default=True, description="weigh authors by how well their words proved; false: one author, one vote"
+    )
+    start: Annotated[Float, Field(gt=0, lt=1)] = Field(
+        default=0.7, description="chance that a new author's word is right, before anything is known of the author"
+    )
+    trusted: Annotated[Float, Field(gt=0.5, lt=1)] = Field(
+        default=0.85, description="chance from which on an author is trusted, with 20 labels or more"
+    )
+    burst: Annotated[Int, Field(ge=2)] = Field(
+        default=30, description="labels within an hour from which on they are judged on their own"
+    )
+    newcomers: Annotated[Float, Field(ge=0)] = Field(
+        default=0.25,
+        description="most that labels of authors who are not trusted yet weigh together, as a share of all other "
+        "training samples; 100 labels in any case",
+    )
+    author: Annotated[Float, Field(ge=0)] = Field(
+        default=1.0,
+        description="most that labels weigh which one trusted author alone vouches for, likewise; 500 in any case",
+    )
+
+
 class CycleDefaults(Section):
     """Cycle: how much work one revolution may be, unless the command says otherwise."""
 
@@ -219,6 +245,9 @@ class Serve(Section):
         default="127.0.0.1", description="address to listen on; beyond this machine only once there is a token"
     )
     port: Annotated[Int, Field(ge=0, le=65535)] = Field(default=8321, description="port to listen on; 0: any free one")
+    workers: Annotated[Int, Field(ge=1, le=256)] = Field(
+        default=1, description="processes that answer, on one socket and one store; each counts rates for itself"
+    )
     threads: Annotated[Int, Field(ge=1)] | None = Field(
         default=None, description="threads of one prediction; null: chosen by the machine"
     )
@@ -309,6 +338,7 @@ class Config(Section):
     audit: Audit = Audit()
     gate: Gate = Gate()
     decision: DecisionRule = DecisionRule()
+    feedback: FeedbackPolicy = FeedbackPolicy()
     cycle: CycleDefaults = CycleDefaults()
     recipes: Recipes = Recipes()
     serve: Serve = Serve()

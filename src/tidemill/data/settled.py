@@ -1,25 +1,33 @@
-"""What people said, settled: one label for each input, or the finding that they disagree.
+"""What people said, settled: one label for each input, or the finding that they disagree or cannot be believed.
 
-Everything said about the same inputs (the same key) counts together, whichever prediction it was said of. Each
-author has one vote, the newest. A label is settled when it has more votes than every other; a tie is a
-contradiction, which goes to labelling. Several labels of one thing are one vote for exactly that set. Numbers settle
-too: the one stated more often than every other; else, from three authors on, their median; two authors that differ
-contradict each other. Keys drawn for the audit only ever judge, and only by labels that were asked
-for, since users volunteer corrections mostly where the champion was wrong.
+Everything said about the same inputs (the same key) counts together, whichever prediction it was said of. Each voice
+has one vote, the newest, which weighs as much as its author's word has proved to be worth (:mod:`tidemill.data.trust`).
+A label is settled when it weighs more than every other; a tie is a contradiction, which goes to labelling. Several
+labels of one thing are one vote for exactly that set. Numbers settle too: the one that weighs most; else, from three
+voices on, their median; two that differ contradict each other.
+
+What is settled trains when it is more likely right than wrong by what is known; otherwise it is held back, and goes to
+labelling with the reason. Keys drawn for the audit only ever judge, and only by labels that were asked for, since users
+volunteer corrections mostly where the champion was wrong. They are held back with their author or not at all: to pick
+among somebody's answers would make the judge agree with the model.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from tidemill.data.targets import readable, settled_number
-from tidemill.records import LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction
+from tidemill.config import FeedbackPolicy
+from tidemill.data.ballots import Outcome, Vote, as_vote, count
+from tidemill.data.fit import Ordinary, fit, ordinary_by_model, tolerance
+from tidemill.data.trust import Standing, Voice, Weighed, Word, weigh
+from tidemill.records import LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction, Token
 from tidemill.store import Store
 
 LabelOf = Callable[[Feedback, Prediction], Any]
+S = TypeVar("S", Feedback, Annotation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +39,41 @@ class LiveSample:
         label: the settled label: a text, a number, or a sorted list of texts.
         split: ``train``, ``recent-validation`` or ``recent-test``.
         weight: one over the inclusion probability for the audited, 1 for those that train.
+        vouched: an annotator or a trusted author says so.
+        by: the only one who says so, if there is only one and it is no annotator.
     """
 
     prediction: Prediction
     label: Any
     split: str
     weight: float
+    vouched: bool = True
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorStanding:
+    """Whether an author's word is believed.
+
+    Attributes:
+        voice: who.
+        standing: ``annotator``, ``trusted``, ``new`` (too little is known) or ``doubted`` (more often wrong).
+        trust: chance that a label of this author is right.
+        statements: how many labels of inputs the author stated.
+        settled: how many of these inputs have a settled label to which somebody else contributed.
+        agreed: how many of those have the author's.
+        held: how many of the author's labels are held back.
+        why: the most frequent reason for that.
+    """
+
+    voice: Voice
+    standing: Standing
+    trust: float
+    statements: int
+    settled: int = 0
+    agreed: int = 0
+    held: int = 0
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +84,8 @@ class Settled:
         live: labelled inputs from traffic, in the order of their first prediction.
         annotations: labels given to imported samples, by sample id.
         contradictions: for predictions (or samples) on which authors disagree, the votes for each label.
+        held: for predictions whose label is held back, the reason.
+        authors: everybody who stated a label, those who stated most first.
         audited: how many keys were drawn for the audit.
         answered: how many of them have a label that was asked for.
         drawn_training: how many keys were drawn but already train, so that ``recent`` cannot speak for them.
@@ -56,106 +95,296 @@ class Settled:
     live: list[LiveSample] = field(default_factory=list)
     annotations: dict[str, Any] = field(default_factory=dict)
     contradictions: dict[str, dict[str, int]] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
+    authors: list[AuthorStanding] = field(default_factory=list)
     audited: int = 0
     answered: int = 0
     drawn_training: int = 0
     statements: int = 0
 
 
-@dataclass(slots=True)
-class _Votes:
-    """The votes on one key or sample, newest by author, and whether any was asked for."""
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A label that somebody stated for a prediction or an imported sample."""
 
-    by_author: dict[str, Any] = field(default_factory=dict)
-    asked: bool = False
-
-    def add(self, author: str, label: Any, asked: bool) -> None:
-        self.by_author[author] = sorted(set(label)) if isinstance(label, list | tuple) else label
-        self.asked = self.asked or asked
-
-    def winner(self) -> tuple[Any | None, dict[str, int]]:
-        """The settled label, and the votes for each as people read it."""
-        labels = list(self.by_author.values())
-        counts = Counter(map(_vote, labels)).most_common()
-        votes = {readable(label): n for label, n in counts}
-        if all(isinstance(label, int | float) and not isinstance(label, bool) for label in labels):
-            return settled_number(labels), votes
-        tie = len(counts) > 1 and counts[0][1] == counts[1][1]
-        return None if tie else next(label for label in labels if _vote(label) == counts[0][0]), votes
+    id: str
+    voice: Voice
+    label: Any
+    when: float
+    asked: bool
+    prediction: Prediction | None
 
 
-def _vote(label: Any) -> Hashable:
-    """What equal labels have in common."""
-    return tuple(label) if isinstance(label, list) else label
-
-
-def settled_labels(store: Store, label_of: LabelOf, *, until: float | None = None) -> Settled:
+def settled_labels(
+    store: Store, label_of: LabelOf, *, until: float | None = None, policy: FeedbackPolicy | None = None
+) -> Settled:
     """Settle all statements in the store that were made before *until* (UTC seconds).
 
     Args:
         store: the project's store; its journal should have been folded before.
         label_of: the task's reading of a piece of feedback, ``task.label``.
         until: ignore what was said later, so that a resumed cycle sees what it saw before.
+        policy: whose word counts for how much.
     """
-    statements = store.find(Feedback, superseded_by=None, kind=LABEL_KINDS)
-    annotations = store.find(Annotation, superseded_by=None)
-    everything: list[Feedback | Annotation] = [*statements, *annotations]
-    subjects = {s.subject for s in everything if s.subject.startswith(f"{Prediction.prefix}_")}
-    predictions = {p.id: p for p in store.find(Prediction, id=subjects)}
-
-    by_key: dict[str, _Votes] = defaultdict(_Votes)
-    by_sample: dict[str, _Votes] = defaultdict(_Votes)
-    first: dict[str, Prediction] = {}
-    said = 0
-    for statement in sorted(everything, key=lambda s: (s.created, s.id)):
-        if until is not None and statement.created > until:
-            continue
-        if statement.subject not in predictions:
-            if isinstance(statement, Annotation) and statement.subject.startswith("smp_"):
-                by_sample[statement.subject].add(statement.author, statement.label, asked=False)
-                said += 1
-            continue
-        prediction = predictions[statement.subject]
-        if isinstance(statement, Feedback):
-            label, asked = label_of(statement, prediction), statement.asked and prediction.audited
-        else:
-            label, asked = statement.label, statement.purpose in ("audit", "settle")
-        if label is None:
-            continue
-        said += 1
-        known = first.setdefault(prediction.key, prediction)
-        if prediction.id < known.id:
-            first[prediction.key] = prediction
-        by_key[prediction.key].add(statement.author, label, asked)
-
-    splits = {k.key: k for k in store.find(LiveKey, key=set(by_key))}
-    contradictions: dict[str, dict[str, int]] = {}
-    live, answered = [], 0
-    for key, votes in sorted(by_key.items(), key=lambda item: first[item[0]].id):
-        label, counts = votes.winner()
-        place = splits.get(key)
-        if label is None:
-            contradictions[first[key].id] = counts
-        elif place is not None and place.split != "train":
-            if votes.asked:
-                answered += 1
-                weight = 1.0 / place.probability
-                live.append(LiveSample(prediction=first[key], label=label, split=place.split, weight=weight))
-        else:
-            live.append(LiveSample(prediction=first[key], label=label, split="train", weight=1.0))
-    labels = {}
-    for sample, votes in by_sample.items():
-        label, counts = votes.winner()
-        if label is None:
-            contradictions[sample] = counts
-        else:
-            labels[sample] = label
+    policy = policy or FeedbackPolicy()
+    by_key, by_sample = _gathered(store, label_of, until)
+    first = {key: min((s.prediction for s in said if s.prediction), key=_id) for key, said in by_key.items()}
+    by_key = dict(sorted(by_key.items(), key=lambda item: first[item[0]].id))
+    usual = ordinary_by_model(store, sorted({p.model_id for p in _predictions(by_key.values())}), until)
+    votes = {key: _newest(said) for key, said in by_key.items()}
+    weighed = _weighed(votes, usual, policy) if policy.trust else None
+    desk = _Desk(votes, weighed, usual, first, {k.key: k for k in store.find(LiveKey, key=set(by_key))})
+    desk.settle()
+    labels, torn = _samples(by_sample)
     return Settled(
-        live=live,
+        live=desk.live,
         annotations=labels,
-        contradictions=contradictions,
+        contradictions={**desk.contradictions, **torn},
+        held=desk.held,
+        authors=desk.authors(),
         audited=store.count(LiveKey, split=["recent-validation", "recent-test"]),
-        answered=answered,
+        answered=sum(sample.split != "train" for sample in desk.live),
         drawn_training=store.count(LiveKey, split="train", drawn=True),
-        statements=said,
+        statements=sum(map(len, by_key.values())) + sum(map(len, by_sample.values())),
     )
+
+
+class _Desk:
+    """Settles one key after the other.
+
+    Args:
+        votes: by key, the newest statement of each voice.
+        weighed: what they weigh, in this order; ``None`` where all weigh the same.
+        usual: what is ordinary for each model.
+        first: by key, its first prediction.
+        places: by key, where it belongs.
+    """
+
+    def __init__(
+        self,
+        votes: Mapping[str, Sequence[_Said]],
+        weighed: Weighed | None,
+        usual: Mapping[str, Ordinary],
+        first: Mapping[str, Prediction],
+        places: Mapping[str, LiveKey],
+    ) -> None:
+        self._votes = votes
+        self._weighed = weighed
+        self._usual = usual
+        self._first = first
+        self._places = places
+        self._outcomes: dict[str, Outcome] = {}
+        self.live: list[LiveSample] = []
+        self.contradictions: dict[str, dict[str, int]] = {}
+        self.held: dict[str, str] = {}
+
+    def settle(self) -> None:
+        """Find what becomes of every key."""
+        weights = iter([] if self._weighed is None else self._weighed.weights)
+        for key, said in self._votes.items():
+            votes = [Vote(s.voice, s.label, next(weights, None)) for s in said]
+            place = self._places.get(key)
+            if place is None or place.split == "train":
+                self._settle_training(key, votes)
+            else:
+                self._settle_audited(key, place, [v for v, s in zip(votes, said, strict=True) if s.asked])
+
+    def _settle_training(self, key: str, votes: Sequence[Vote]) -> None:
+        prediction, outcome = self._first[key], count(votes)
+        self._outcomes[key] = outcome
+        if outcome.doubted:
+            self.held[prediction.id] = _why_doubted(votes)
+        elif outcome.label is None:
+            self.contradictions[prediction.id] = outcome.counts
+        elif outcome.odds + fit(prediction.answer, outcome.label, self._usual[prediction.model_id]) <= 0:
+            self.held[prediction.id] = _why_held(outcome)
+        else:
+            self.live.append(_sample(prediction, outcome))
+
+    def _settle_audited(self, key: str, place: LiveKey, votes: Sequence[Vote]) -> None:
+        if not votes:
+            return
+        prediction, outcome = self._first[key], count(votes)
+        self._outcomes[key] = outcome
+        if outcome.doubted or (outcome.behind and all(map(_is_doubted, outcome.behind))):
+            self.held[prediction.id] = _why_doubted(votes)
+        elif outcome.label is None:
+            self.contradictions[prediction.id] = outcome.counts
+        else:
+            weight = 1.0 / place.probability
+            sample = LiveSample(prediction=prediction, label=outcome.label, split=place.split, weight=weight)
+            self.live.append(sample)
+
+    def authors(self) -> list[AuthorStanding]:
+        """How everybody stands who stated a label."""
+        stated: Counter[Voice] = Counter()
+        settled: Counter[Voice] = Counter()
+        agreed: Counter[Voice] = Counter()
+        held: dict[Voice, Counter[str]] = defaultdict(Counter)
+        for key, said in self._votes.items():
+            outcome, reason = self._outcomes.get(key), self.held.get(self._first[key].id)
+            for statement in said:
+                stated[statement.voice] += 1
+                if reason is not None:
+                    held[statement.voice][reason] += 1
+                elif outcome is not None and outcome.label is not None and len(said) > 1:
+                    settled[statement.voice] += 1
+                    agreed[statement.voice] += as_vote(statement.label) == as_vote(outcome.label)
+        found = []
+        for voice, statements in sorted(stated.items(), key=lambda item: (-item[1], item[0])):
+            reasons = sorted(held[voice].items(), key=lambda item: (-item[1], item[0]))
+            found.append(
+                AuthorStanding(
+                    voice=voice,
+                    standing="new" if self._weighed is None else self._weighed.standing[voice],
+                    trust=1.0 if self._weighed is None else round(self._weighed.trust[voice], 4),
+                    statements=statements,
+                    settled=settled[voice],
+                    agreed=agreed[voice],
+                    held=sum(held[voice].values()),
+                    why=reasons[0][0] if reasons else None,
+                )
+            )
+        return found
+
+
+def _gathered(
+    store: Store, label_of: LabelOf, until: float | None
+) -> tuple[dict[str, list[_Said]], dict[str, list[_Said]]]:
+    """What was said before *until* and is not replaced by then, by key of traffic and by imported sample."""
+    stated = _in_force(store.find(Feedback, kind=LABEL_KINDS), until, lambda f: (f.subject, f.author, f.via))
+    annotated = _in_force(store.find(Annotation), until, lambda a: (a.subject, a.author))
+    everything: list[Feedback | Annotation] = [*stated, *annotated]
+    predictions = {p.id: p for p in store.find(Prediction, id={s.subject for s in everything})}
+    heads = {t.name for t in store.find(Token, revoked=None) if {"admin", "label"} & set(t.scopes)}
+    by_key: dict[str, list[_Said]] = defaultdict(list)
+    by_sample: dict[str, list[_Said]] = defaultdict(list)
+    for statement in everything:
+        prediction = predictions.get(statement.subject)
+        label: Any
+        if isinstance(statement, Annotation):
+            voice, asked = Voice(statement.author, annotator=True), statement.purpose in ("audit", "settle")
+            label = statement.label
+        elif prediction is None:  # it has been archived, or not been folded in yet
+            continue
+        else:
+            known = statement.via in heads
+            voice = Voice(statement.author, "" if known or statement.via is None else statement.via, known)
+            label, asked = label_of(statement, prediction), statement.asked and prediction.audited
+        if label is None:
+            continue
+        label = sorted(set(label)) if isinstance(label, list | tuple) else label
+        said = _Said(statement.id, voice, label, statement.created, asked, prediction)
+        if prediction is not None:
+            by_key[prediction.key].append(said)
+        elif statement.subject.startswith("smp_"):
+            by_sample[statement.subject].append(said)
+    return by_key, by_sample
+
+
+def _in_force(records: Iterable[S], until: float | None, place: Callable[[S], Hashable]) -> list[S]:
+    """Of the records at each place the one that was said last, but not after *until*."""
+    newest: dict[Hashable, S] = {}
+    for record in records:
+        if until is None or record.created <= until:
+            where = place(record)
+            if where not in newest or _time(newest[where]) < _time(record):
+                newest[where] = record
+    return list(newest.values())
+
+
+def _time(record: Feedback | Annotation) -> tuple[float, str]:
+    return record.created, record.id
+
+
+def _id(prediction: Prediction) -> str:
+    return prediction.id
+
+
+def _predictions(said: Iterable[Sequence[_Said]]) -> Iterable[Prediction]:
+    return (s.prediction for some in said for s in some if s.prediction is not None)
+
+
+def _newest(said: Sequence[_Said]) -> list[_Said]:
+    """One statement a voice, in the order of the voices; it was asked for if any of the voice's was."""
+    newest: dict[Voice, _Said] = {}
+    asked = {s.voice for s in said if s.asked}
+    for s in sorted(said, key=lambda s: (s.when, s.id)):
+        newest[s.voice] = s
+    return [
+        _Said(s.id, s.voice, s.label, s.when, s.voice in asked, s.prediction)
+        for s in (newest[voice] for voice in sorted(newest))
+    ]
+
+
+def _weighed(votes: Mapping[str, Sequence[_Said]], usual: Mapping[str, Ordinary], policy: FeedbackPolicy) -> Weighed:
+    words = []
+    for key, said in votes.items():
+        meanings = _meanings(said, usual)
+        for s, meaning in zip(said, meanings, strict=True):
+            fits = 0.0 if s.prediction is None else fit(s.prediction.answer, s.label, usual[s.prediction.model_id])
+            words.append(Word(s.voice, key, meaning, s.when, fits))
+    return weigh(words, policy)
+
+
+def _meanings(said: Sequence[_Said], usual: Mapping[str, Ordinary]) -> list[Hashable]:
+    """Equal for statements that agree; numbers agree when they lie close together for such inputs."""
+    if len(said) == 1 or not all(isinstance(s.label, int | float) and not isinstance(s.label, bool) for s in said):
+        return [as_vote(s.label) for s in said]
+    given = said[0].prediction
+    apart = 0.0 if given is None else tolerance(given.answer, usual[given.model_id])
+    place, last = 0, float("nan")
+    places: dict[float, int] = {}
+    for number in sorted({float(s.label) for s in said}):
+        place += number - last > apart
+        places[number], last = place, number
+    return [places[float(s.label)] for s in said]
+
+
+def _sample(prediction: Prediction, outcome: Outcome) -> LiveSample:
+    known = [vote for vote in outcome.behind if vote.weight is None or vote.weight.standing in ("annotator", "trusted")]
+    telling = known or list(outcome.behind)
+    alone = telling[0] if len(telling) == 1 else None
+    named = alone is not None and alone.weight is not None and alone.weight.standing != "annotator"
+    return LiveSample(
+        prediction=prediction,
+        label=outcome.label,
+        split="train",
+        weight=1.0,
+        vouched=bool(known),
+        by=str(alone.voice) if alone is not None and named else None,
+    )
+
+
+def _samples(by_sample: Mapping[str, Sequence[_Said]]) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
+    """The settled labels of imported samples, which annotators alone speak of, and where they disagree."""
+    labels: dict[str, Any] = {}
+    torn: dict[str, dict[str, int]] = {}
+    for sample, said in by_sample.items():
+        outcome = count([Vote(s.voice, s.label) for s in _newest(said)])
+        if outcome.label is None:
+            torn[sample] = outcome.counts
+        else:
+            labels[sample] = outcome.label
+    return labels, torn
+
+
+def _is_doubted(vote: Vote) -> bool:
+    return vote.weight is not None and vote.weight.standing == "doubted"
+
+
+def _why_doubted(votes: Sequence[Vote]) -> str:
+    """The reason that the crowd of the first doubted vote gives."""
+    crowd = next(v.weight.crowd for v in votes if v.weight is not None and v.weight.standing == "doubted")
+    assert crowd is not None  # only annotators have none
+    who = f"{crowd.voices} new authors" if crowd.voice is None else str(crowd.voice)
+    when = " within an hour" if crowd.burst else ""
+    return f"{who} stated {crowd.words} labels{when}, and few of them fit what is known"
+
+
+def _why_held(outcome: Outcome) -> str:
+    if any(_is_doubted(vote) for vote in outcome.behind):
+        return _why_doubted(outcome.behind)
+    who = str(outcome.behind[0].voice) if len(outcome.behind) == 1 else f"{len(outcome.behind)} authors"
+    known = any(vote.weight is not None and vote.weight.standing == "trusted" for vote in outcome.behind)
+    return f"the model was sure of something else, and {who} {'alone says so' if known else 'is not known yet'}"

@@ -137,17 +137,29 @@ def readable(label: Any) -> str:
     return f"{label:g}" if isinstance(label, float) else str(label)
 
 
-def settled_number(values: Sequence[float]) -> float | None:
+def settled_number(values: Sequence[float], weights: Sequence[float] | None = None, tie: float = 0.0) -> float | None:
     """What several numbers stated for one thing amount to; ``None`` when that is open.
 
-    The number stated more often than every other; else, from three statements on, their median, which a single slip
+    The number that has more weight than every other; else, from three statements on, their median, which a single slip
     does not move far. Two that differ contradict each other.
 
-    >>> settled_number([3, 3, 9]), settled_number([3, 4, 9]), settled_number([3, 9])
-    (3.0, 4.0, None)
+    Args:
+        values: one a statement.
+        weights: what each counts, more than 0; the same unless given.
+        tie: share of their sum by which the weights of two numbers may differ and be as good as equal.
+
+    >>> settled_number([3, 3, 9]), settled_number([3, 4, 9]), settled_number([3, 9]), settled_number([3, 9], [1, 2])
+    (3.0, 4.0, None, 9.0)
     """
-    numbers, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
-    most = numbers[counts == counts.max()]
-    if len(most) == 1:
-        return float(most[0])
-    return float(np.median(values)) if len(values) > 2 else None
+    given = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
+    numbers, place = np.unique(np.asarray(values, np.float64), return_inverse=True)
+    weighed = np.bincount(place, given)
+    most = np.sort(weighed)[::-1]
+    if len(most) == 1 or most[0] - most[1] > tie * (most[0] + most[1]):
+        return float(numbers[weighed.argmax()])
+    if len(values) <= 2:
+        return None
+    below = weighed.cumsum() / weighed.sum()
+    middle = int(np.searchsorted(below, 0.5 - 1e-9))
+    between = abs(below[middle] - 0.5) < 1e-9  # as of an even number of equal weights
+    return float(numbers[middle : middle + 2].mean() if between else numbers[middle])

@@ -11,16 +11,16 @@ import orjson
 import sqlalchemy as sa
 
 from tidemill.errors import ConflictError
-from tidemill.records import LABEL_KINDS, Feedback
+from tidemill.records import LABEL_KINDS, Feedback, Member, new_id
 from tidemill.store import bulk
 from tidemill.store.database import Database
 from tidemill.store.tables import mapping_of
 
-_FEEDBACK = mapping_of(Feedback)
+_FEEDBACK, _MEMBERS = mapping_of(Feedback), mapping_of(Member)
 _CHUNK = 500
 _TRIES = 4
 
-_Place = tuple[str, str, str]
+_Place = tuple[str, str | None, str, str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ def add_feedback(database: Database, items: Sequence[Feedback]) -> list[Feedback
     """Commit *items* in one transaction; one outcome each, in their order.
 
     Of several statements by one author on one subject and of one family (a label, a rating, …) the one with the latest
-    ``created`` is in force; the others carry its id in ``superseded_by``, also when they arrive after it.
+    ``created`` is in force; the others carry its id in ``superseded_by``, also when they arrive after it. Of two
+    tokens each speaks for authors of its own: with another one nobody can take back what an author said.
 
     Raises:
         StoreError: nothing of the group was written.
@@ -88,12 +89,28 @@ def _add(database: Database, items: Sequence[Feedback]) -> list[FeedbackOutcome]
         table = _FEEDBACK.table
         if new:
             bulk.insert(connection, _FEEDBACK, list(new.values()))
+            _add_members(connection, list(new.values()))
         if outdated:
             connection.execute(
                 table.update().where(table.c.id == sa.bindparam("old")).values(superseded_by=sa.bindparam("new")),
                 [{"old": old, "new": by} for old, by in outdated.items()],
             )
     return [FeedbackOutcome(known[key], status, replaced.get(known[key].id)) for key, status in outcomes]
+
+
+def _add_members(connection: sa.Connection, items: Sequence[Feedback]) -> None:
+    """Note which predictions the pairs and episodes of *items* consist of, as far as that is new."""
+    named = dict.fromkeys((item.subject, prediction) for item in items for prediction in item.predictions)
+    if not named:
+        return
+    table, subjects = _MEMBERS.table, list(dict.fromkeys(subject for subject, _ in named))
+    for i in range(0, len(subjects), _CHUNK):
+        chosen = sa.select(table.c.subject, table.c.prediction).where(table.c.subject.in_(subjects[i : i + _CHUNK]))
+        for subject, prediction in connection.execute(chosen):
+            named.pop((subject, prediction), None)
+    made = [Member(id=new_id(Member.prefix), subject=subject, prediction=one) for subject, one in named]
+    if made:
+        bulk.insert(connection, _MEMBERS, made)
 
 
 def _select(connection: sa.Connection, column: str, values: Collection[str]) -> list[Feedback]:
@@ -107,9 +124,9 @@ def _select(connection: sa.Connection, column: str, values: Collection[str]) -> 
 
 
 def _place(item: Feedback) -> _Place:
-    return item.subject, item.author, "label" if item.kind in LABEL_KINDS else item.kind
+    return item.subject, item.via, item.author, "label" if item.kind in LABEL_KINDS else item.kind
 
 
 def _body(item: Feedback) -> tuple[Any, ...]:
     value = orjson.dumps(item.value, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
-    return item.subject, item.kind, value, item.author, item.asked
+    return item.subject, item.kind, value, item.author, item.asked, sorted(item.predictions)

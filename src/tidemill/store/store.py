@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 import sqlalchemy as sa
 
 from tidemill.errors import InputError, NotFoundError
-from tidemill.records import JSON, Decision, Deployment, Feedback, Record, Step, new_id
+from tidemill.records import JSON, Decision, Deployment, Feedback, Prediction, Record, Step, new_id
 from tidemill.store import bulk, secrets
 from tidemill.store.blobs import Blobs
 from tidemill.store.database import Database
@@ -185,6 +185,15 @@ class Store:
         statement = sa.select(sa.func.count()).select_from(mapping.table).where(*conditions)
         with self.database.reading() as connection:
             return sum(connection.execute(statement.where(*part)).scalar_one() for part in wide)
+
+    def answers(self, model_id: str, *, limit: int, created_before: float | None = None) -> list[JSON]:
+        """The newest answers that a model gave, without reading what they were given to."""
+        table = mapping_of(Prediction).table
+        statement = sa.select(table.c.answer).where(table.c.model_id == model_id)
+        if created_before is not None:
+            statement = statement.where(table.c.created < created_before)
+        with self.database.reading() as connection:
+            return list(connection.execute(statement.order_by(table.c.seq.desc()).limit(limit)).scalars())
 
     def delete(self, kind: type[Record], identifiers: Collection[str]) -> int:
         """Delete the records of *kind* with these ids; how many there were."""

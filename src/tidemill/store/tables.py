@@ -38,6 +38,9 @@ _MAPPINGS: dict[type[Record], Mapping[Any]] = {
             unique=[("key",)],
             indexes=[("subject", "author"), ("superseded_by",), ("created",)],
         ),
+        map_record(
+            records.Member, metadata, "members", unique=[("subject", "prediction")], indexes=[("prediction",)]
+        ),
         map_record(records.Annotation, metadata, "annotations", indexes=[("subject",)]),
         map_record(records.QueueItem, metadata, "queue", indexes=[("done", "rank"), ("subject",)]),
         map_record(records.LiveKey, metadata, "live_keys", unique=[("key",)], indexes=[("split",)]),
