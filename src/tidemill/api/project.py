@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -255,7 +256,8 @@ class Project(OpenProject):
         from tidemill.serving.server import serve
 
         told = None if on_swap is None else (lambda deployment: on_swap(to_json(deployment)))
-        serve(self, on_ready=on_ready, on_swap=told, settings=self.serve_settings(**settings))
+        worker = (sys.executable, "-m", "tidemill.api.worker")
+        serve(self, on_ready=on_ready, on_swap=told, settings=self.serve_settings(**settings), worker=worker)
 
     def serve_settings(self, **settings: Any) -> Serve:
         """``serve`` of tidemill.yaml, in which those *settings* that are not ``None`` are changed.

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +26,7 @@ from tidemill.serving.following import OnSwap
 from tidemill.serving.guard import is_loopback
 from tidemill.serving.logs import logged_to
 from tidemill.serving.tls import tls_context
+from tidemill.serving.workers import Workers
 from tidemill.store import Store
 
 GRACE = 30
@@ -42,6 +43,7 @@ def serve(
     stop: threading.Event | None = None,
     on_swap: OnSwap | None = None,
     settings: Serve | None = None,
+    worker: Sequence[str] = (),
 ) -> None:
     """Serve *project* until SIGINT or SIGTERM (in the main thread) or until *stop* is set.
 
@@ -56,6 +58,7 @@ def serve(
         stop: set it from any thread to end the service.
         on_swap: told of each deployment that is taken up, the first one included, on a thread of the service.
         settings: what the project's configuration says under ``serve`` unless given.
+        worker: the command that starts one process where ``serve.workers`` asks for several; without it there is one.
 
     Raises:
         ConfigError: *host* would open the service to other machines, and there is no token; or it may not be listened
@@ -64,11 +67,34 @@ def serve(
     """
     settings = settings or project.config.serve
     host = settings.host if host is None else host
-    tls = tls_context(_file(project, settings.tls_certificate), _file(project, settings.tls_key))
+    tls_context(_file(project, settings.tls_certificate), _file(project, settings.tls_key))  # its faults, before all
     if not is_loopback(host):
         require_token(project.store, host)
     listener = listen(host, settings.port if port is None else port)
-    with contextlib.closing(listener), logged_to(sys.stderr, settings.log):
+    bound: int = listener.getsockname()[1]
+    ready = (lambda: on_ready(bound)) if on_ready else _silent
+    stop = stop or threading.Event()
+    with contextlib.closing(listener):
+        if settings.workers > 1 and worker:
+            with logged_to(sys.stderr, settings.log):
+                Workers(worker, project.dir, listener, settings, host, ready, on_swap).run(stop)
+        else:
+            answer(project, listener, settings, host, on_ready=ready, stop=stop, on_swap=on_swap)
+
+
+def answer(
+    project: ServedProject,
+    listener: socket.socket,
+    settings: Serve,
+    host: str,
+    *,
+    on_ready: Callable[[], None],
+    stop: threading.Event,
+    on_swap: OnSwap | None,
+) -> None:
+    """Serve *project* on a socket that listens already, in this process alone; see :func:`serve`."""
+    tls = tls_context(_file(project, settings.tls_certificate), _file(project, settings.tls_key))
+    with logged_to(sys.stderr, settings.log):
         application = Application(project, on_swap, settings, host=host)
         config = uvicorn.Config(
             wrapped(application, settings),
@@ -85,10 +111,8 @@ def serve(
             timeout_graceful_shutdown=GRACE,
             ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
-        bound: int = listener.getsockname()[1]
         shelves = Shelves(min(settings.max_connections, most_connections()))
-        ready = (lambda: on_ready(bound)) if on_ready else _silent
-        server = _Server(config, shelves, ready, stop or threading.Event())
+        server = _Server(config, shelves, on_ready, stop)
         try:
             application.start()
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

@@ -20,6 +20,7 @@ Certificate = Annotated[
     Path | None, typer.Option("--tls-certificate", metavar="FILE", help="PEM file with the certificate, for HTTPS.")
 ]
 Key = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="PEM file with its private key.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, max=256, metavar="N", help="Processes that answer.")]
 LogJson = Annotated[bool, typer.Option("--log-json", metavar="", help="A line of JSON a request on stderr.")]
 
 
@@ -27,6 +28,7 @@ def serve(
     session: Session,
     host: Host = None,
     port: Port = None,
+    workers: Workers = None,
     tls_certificate: Certificate = None,
     tls_key: Key = None,
     log_json: LogJson = False,
@@ -36,18 +38,25 @@ def serve(
     Follows the store: a promotion or rollback swaps the model without a restart, and a line says so. Every answer is in
     the journal, and every piece of feedback in the store, before it leaves. Ctrl-C ends it.
     """
-    given = settings(host, port, tls_certificate, tls_key, log_json=log_json)
+    given = settings(host, port, workers, tls_certificate, tls_key, log_json=log_json)
     say = notes(session, given)
     session.project.serve(on_ready=lambda bound: say_ready(session, given, bound), on_swap=swaps(say), **given)
 
 
 def settings(
-    host: str | None, port: int | None, certificate: Path | None, key: Path | None, *, log_json: bool
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    certificate: Path | None,
+    key: Path | None,
+    *,
+    log_json: bool,
 ) -> dict[str, Any]:
     """The options as keys of ``serve``; ``None`` where the file decides."""
     return {
         "host": host,
         "port": port,
+        "workers": workers,
         "tls_certificate": None if certificate is None else str(certificate.absolute()),
         "tls_key": None if key is None else str(key.absolute()),
         "log": "json" if log_json else None,
@@ -103,5 +112,10 @@ COMMAND = Command(
     run=serve,
     panel="Use",
     stopped_code=0,
-    examples=("serve", "serve --port 0", "serve --host 0.0.0.0 --tls-certificate tide.pem --tls-key tide.key"),
+    examples=(
+        "serve",
+        "serve --port 0",
+        "serve --workers 4",
+        "serve --host 0.0.0.0 --tls-certificate tide.pem --tls-key tide.key",
+    ),
 )

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from tidemill.cli.command import Command
-from tidemill.cli.commands.serve import Certificate, Host, Key, LogJson, Port, notes, say_ready, settings, swaps
+from tidemill.cli.commands.serve import (
+    Certificate,
+    Host,
+    Key,
+    LogJson,
+    Port,
+    Workers,
+    notes,
+    say_ready,
+    settings,
+    swaps,
+)
 from tidemill.cli.session import Session
 
 
@@ -18,6 +29,7 @@ def up(
     ] = None,
     host: Host = None,
     port: Port = None,
+    workers: Workers = None,
     tls_certificate: Certificate = None,
     tls_key: Key = None,
     log_json: LogJson = False,
@@ -26,7 +38,7 @@ def up(
 
     The whole loop by itself: a better challenger is promoted and swapped in while requests go on. Ctrl-C ends it.
     """
-    given = settings(host, port, tls_certificate, tls_key, log_json=log_json)
+    given = settings(host, port, workers, tls_certificate, tls_key, log_json=log_json)
     say = notes(session, given)
     session.project.up(
         after_labels=after_labels,
