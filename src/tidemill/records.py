@@ -288,6 +288,11 @@ class Feedback(Record):
     predictions: tuple[str, ...] = ()
     via: str | None = None
 
+    @property
+    def erased(self) -> bool:
+        """It is a tombstone: of what was said, by whom, only its subject and kind are left."""
+        return not self.author
+
 
 PAIR, EPISODE = "pair:", "episode:"
 
@@ -332,6 +337,11 @@ class Annotation(Record):
     purpose: Literal["audit", "useful", "settle", "import"]
     note: str | None = None
     superseded_by: str | None = None
+
+    @property
+    def erased(self) -> bool:
+        """It is a tombstone: of the label, and of who gave it, only its subject is left."""
+        return not self.author
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,11 @@ class Tally:
         """Take over what :meth:`to_json` wrote."""
         for action in actions:
             self.add(action["what"], action["count"], action["examples"])
+
+    def leave_out(self, names: Sequence[str]) -> None:
+        """Keep no example that mentions one of *names*."""
+        for shown in self.examples.values() if names else ():
+            shown[:] = [example for example in shown if not any(name in example for name in names)]
 
     def to_json(self) -> list[dict[str, Any]]:
         """``[{"what", "count", "examples"}, …]`` in the order of the first occurrence."""

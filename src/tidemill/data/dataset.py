@@ -32,11 +32,15 @@ class DatasetArrays:
         id: of the version.
         signature: the inputs and the output.
         n: number of rows, dropped ones included.
+        samples: what the ids of samples are made of, uint64 ``[n]``.
+        content: content keys, uint64 ``[n]``.
         keys: split keys, uint64 ``[n]``: equal for rows that must not be torn apart; what intervals are clustered by.
         split: uint8 ``[n]``: indices into :data:`tidemill.data.splits.SPLITS`, 255 for dropped.
         target: int32 codes ``[n]``, int8 ``[n, labels]`` or float32 ``[n]``, see :mod:`tidemill.data.targets`.
         weight: float32 ``[n]``: the weight that the source gives a row (1 unless it does), times how often a row of a
             table occurs; for audited traffic one over the inclusion probability.
+        parts: what its rows lie in, one part after the other.
+        starts: the number of the first row of each part, and behind them the number of all rows.
     """
 
     def __init__(self, root: Path, path: str) -> None:
@@ -52,8 +56,8 @@ class DatasetArrays:
         self.weight: npt.NDArray[np.float32] = arrays["weight"]
         self.parts: list[Part] = [open_part(root, p) for p in manifest["parts"]]
         self.n = len(self.split)
-        self._samples = arrays["samples"]
-        self._starts = np.cumsum([0, *[p.n for p in self.parts]])
+        self.samples: npt.NDArray[np.uint64] = arrays["samples"]
+        self.starts = np.cumsum([0, *[p.n for p in self.parts]])
 
     def rows(self, split: str, labelled: bool | None = True) -> Rows:
         """The rows of a split, int64, in order.
@@ -69,12 +73,12 @@ class DatasetArrays:
 
     def columns(self, rows: Rows) -> dict[str, Column]:
         """The inputs of the given rows, in their order, in memory."""
-        part = np.searchsorted(self._starts, rows, side="right") - 1
+        part = np.searchsorted(self.starts, rows, side="right") - 1
         involved = np.unique(part)
         if len(involved) == 1:
             only = int(involved[0])
-            return take(self.parts[only].columns, rows - self._starts[only])
-        picked = [take(self.parts[i].columns, rows[part == i] - self._starts[i]) for i in involved.tolist()]
+            return take(self.parts[only].columns, rows - self.starts[only])
+        picked = [take(self.parts[i].columns, rows[part == i] - self.starts[i]) for i in involved.tolist()]
         if not picked:
             return take(self.parts[0].columns, rows)
         back = np.argsort(np.argsort(part, kind="stable"), kind="stable")
@@ -87,7 +91,7 @@ class DatasetArrays:
 
     def sample_id(self, row: int) -> str:
         """The id of a row that is not dropped: the same content has the same id in every version."""
-        return f"smp_{key_text(self._samples[row])}"
+        return f"smp_{key_text(self.samples[row])}"
 
     def row_of(self, sample_id: str) -> int:
         """The row of a sample.
@@ -97,20 +101,20 @@ class DatasetArrays:
             InputError: it is no sample id.
         """
         key = np.uint64(key_int(sample_id.removeprefix("smp_")))
-        found = np.flatnonzero((self._samples == key) & (self.split < len(SPLITS)))
+        found = np.flatnonzero((self.samples == key) & (self.split < len(SPLITS)))
         if not len(found):
             raise NotFoundError(f"dataset {self.id} has no sample {sample_id}.")
         return int(found[0])
 
     def origin(self, row: int) -> str:
         """Where a row came from: file and row, path of an image, or the id of a prediction."""
-        part = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return self.parts[part].origin[int(row - self._starts[part])]
+        part = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self.parts[part].origin[int(row - self.starts[part])]
 
     def show(self, row: int) -> dict[str, Any]:
         """The inputs of one row as JSON, as a request would give them."""
-        part = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return decode_row(self.signature, self.parts[part].columns, int(row - self._starts[part]))
+        part = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return decode_row(self.signature, self.parts[part].columns, int(row - self.starts[part]))
 
 
 def _joined(columns: Sequence[Column], back: npt.NDArray[np.int64]) -> Column:

@@ -23,9 +23,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tidemill.data import spelling
-from tidemill.data.arrays import Column, Ragged, length
+from tidemill.data.arrays import Column, Ragged, Rows, length, take
 from tidemill.data.clean import Cleaner, Tally
 from tidemill.data.encode import encode
+from tidemill.data.forgotten import WHAT, Forgotten
 from tidemill.data.keys import Keys, content_keys, hash_columns, strings_key
 from tidemill.data.near import near_keys, thumbnails
 from tidemill.data.schema import Signature
@@ -43,6 +44,8 @@ from tidemill.data.targets import unlabelled
 from tidemill.errors import InputError
 
 VERSION = 2
+FORGOTTEN = "forgotten"
+"""The array of an index that says which rows were erased, see :mod:`tidemill.data.erasing`; most parts have none."""
 _LIVE_CHUNK = 256
 
 Progress = Callable[[int], None]
@@ -58,7 +61,7 @@ class Part:
         columns: the inputs by name.
         index: ``content`` uint64, ``source`` int8 (the source's split), ``target``, ``empty`` bool, ``origin`` strings;
             where there are such: ``near`` uint64 (texts), ``thumbs`` uint8 ``[n, 64]`` (images), ``group`` uint64,
-            ``time`` float64, ``weight`` float32 (NaN: leave the row out).
+            ``time`` float64, ``weight`` float32 (NaN: leave the row out), ``forgotten`` uint8 (not 0: erased).
         actions: what cleaning did, as :meth:`tidemill.data.clean.Tally.to_json` writes it.
         notes: what the source said while it was read.
         live: it holds samples from traffic.
@@ -122,7 +125,12 @@ def _name(*parts: object) -> str:
 
 
 def import_part(
-    root: Path, source: Source, signature: Signature, side: SideColumns, progress: Progress = lambda _rows: None
+    root: Path,
+    source: Source,
+    signature: Signature,
+    side: SideColumns,
+    progress: Progress = lambda _rows: None,
+    forgotten: Forgotten | None = None,
 ) -> Part:
     """The imported part of a source: opened when it was imported before, else read, cleaned and written.
 
@@ -132,6 +140,7 @@ def import_part(
         signature: which columns, of which types, with which labels.
         side: the columns that are no inputs but say something of a row.
         progress: called with the number of rows read so far.
+        forgotten: samples that are left out, and counted.
 
     Raises:
         SourceError: the source cannot be read.
@@ -143,6 +152,7 @@ def import_part(
         shapes = {f.name: f.shape for f in signature.inputs if f.type == "image" and f.shape}
         tally = Tally()
         cleaner = Cleaner(signature, tally)
+        unnamed: list[str] = []
         with new_folder(folder) as target, _Writer(target) as writer:
             for batch in source.batches(shapes=shapes):
                 cleaned = cleaner.clean(batch)
@@ -156,7 +166,7 @@ def import_part(
                     cleaner.count(what, np.isnan(moments), batch)
                 if side.weight is not None:
                     more["weight"] = cleaner.weights(side.weight, batch)
-                writer.append(
+                gone = writer.append(
                     signature,
                     cleaned.columns,
                     {
@@ -166,9 +176,13 @@ def import_part(
                         "origin": Ragged.from_arrow(batch.origin),
                         **more,
                     },
+                    forgotten,
                 )
+                tally.add(WHAT, len(gone))
+                unnamed += [batch.origin[i].as_py() for i in gone.tolist()]
                 progress(writer.rows)
             cleaner.finish()
+            tally.leave_out(unnamed)
             writer.finish(tally, list(source.notes), live=False)
     return open_part(root, path)
 
@@ -254,9 +268,22 @@ class _Writer:
         self._inputs = ColumnsWriter(folder / "inputs")
         self._index = ColumnsWriter(folder / "index")
 
-    def append(self, signature: Signature, columns: dict[str, Column], index: dict[str, Column]) -> None:
+    def append(
+        self,
+        signature: Signature,
+        columns: dict[str, Column],
+        index: dict[str, Column],
+        forgotten: Forgotten | None = None,
+    ) -> Rows:
+        """Write a chunk; which of its rows were left out since they are forgotten."""
         hashes = hash_columns(columns, signature)
-        derived: dict[str, Column] = {"content": content_keys(columns, signature, hashes)}
+        content = content_keys(columns, signature, hashes)
+        gone = np.flatnonzero(forgotten.mask(content)) if forgotten else np.empty(0, np.int64)
+        if len(gone):
+            left = np.setdiff1d(np.arange(len(content)), gone)
+            columns, index, content = take(columns, left), take(index, left), content[left]
+            hashes = {name: values[left] for name, values in hashes.items()}
+        derived: dict[str, Column] = {"content": content}
         near = near_keys(columns, signature, hashes)
         if near is not None:
             derived["near"] = near
@@ -268,6 +295,7 @@ class _Writer:
         self._inputs.append(columns)
         self._index.append({**index, **derived})
         self.rows += length(columns)
+        return gone
 
     def finish(self, tally: Tally, notes: list[str], *, live: bool) -> None:
         self.close()

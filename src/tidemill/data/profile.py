@@ -76,7 +76,7 @@ def kept(path: Path, like: JSON, make: Any) -> JSON:
     return made
 
 
-def write_json(path: Path, content: JSON) -> None:
+def write_json(path: Path, content: Any) -> None:
     """Write a file as a whole, forced to disk.
 
     Raises:

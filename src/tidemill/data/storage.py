@@ -225,6 +225,22 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     sync_folder(folder)
 
 
+def replace_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+    """Give a complete folder another manifest, at once.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    draft = folder / f".{MANIFEST}"
+    try:
+        with _opened(draft) as file:
+            json.dump(content, file, ensure_ascii=False, indent=1)
+        draft.replace(folder / MANIFEST)
+        sync_folder(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[str]]:
     with path.open("w", encoding="utf-8") as file:

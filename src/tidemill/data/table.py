@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tidemill.data.clean import Tally
 from tidemill.data.keys import Keys, key_int
 from tidemill.data.near import near_pairs
-from tidemill.data.parts import Part
+from tidemill.data.parts import FORGOTTEN, Part
 from tidemill.data.sorting import IN_MEMORY, repeated
 from tidemill.data.splits import SplitPolicy
 from tidemill.data.storage import ArrayWriter, open_array
@@ -133,9 +133,9 @@ class Table:
     ) -> npt.NDArray[np.int64]:
         """The rows that have to be seen together, sorted; all of them when they are not many.
 
-        They are the live, empty and annotated ones, those whose content or near text occurs twice, near copies of
-        images, the only ones of their class, and all labelled ones when these are few. Under the policies ``group`` and
-        ``time`` they are all rows.
+        They are the live, empty, annotated and erased ones, those whose content or near text occurs twice, near copies
+        of images, the only ones of their class, and all labelled ones when these are few. Under the policies ``group``
+        and ``time`` they are all rows.
         """
         if self.n <= IN_MEMORY or policy.kind in ("group", "time"):
             return np.arange(self.n)
@@ -146,6 +146,7 @@ class Table:
         few = facts.labels.sum() <= FEW_LABELS
         for rows in self.chunks():
             here = self.gather("empty", rows) | np.isin(self.gather("content", rows), annotated)
+            here |= self.gather(FORGOTTEN, rows, np.uint8(0)) > 0
             here |= np.isnan(self.gather("weight", rows, np.float32(1)))
             if few or len(rare):
                 target = self.gather("target", rows)

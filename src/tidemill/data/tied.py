@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from tidemill.data import splits
 from tidemill.data.clean import EXAMPLES, Tally
+from tidemill.data.forgotten import WHAT
 from tidemill.data.keys import Keys, key_int, mix
+from tidemill.data.parts import FORGOTTEN
 from tidemill.data.schema import Signature
 from tidemill.data.splits import DROPPED, Assigned
 from tidemill.data.table import Facts, Table
@@ -124,6 +126,12 @@ class TiedRows:
     def origin(self, row: int) -> str:
         """What people call one row."""
         return self.table.origin(int(self.chosen[row]))
+
+    def drop_forgotten(self) -> None:
+        """Rows that were erased from their part."""
+        gone = (self.values(FORGOTTEN, np.uint8(0)) > 0) & self.alive
+        self.alive &= ~gone
+        self.tally.add(WHAT, int(gone.sum()))
 
     def drop_empty(self) -> None:
         """Rows without any input, or of a weight that is none."""

@@ -87,8 +87,7 @@ class Database:
             with self._explained(), current.begin_nested():
                 yield current
             return
-        if not self._turn.acquire(timeout=sqlite.BUSY_SECONDS + self._patience):
-            raise BusyError("another thread has held a transaction for too long", where=self.where)
+        self._take_turn()
         try:
             if self._failed:
                 raise StoreError(self._failed, where=self.where, mend="Check the disk, then start again.")
@@ -147,9 +146,35 @@ class Database:
         with self.reading() as connection:
             return postgresql.size(connection, tables)
 
+    def scrub(self, tables: list[str]) -> list[str]:
+        """Write *tables* anew, so that no page keeps what was deleted or replaced. Whoever writes waits meanwhile.
+
+        SQLite writes its whole file anew.
+
+        Returns:
+            What of that the server did not allow, in words.
+
+        Raises:
+            BusyError: another process keeps it from being done.
+            StoreError: there is no room for a second copy on the disk, or it failed.
+        """
+        self._take_turn()
+        try:
+            with self._explained(), self._connect(self._reader) as connection:
+                if self.is_sqlite:
+                    sqlite.scrub(connection, self.where)
+                    return []
+                return postgresql.scrub(connection, tables, self.where)
+        finally:
+            self._turn.release()
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+    def _take_turn(self) -> None:
+        if not self._turn.acquire(timeout=sqlite.BUSY_SECONDS + self._patience):
+            raise BusyError("another thread has held a transaction for too long", where=self.where)
 
     def _connect(self, engine: sa.Engine) -> sa.Connection:
         until = time.monotonic() + self._patience

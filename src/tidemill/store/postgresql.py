@@ -8,6 +8,7 @@ by the server when it returns.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -172,6 +173,52 @@ def size(connection: sa.Connection, tables: list[str]) -> int:
     )
     bound = statement.bindparams(sa.bindparam("names", tables, type_=sa.ARRAY(sa.Text)))
     return int(connection.execute(bound).scalar_one())
+
+
+def scrub(connection: sa.Connection, tables: Iterable[str], where: str) -> list[str]:
+    """Write *tables* anew, and what the server noted of their values: see :meth:`.Database.scrub`.
+
+    For planning the server keeps the most frequent values of every column. Its WAL goes in its own time.
+
+    Raises:
+        BusyError: another program still sees what was there before, so the server would copy it.
+    """
+    run, quote = connection.exec_driver_sql, connection.dialect.identifier_preparer.quote
+    driver: Any = connection.connection.driver_connection
+    said: list[str] = []
+
+    def hear(notice: Any) -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            said.append(f"the server did not allow it: {notice.message_primary}")
+
+    _outwait_readers(connection, where)
+    driver.add_notice_handler(hear)
+    try:
+        for table in tables:
+            run(f"VACUUM (FULL, ANALYZE) {quote(table)}")
+        _outwait_readers(connection, where)
+        run("VACUUM (FULL) pg_catalog.pg_statistic")
+    finally:
+        driver.remove_notice_handler(hear)
+    return said
+
+
+def _outwait_readers(connection: sa.Connection, where: str) -> None:
+    """Wait until nobody in this database sees it as it was before now."""
+    now = connection.exec_driver_sql("SELECT pg_current_xact_id()::xid::text").scalar_one()
+    older = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+        "AND age(backend_xmin) >= age(CAST(CAST(:now AS text) AS xid))"
+    ).bindparams(now=now)
+    until = time.monotonic() + BUSY_SECONDS
+    while connection.execute(older).scalar_one():
+        if time.monotonic() >= until:
+            raise BusyError(
+                f"another program has been reading the database for more than {BUSY_SECONDS:.0f} s",
+                where=where,
+                mend="See in pg_stat_activity what it is, end it, and try again.",
+            )
+        time.sleep(0.1)
 
 
 def copy(connection: sa.Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -65,6 +65,26 @@ def engine(url: sa.URL) -> sa.Engine:
     return made
 
 
+def scrub(connection: sa.Connection, where: str) -> None:
+    """Write the file anew, and empty the WAL; see :meth:`tidemill.store.database.Database.scrub`.
+
+    Raises:
+        BusyError: another program has been reading all the while, so the WAL cannot be emptied.
+    """
+    run = connection.exec_driver_sql
+    run("PRAGMA temp_store=FILE")  # the copy may be larger than the memory
+    try:
+        run("VACUUM")
+    finally:
+        run("PRAGMA temp_store=MEMORY")
+    if run("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one():
+        raise BusyError(
+            f"another program has been reading the database for more than {BUSY_SECONDS:.0f} s",
+            where=where,
+            mend="End it, and try again.",
+        )
+
+
 def explain(error: sqlite3.Error, where: str) -> TidemillError:
     """The error of ours for one of SQLite's."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
