@@ -252,6 +252,15 @@ def test_the_document_says_what_each_operation_needs(closed: Served, service: Se
         "/v1/trace/{identifier}": [{"token": ["admin"]}],
         "/healthz": None,
         "/readyz": None,
+        "/v2": [{"token": ["predict"]}],
+        "/v2/health/live": None,
+        "/v2/health/ready": None,
+        "/v2/models/{name}": [{"token": ["predict"]}],
+        "/v2/models/{name}/ready": [{"token": ["predict"]}],
+        "/v2/models/{name}/infer": [{"token": ["predict"]}],
+        "/v2/models/{name}/versions/{version}": [{"token": ["predict"]}],
+        "/v2/models/{name}/versions/{version}/ready": [{"token": ["predict"]}],
+        "/v2/models/{name}/versions/{version}/infer": [{"token": ["predict"]}],
     }
     page = closed.client.get("/docs").text
     assert "Authorization: Bearer tm_…" in page and "Needs a token with the scope <code>admin</code>" in page

@@ -44,8 +44,11 @@ NEEDS: dict[str, Need] = {
     "/v1/predict": "predict",
     "/v1/models": "predict",
     "/v1/feedback": "feedback",
+    "/v2": "predict",
+    "/v2/health/live": "open",
+    "/v2/health/ready": "open",
 }
-NEEDS_BELOW: tuple[tuple[str, Need], ...] = (("/v1/trace/", "admin"),)
+NEEDS_BELOW: tuple[tuple[str, Need], ...] = (("/v1/trace/", "admin"), ("/v2/models/", "predict"))
 
 
 class UnauthenticatedError(RequestError):

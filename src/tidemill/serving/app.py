@@ -11,12 +11,13 @@ from tidemill.config import Serve
 from tidemill.errors import NotReadyError, TidemillError
 from tidemill.serving._base import ServedProject
 from tidemill.serving.access import Door
-from tidemill.serving.answering import error_answer, log_fault, secured
+from tidemill.serving.answering import log_fault, secured
 from tidemill.serving.asgi import ASGIApp, Message, Receive, Scope, Send
 from tidemill.serving.following import OnSwap
 from tidemill.serving.guard import EVERYWHERE, Guard, RequestHead, is_loopback
 from tidemill.serving.hot import HotRoutes
 from tidemill.serving.logs import RequestLog
+from tidemill.serving.protocol import shaped, told
 from tidemill.serving.routes import create_api
 from tidemill.serving.service import Service
 
@@ -53,7 +54,7 @@ class Application:
             addresses=host in EVERYWHERE,
         )
         self._door = Door(project.store, settings, exposed=exposed)
-        self._hot = HotRoutes(self._guard, settings.max_rows).handlers
+        self._hot = HotRoutes(self._guard, settings.max_rows)
         self._api: ASGIApp = create_api(self.service, self._door.needs_token)
 
     def service(self) -> Service:
@@ -94,15 +95,15 @@ class Application:
             token = self._door.enter(scope, head)
             if token is not None:
                 scope["tidemill.token"] = token.id  # for the log
-            handler = self._hot.get(scope["path"]) if scope["method"] == "POST" else None
+            handler = self._hot.find(scope["path"]) if scope["method"] == "POST" else None
             if handler is None:
                 await self._others(scope, receive, send)
                 return
             answer = await handler(self.service(), head, receive)
         except TidemillError as error:
-            answer = error_answer(error)
+            answer = told(scope["path"], error)
         except Exception as error:  # the last line of defence: no caller ever sees a traceback
-            answer = log_fault(scope, error)
+            answer = shaped(scope["path"], log_fault(scope, error))
         await answer.send(send)
 
     async def _others(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,8 +150,13 @@ def wrapped(application: Application, settings: Serve) -> ASGIApp:
                 app,
                 allow_origins=list(settings.origins),
                 allow_methods=["GET", "POST"],
-                allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
-                expose_headers=["Retry-After", "X-Request-Id"],
+                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Inference-Header-Content-Length"],
+                expose_headers=[
+                    "Idempotent-Replayed",
+                    "Inference-Header-Content-Length",
+                    "Retry-After",
+                    "X-Request-Id",
+                ],
             )
         )
     return RequestLog(app) if settings.log else app

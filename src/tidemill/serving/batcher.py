@@ -32,7 +32,7 @@ from tidemill.serving._base import Served
 from tidemill.serving.limits import Deadlines, Line
 from tidemill.serving.requests import PredictRequest, require_few_pixels
 from tidemill.store import JournalWriter
-from tidemill.store.secrets import audit_draw, new_prediction_id
+from tidemill.store.secrets import audit_draw, new_prediction_id, repeated_prediction_id
 
 BATCH_ROWS = 256
 QUEUE_ROWS = 20_000
@@ -168,11 +168,11 @@ class Batcher:
         bodies: list[tuple[_Waiting, bytes]] = []
         for waiting in batch:
             made = [
-                self._prediction(served, waiting.request, record, next(keys), next(rows))
-                for record in waiting.request.records
+                self._prediction(served, waiting.request, row, next(keys), next(rows))
+                for row in range(len(waiting.request.records))
             ]
             predictions += made
-            bodies.append((waiting, _body(served, made)))
+            bodies.append((waiting, (waiting.request.writer or _body)(served, made)))
         self._journal.submit(*predictions).add_done_callback(lambda done: self._deliver(done, bodies))
 
     def _wanted(self, served: Served, batch: list[_Waiting]) -> list[_Waiting]:
@@ -214,16 +214,21 @@ class Batcher:
         return good, read(_rows(good)) if good else {}
 
     def _prediction(
-        self, served: Served, request: PredictRequest, inputs: dict[str, Any], content_key: str, answer: dict[str, Any]
+        self, served: Served, request: PredictRequest, row: int, content_key: str, answer: dict[str, Any]
     ) -> Prediction:
         key = content_key if request.key is None else callers_key(request.key)
+        once = request.once
         return Prediction(
-            id=new_prediction_id(self._secret),
+            id=new_prediction_id(self._secret)
+            if once is None
+            else repeated_prediction_id(
+                self._secret, once.key, once.caller, served.deployment.model_id, content_key, str(row)
+            ),
             deployment=served.deployment.id,
             model_id=served.deployment.model_id,
             state_id=served.deployment.state_id,
             key=key,
-            inputs=inputs,
+            inputs=request.records[row],
             answer=answer,
             audited=audit_draw(self._secret, served.generation, key, self._audit_rate),
             audit_probability=self._audit_rate,

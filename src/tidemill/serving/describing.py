@@ -6,6 +6,7 @@ there only where this project's answers have them. So a client made from the doc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,8 +17,17 @@ from pydantic.json_schema import models_json_schema
 from tidemill.data.schema import Field, Signature
 from tidemill.runtime.statements import MAX_NAME
 from tidemill.serving.access import need_of
-from tidemill.serving.examples import answered, row, stated
-from tidemill.serving.schemas import ErrorAnswer, FeedbackAnswer, FeedbackBody, PredictBody, Predictions
+from tidemill.serving.examples import answered, row, stated, tensors
+from tidemill.serving.schemas import (
+    ErrorAnswer,
+    FeedbackAnswer,
+    FeedbackBody,
+    InferAnswer,
+    InferBody,
+    PredictBody,
+    Predictions,
+    ProtocolError,
+)
 
 SHOWN_LABELS = 50
 """Labels up to which the page shows a made-up answer with the probability of each."""
@@ -32,13 +42,15 @@ _MEANINGS = {
     408: "the body did not arrive in time",
     409: "the same key with another body",
     413: "the body, an image or the number of rows is over its limit",
-    415: "the body is not declared as JSON",
+    415: "the body is declared as what is not taken here",
     422: "a field is unknown, missing or wrong",
     429: "too many requests by this token or address; try again after Retry-After",
     500: "a fault of the server, with its id in the log",
     503: "not ready, overloaded, or the disk failed; try again after Retry-After",
 }
 _HOT = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
+_PREDICT = (*_HOT, 409)
+INFER_PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -50,6 +62,15 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {"model": ErrorAnswer, "description": _MEANINGS[status]} for status in sorted({403, 500, *statuses})
     }
+
+
+def protocol_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of a route of the Open Inference Protocol, as FastAPI takes them.
+
+    >>> protocol_errors(404)[404]["model"].__name__
+    'ProtocolError'
+    """
+    return {status: {**said, "model": ProtocolError} for status, said in errors(*statuses).items()}
 
 
 def describe(
@@ -74,11 +95,20 @@ def describe(
         closed: whether callers have to show a token.
     """
     document = get_openapi(title=api.title, version=api.version, description=api.description, routes=api.routes)
-    bodies = (PredictBody, Predictions, FeedbackBody, FeedbackAnswer, ErrorAnswer)
+    bodies = (
+        PredictBody,
+        Predictions,
+        FeedbackBody,
+        FeedbackAnswer,
+        InferBody,
+        InferAnswer,
+        ErrorAnswer,
+        ProtocolError,
+    )
     _, made = models_json_schema([(body, "validation") for body in bodies], ref_template="#/components/schemas/{model}")
     schemas = document["components"]["schemas"]
     schemas.update(made["$defs"])
-    predicted = told = None
+    predicted = told = inferred = None
     if signature is not None and answer is not None:
         schemas["Inputs"] = inputs_schema(signature, text_mb)
         _narrow_answers(schemas, answer)
@@ -86,12 +116,15 @@ def describe(
         few = len(answer.get("labels", ())) <= SHOWN_LABELS
         predicted = ({"inputs": row(signature)}, answered(answer) if few else None)
         told = (stated(answer), None)
+        inferred = ({"inputs": tensors(signature)}, None)
     for option in schemas["PredictBody"]["properties"]["inputs"]["anyOf"]:
         if option.get("type") == "array":
             option["maxItems"] = max_rows
     schemas["Statements"]["properties"]["feedback"]["maxItems"] = max_rows
     hot = {
-        "/v1/predict": {"post": _operation("predict", "Predict", "PredictBody", {200: "Predictions"}, _HOT, predicted)},
+        "/v1/predict": {
+            "post": _operation("predict", "Predict", "PredictBody", {200: "Predictions"}, _PREDICT, predicted)
+        },
         "/v1/feedback": {
             "post": _operation(
                 "feedback",
@@ -103,10 +136,14 @@ def describe(
             )
         },
     }
+    hot["/v1/predict"]["post"]["requestBody"]["content"] |= form_content(signature)
+    for path in INFER_PATHS:
+        hot[path] = {"post": _inference(path, inferred if path == INFER_PATHS[0] else None)}
     header = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
-    hot["/v1/feedback"]["post"]["parameters"] = [
-        {"name": "Idempotency-Key", "in": "header", "required": False, "schema": header}
-    ]
+    for operations in hot.values():
+        operations["post"].setdefault("parameters", []).append(
+            {"name": "Idempotency-Key", "in": "header", "required": False, "schema": header}
+        )
     for path in document["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)  # FastAPI's own shape, for parameters that none of them has
@@ -132,7 +169,49 @@ def _close(document: dict[str, Any]) -> None:
 _DONE = {
     "Predictions": "the predictions are on disk",
     "FeedbackAnswer": "committed (201), or the first result again (200)",
+    "InferAnswer": "the predictions are on disk",
 }
+
+
+def _inference(path: str, shown: tuple[Any, Any] | None) -> dict[str, Any]:
+    """Inference by the Open Inference Protocol, whose bodies may be followed by tensors as bytes."""
+    versioned = "{version}" in path
+    summary = "Predict by tensors" + (", with the version that is meant" if versioned else "")
+    identifier = "infer_version" if versioned else "infer"
+    made = _operation(identifier, summary, "InferBody", {200: "InferAnswer"}, (*_PREDICT, 404), shown, "ProtocolError")
+    made["tags"] = ["open inference protocol"]
+    behind = {"schema": {"type": "string", "format": "binary"}}
+    made["requestBody"]["content"]["application/octet-stream"] = behind
+    made["responses"]["200"]["content"]["application/octet-stream"] = behind
+    names = re.findall(r"\{(\w+)\}", path)
+    made["parameters"] = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
+    length = {"type": "integer", "minimum": 0}
+    made["parameters"].append(
+        {"name": "Inference-Header-Content-Length", "in": "header", "required": False, "schema": length}
+    )
+    return made
+
+
+def form_content(signature: Signature | None) -> dict[str, Any]:
+    """What ``POST /v1/predict`` takes besides JSON: a form, and where an image is all that is needed, its file.
+
+    >>> form_content(None)["multipart/form-data"]["schema"]["type"]
+    'object'
+    """
+    binary = {"type": "string", "format": "binary"}
+    said = "a part for each field, a file for an image; several rows by repeating every field"
+    form: dict[str, Any] = {"type": "object", "description": said}
+    if signature is None:
+        return {"multipart/form-data": {"schema": form}}
+    plain = {"image": binary, "number": {"type": "number"}}
+    own = {"key": {"type": "string"}, "caller": {"type": "string"}}
+    form["properties"] = own | {f.name: plain.get(f.type, {"type": "string"}) for f in signature.inputs}
+    form["required"] = [f.name for f in signature.inputs if not f.optional]
+    form["additionalProperties"] = False
+    content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
+    if [f.type for f in signature.inputs if not f.optional] == ["image"]:
+        content["image/*"] = {"schema": binary}
+    return content
 
 
 def _operation(
@@ -142,6 +221,7 @@ def _operation(
     answers: dict[int, str],
     failures: Iterable[int],
     shown: tuple[Any, Any] | None,
+    error: str = "ErrorAnswer",
 ) -> dict[str, Any]:
     def content(name: str, example: Any = None) -> dict[str, Any]:
         schema: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{name}"}}
@@ -151,7 +231,7 @@ def _operation(
 
     responses = {str(s): {"description": _DONE[name], "content": content(name, told)} for s, name in answers.items()}
     for status in sorted(failures):
-        responses[str(status)] = {"description": _MEANINGS[status], "content": content("ErrorAnswer")}
+        responses[str(status)] = {"description": _MEANINGS[status], "content": content(error)}
     return {
         "operationId": identifier,
         "summary": summary,

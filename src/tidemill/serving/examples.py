@@ -34,6 +34,16 @@ def _value(field: Field) -> Any:
     return {"number": 1.5, "date": "2026-01-31", "text": "A text to be read."}.get(field.type, "a value")
 
 
+def tensors(signature: Signature) -> list[dict[str, Any]]:
+    """The same row as tensors.
+
+    >>> tensors(Signature(inputs=(Field(name="age", type="number"),), target="y", kind="regression"))
+    [{'name': 'age', 'shape': [1], 'datatype': 'FP64', 'data': [1.5]}]
+    """
+    kinds = {f.name: "FP64" if f.type == "number" else "BYTES" for f in signature.inputs}
+    return [{"name": n, "shape": [1], "datatype": kinds[n], "data": [v]} for n, v in row(signature).items()]
+
+
 def answered(spec: Mapping[str, Any]) -> dict[str, Any]:
     """What such a row could be answered, in the form that the spec gives to answers."""
     return {

@@ -31,6 +31,7 @@ class RequestHead:
     content_length: bytes | None = None
     idempotency_key: bytes | None = None
     authorization: bytes | None = None
+    json_length: bytes | None = None
 
     @classmethod
     def of(cls, scope: Scope) -> RequestHead:
@@ -40,7 +41,7 @@ class RequestHead:
             RequestError: 400 where it says twice to whom it is addressed, or who sends it: a proxy in front may have
                 looked at the other one.
         """
-        host = origin = kind = length = key = authorization = None
+        host = origin = kind = length = key = authorization = head = None
         for name, value in scope["headers"]:
             if name == b"host":
                 if host is not None:
@@ -60,7 +61,9 @@ class RequestHead:
                 origin = value
             elif name == b"idempotency-key":
                 key = value
-        return cls(host, origin, kind, length, key, authorization)
+            elif name == b"inference-header-content-length":
+                head = value
+        return cls(host, origin, kind, length, key, authorization, head)
 
 
 def _twice(header: str) -> RequestError:

@@ -5,25 +5,33 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from tidemill.errors import ConflictError, InputError, TooLargeError
 from tidemill.records import Feedback
-from tidemill.runtime.statements import name, parse_feedback
+from tidemill.runtime.statements import parse_feedback
 from tidemill.serving.answering import Answer, json_answer
 from tidemill.serving.asgi import Receive
+from tidemill.serving.forms import FORM, JSON, declared, parse_form, parse_image, require_readable
 from tidemill.serving.guard import Guard, RequestHead
-from tidemill.serving.requests import parse_json, parse_predict, require_short
+from tidemill.serving.inference import parse_inference
+from tidemill.serving.protocol import Place, json_length, place_of, require_served, require_version
+from tidemill.serving.repeats import Once, Repeats, header_key
+from tidemill.serving.requests import PredictRequest, parse_json, parse_predict, require_short
 from tidemill.serving.service import Service
 from tidemill.store import FeedbackOutcome
 
 HOT_PATHS = ("/v1/predict", "/v1/feedback")
 
+_SHORT = 100_000
+"""Bytes up to which a form or tensors are read at once: long ones can take seconds, while others want answers."""
+
 Handler = Callable[[Service, RequestHead, Receive], Awaitable[Answer]]
 
 
 class HotRoutes:
-    """Answers ``POST /v1/predict`` and ``POST /v1/feedback``.
+    """Answers ``POST`` to ``/v1/predict``, to ``/v1/feedback``, and to inference by the Open Inference Protocol.
 
     Args:
         guard: reads bodies within limits.
@@ -33,16 +41,69 @@ class HotRoutes:
     def __init__(self, guard: Guard, max_rows: int) -> None:
         self._guard = guard
         self._max_rows = max_rows
-        self.handlers: dict[str, Handler] = dict(zip(HOT_PATHS, (self.predict, self.feedback), strict=True))
+        self._repeats = Repeats()
+        self._handlers: dict[str, Handler] = dict(zip(HOT_PATHS, (self.predict, self.feedback), strict=True))
+
+    def find(self, path: str) -> Handler | None:
+        """What answers a POST to *path*, if that is a hot one."""
+        handler = self._handlers.get(path)
+        if handler is None and (place := place_of(path)) is not None:
+            return partial(self.infer, place)
+        return handler
 
     async def predict(self, service: Service, head: RequestHead, receive: Receive) -> Answer:
         """Answer rows of inputs; the predictions are on disk when this returns."""
-        self._guard.require_json(head)
+        if head.content_type != b"application/json":
+            require_readable(head.content_type)
         body = await self._guard.read_body(receive)
-        request = parse_predict(body, self._max_rows)
+        if head.idempotency_key is None:
+            return await self._predict(service, head, body, None)
+        once = Once.of(head, "/v1/predict")
+        return await self._repeats.answer(once, body, partial(self._predict, service, head, body, once))
+
+    async def _predict(self, service: Service, head: RequestHead, body: bytes, once: Once | None) -> Answer:
+        if head.content_type == b"application/json":
+            request = parse_predict(body, self._max_rows)
+        else:
+            request = await self._read(service, head.content_type or b"", body)
         if len(body) > service.max_text:  # otherwise no text in it can be too long
             require_short(request.records, service.follower.served().predictor.signature, service.max_text)
+        if once is not None:
+            request = dataclasses.replace(request, once=once)
         return Answer(200, await service.batcher.predict(request))
+
+    async def infer(self, place: Place, service: Service, head: RequestHead, receive: Receive) -> Answer:
+        """Answer an inference of the Open Inference Protocol; the predictions are on disk when this returns."""
+        json_length(head)
+        body = await self._guard.read_body(receive)
+        if head.idempotency_key is None:
+            return await self._infer(place, service, head, body, None)
+        once = Once.of(head, f"{place.model}/{place.version}")
+        return await self._repeats.answer(once, body, partial(self._infer, place, service, head, body, once))
+
+    async def _infer(self, place: Place, service: Service, head: RequestHead, body: bytes, once: Once | None) -> Answer:
+        served = service.follower.served()
+        require_served(service.project, served, place)
+        read = partial(parse_inference, body, json_length(head), place.model, served.predictor, self._max_rows)
+        request, written = read() if len(body) <= _SHORT else await asyncio.to_thread(read)
+        if len(body) > service.max_text:
+            require_short(request.records, served.predictor.signature, service.max_text)
+        if once is not None or place.version is not None:
+            request = dataclasses.replace(request, once=once, pinned=place.version is not None)
+        answer = written.answer(await service.batcher.predict(request))
+        require_version(written.version, place)  # another one may have taken over meanwhile
+        return answer
+
+    async def _read(self, service: Service, content_type: bytes, body: bytes) -> PredictRequest:
+        """The request in a body that may be something else than JSON."""
+        kind = declared(content_type)
+        if kind == JSON:
+            return parse_predict(body, self._max_rows)
+        signature = service.follower.served().predictor.signature
+        if kind != FORM:
+            return parse_image(body, signature)
+        read = partial(parse_form, body, content_type, signature, self._max_rows)
+        return read() if len(body) <= _SHORT else await asyncio.to_thread(read)
 
     async def feedback(self, service: Service, head: RequestHead, receive: Receive) -> Answer:
         """Take one statement of feedback, or a list of them; they are committed when this returns.
@@ -52,7 +113,7 @@ class HotRoutes:
         """
         self._guard.require_json(head)
         content = parse_json(await self._guard.read_body(receive))
-        header = _header_key(head)
+        header = header_key(head)
         if "feedback" not in content:
             item = parse_feedback(content, "body", service.follower.feedback_spec(), service.knows, service.given)
             submitted = service.feedback.submit(_keyed(item, content, header, header))
@@ -87,12 +148,6 @@ class HotRoutes:
             item = parse_feedback(statement, where, answer, service.knows, service.given)
             items.append(_keyed(item, statement, header, None if header is None else f"{header}#{i}"))
         return items
-
-
-def _header_key(head: RequestHead) -> str | None:
-    if head.idempotency_key is None:
-        return None
-    return name({"Idempotency-Key": head.idempotency_key.decode("latin-1").strip('"')}, "Idempotency-Key", "headers")
 
 
 def _keyed(item: Feedback, content: Mapping[str, Any], header: str | None, key: str | None) -> Feedback:

@@ -21,6 +21,7 @@ import orjson
 
 from tidemill.records import new_id
 from tidemill.serving.asgi import ASGIApp, Message, Receive, Scope, Send
+from tidemill.serving.protocol import place_of
 
 requests = logging.getLogger("tidemill.requests")
 
@@ -28,6 +29,9 @@ MOST_IDS = 50
 _WAITING_LINES = 10_000
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _BODY_LOOKED_AT = 1_000_000
+_INFERRED = re.compile(
+    rb'\{"model_name":"[^"]*","model_version":"(?P<model>\w+)".*?"predictions":"(?P<ids>[\w,]+)"\}', re.DOTALL
+)
 
 
 @contextlib.contextmanager
@@ -155,7 +159,11 @@ def _given_id(scope: Scope) -> bytes | None:
 
 def _ids(path: str, status: int, body: bytes) -> dict[str, Any]:
     """The ids of what a request made, read from its answer."""
-    if not 200 <= status < 300 or path not in ("/v1/predict", "/v1/feedback") or len(body) > _BODY_LOOKED_AT:
+    if not 200 <= status < 300 or len(body) > _BODY_LOOKED_AT:
+        return {}
+    if place_of(path) is not None:
+        return _inferred(body)
+    if path not in ("/v1/predict", "/v1/feedback"):
         return {}
     answer = orjson.loads(body)
     if path == "/v1/predict":
@@ -164,3 +172,12 @@ def _ids(path: str, status: int, body: bytes) -> dict[str, Any]:
     said = answer["feedback"]
     made = [said] if isinstance(said, str) else [one["feedback"] for one in said]
     return {"feedback": made[:MOST_IDS]}
+
+
+def _inferred(body: bytes) -> dict[str, Any]:
+    """The ids of an inference, whose answer may have bytes behind its JSON."""
+    found = _INFERRED.match(body)
+    if found is None:
+        return {}
+    made = found["ids"].decode().split(",")
+    return {"model": found["model"].decode(), "predictions": made[:MOST_IDS], "rows": len(made)}

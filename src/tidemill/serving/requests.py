@@ -6,7 +6,7 @@ describes them for OpenAPI, and a test holds the two together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,25 +15,38 @@ import orjson
 from tidemill.data.encode import pixels
 from tidemill.data.schema import Signature
 from tidemill.errors import InputError, TooLargeError
+from tidemill.records import Prediction
 from tidemill.runtime.statements import kind_of, name, only_fields
+from tidemill.serving._base import Served
 from tidemill.serving.answering import RequestError
+from tidemill.serving.repeats import Once
 
 _PREDICT_FIELDS = ("inputs", "key", "caller")
+
+Writer = Callable[[Served, Sequence[Prediction]], bytes]
+"""Writes the body of an answer, on the batcher's thread. It must not fail: others are answered with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PredictRequest:
-    """The body of ``POST /v1/predict``.
+    """What a caller wants to be answered, through whichever door.
 
     Attributes:
         records: the inputs, one mapping a row; their fields are checked against the signature later, in bulk.
         key: the caller's own split key for all rows, or ``None`` for the content of each.
         caller: who asks, or ``None``.
+        once: what is the same when the request is sent again, so that its predictions get the same ids; ``None``
+            where each request is a new one.
+        writer: writes the answer where it is not that of ``/v1/predict``.
+        pinned: the model in force shall answer, and none that is only tried out.
     """
 
     records: list[dict[str, Any]]
     key: str | None
     caller: str | None
+    once: Once | None = None
+    writer: Writer | None = None
+    pinned: bool = False
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
@@ -95,6 +108,20 @@ def require_few_pixels(records: Sequence[Mapping[str, Any]], signature: Signatur
         )
 
 
+def require_rows(rows: int, max_rows: int, where: str) -> None:
+    """Refuse more rows than one request may have.
+
+    Raises:
+        TooLargeError: there are more than *max_rows*.
+    """
+    if rows > max_rows:
+        raise TooLargeError(
+            f"{rows} rows are over the limit of {max_rows}",
+            where=where,
+            mend="Split them over several requests, or raise serve.max_rows in tidemill.yaml.",
+        )
+
+
 def parse_predict(body: bytes, max_rows: int) -> PredictRequest:
     """The request in *body*.
 
@@ -115,12 +142,7 @@ def parse_predict(body: bytes, max_rows: int) -> PredictRequest:
         raise InputError(what, where="body", mend='Give {"inputs": {FIELD: VALUE, …}}, or a list of such rows.')
     if not records:
         raise InputError("inputs are an empty list", where="inputs", mend="Give at least one row.")
-    if len(records) > max_rows:
-        raise TooLargeError(
-            f"{len(records)} rows are over the limit of {max_rows}",
-            where="inputs",
-            mend="Split them over several requests, or raise serve.max_rows in tidemill.yaml.",
-        )
+    require_rows(len(records), max_rows, "inputs")
     for row, record in enumerate(records):
         if not isinstance(record, dict):
             raise InputError(

@@ -6,19 +6,22 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 
+from tidemill.data.schema import Signature
 from tidemill.errors import InputError, NotFoundError, NotReadyError, TidemillError
 from tidemill.runtime.statements import MAX_NAME, nearest
 from tidemill.serving.access import require_needs
-from tidemill.serving.answering import Answer, RequestError, error_answer, log_fault
-from tidemill.serving.describing import describe, errors
+from tidemill.serving.answering import Answer, RequestError, log_fault
+from tidemill.serving.describing import INFER_PATHS, describe, errors
 from tidemill.serving.hot import HOT_PATHS
 from tidemill.serving.page import api_page
+from tidemill.serving.protocol import add_protocol, place_of, shaped, told
 from tidemill.serving.schemas import Health, ModelList, Readiness
 from tidemill.serving.service import Service
 
@@ -45,9 +48,10 @@ def create_api(service: Running, needs_token: Callable[[], bool]) -> FastAPI:
     )
     _add_health(api, service)
     _add_records(api, service)
+    add_protocol(api, service)
     _add_description(api, service, needs_token)
     _add_errors(api)
-    require_needs([*HOT_PATHS, *(route.path for route in api.routes if isinstance(route, APIRoute))])
+    require_needs([*HOT_PATHS, *INFER_PATHS, *(route.path for route in api.routes if isinstance(route, APIRoute))])
     return api
 
 
@@ -91,57 +95,86 @@ def _add_records(api: FastAPI, service: Running) -> None:
         return service().trace(identifier)
 
 
-def _add_description(api: FastAPI, service: Running, needs_token: Callable[[], bool]) -> None:
-    @api.get("/openapi.json", include_in_schema=False)
-    def openapi() -> dict[str, Any]:
-        running = service()
+class _Description:
+    """The OpenAPI document, made anew only when what it says has changed: that takes some milliseconds."""
+
+    def __init__(self, api: FastAPI, service: Running, needs_token: Callable[[], bool]) -> None:
+        self._api = api
+        self._service = service
+        self._needs_token = needs_token
+        self._said: tuple[Any, ...] | None = None
+        self._document: dict[str, Any] = {}
+        self._body = b""
+
+    def document(self) -> dict[str, Any]:
+        """The document, as it must be now."""
+        running = self._service()
         config, follower = running.project.config, running.follower
-        limits: Any = {"max_rows": config.serve.max_rows, "text_mb": config.limits.text_mb, "closed": needs_token()}
+        said: tuple[Signature | None, dict[str, Any] | None, tuple[str, ...], bool]
         try:
-            spec = follower.feedback_spec()
-            signature, answer = follower.contract()
+            said = (*follower.contract(), tuple(follower.feedback_spec().get("labels", ())), self._needs_token())
         except NotReadyError:
-            return describe(api, None, None, (), **limits)
-        return describe(api, signature, answer, spec.get("labels", ()), **limits)
+            said = (None, None, (), self._needs_token())
+        if said != self._said:
+            signature, answer, labels, closed = said
+            limits: Any = {"max_rows": config.serve.max_rows, "text_mb": config.limits.text_mb, "closed": closed}
+            self._document = describe(self._api, signature, answer, labels, **limits)
+            self._body = orjson.dumps(self._document)
+            self._said = said
+        return self._document
+
+    def body(self) -> bytes:
+        """The same as JSON."""
+        self.document()
+        return self._body
+
+
+def _add_description(api: FastAPI, service: Running, needs_token: Callable[[], bool]) -> None:
+    description = _Description(api, service, needs_token)
+
+    @api.get("/openapi.json", include_in_schema=False)
+    def openapi() -> Response:
+        return Response(description.body(), media_type="application/json")
 
     @api.get("/docs", include_in_schema=False)
     def docs(request: Request) -> HTMLResponse:
         policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
-        return HTMLResponse(
-            api_page(openapi(), str(request.base_url).rstrip("/")), headers={"content-security-policy": policy}
-        )
+        page = api_page(description.document(), str(request.base_url).rstrip("/"))
+        return HTMLResponse(page, headers={"content-security-policy": policy})
 
 
 def _add_errors(api: FastAPI) -> None:
     @api.exception_handler(TidemillError)
-    async def refused(_request: Request, error: TidemillError) -> Response:
-        return _response(error_answer(error))
+    async def refused(request: Request, error: TidemillError) -> Response:
+        return _response(told(request.url.path, error))
 
     @api.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:
-        return _response(error_answer(_explain(request, error)))
+        return _response(told(request.url.path, _explain(request, error)))
 
     @api.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return _response(error_answer(InputError(first["msg"], where=where, mend="See /docs for what it takes.")))
+        return _response(
+            told(request.url.path, InputError(first["msg"], where=where, mend="See /docs for what it takes."))
+        )
 
     @api.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:
-        return _response(log_fault(request.scope, error))
+        return _response(shaped(request.url.path, log_fault(request.scope, error)))
 
 
 def _explain(request: Request, error: HTTPException) -> TidemillError:
     path, status = request.url.path, error.status_code
     headers = tuple((k.lower().encode(), v.encode()) for k, v in (error.headers or {}).items())
-    if path in HOT_PATHS:  # whose POST never comes here
+    if path in HOT_PATHS or place_of(path) is not None:  # whose POST never comes here
         status, headers = 405, ((b"allow", b"POST"),)
     if status == 405:
         what = f"{path[:MAX_NAME]} does not take {request.method}"
         return RequestError(405, what, where="method", mend="See /docs for the methods it takes.", headers=headers)
     if status == 404:
-        known = [*HOT_PATHS, "/docs", "/openapi.json", "/healthz", "/readyz", "/v1/models"]
+        known = [*HOT_PATHS, "/docs", "/openapi.json", "/healthz", "/readyz", "/v1/models", "/v2", "/v2/health/ready"]
         return NotFoundError(f"there is nothing at {path[:MAX_NAME]!r}.{nearest(path, known)}", mend="See /docs.")
     return RequestError(status, str(error.detail), mend="See /docs.", headers=headers)
 

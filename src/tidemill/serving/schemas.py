@@ -212,3 +212,113 @@ class ModelList(BaseModel):
 
     object: Literal["list"]
     data: list[ListedModel]
+
+
+class ProtocolError(BaseModel):
+    """Every error of the Open Inference Protocol has this shape."""
+
+    error: str = Field(description="where it is wrong, what, and how to mend it")
+
+
+class ServerMetadata(BaseModel):
+    """What the server is."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class LiveServer(BaseModel):
+    """The process is alive."""
+
+    live: bool
+
+
+class ReadyServer(BaseModel):
+    """A model is loaded."""
+
+    ready: bool
+
+
+class ReadyModel(ReadyServer):
+    """The model answers."""
+
+    name: str
+
+
+class TensorMetadata(BaseModel):
+    """An input or an output."""
+
+    name: str
+    datatype: str
+    shape: list[int] = Field(description="-1 where any number will do: the first side is the number of rows")
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="of an input its type, and whether it is optional; of an output its labels"
+    )
+
+
+class ModelMetadata(BaseModel):
+    """What the model takes and gives."""
+
+    name: str
+    versions: list[str] = Field(description="the id of the model that answers")
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
+]
+
+
+class InputTensor(BaseModel):
+    """One input, of all rows."""
+
+    name: str
+    datatype: Datatype
+    shape: list[Annotated[int, Field(ge=1, lt=2**31)]] = Field(
+        min_length=1, max_length=8, description="the number of rows, then the sides of each"
+    )
+    data: list[Any] | None = Field(default=None, description="flat, or nested by shape")
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="`binary_data_size`: its bytes behind the JSON, in place of `data`"
+    )
+
+
+class WantedOutput(BaseModel):
+    """An output that the answer is to have."""
+
+    name: str
+    parameters: dict[str, Any] | None = Field(default=None, description="`binary_data`: as bytes behind the JSON")
+
+
+class InferBody(BaseModel):
+    """What an inference takes."""
+
+    id: Annotated[str, Field(max_length=MAX_NAME)] | None = Field(default=None, description="given back")
+    inputs: list[InputTensor] = Field(min_length=1)
+    outputs: list[WantedOutput] | None = Field(default=None, description="all unless given")
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="`key` and `caller` as in /v1/predict; `binary_data_output`: outputs as bytes"
+    )
+
+
+class OutputTensor(BaseModel):
+    """One output, of all rows."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+    data: list[Any] | None = Field(default=None, description="flat")
+    parameters: dict[str, Any] | None = Field(default=None, description="`binary_data_size` where it follows the JSON")
+
+
+class InferAnswer(BaseModel):
+    """What an inference answers."""
+
+    model_name: str
+    model_version: str = Field(description="the id of the model that answered")
+    id: str | None = None
+    parameters: dict[str, str] = Field(description="`predictions`: the ids to give feedback on, with commas between")
+    outputs: list[OutputTensor]
