@@ -12,7 +12,18 @@ from tidemill.api.running import plan_cycle, run, watch
 from tidemill.config import Serve, changed, find_project, parse_duration
 from tidemill.errors import NotFoundError
 from tidemill.loop import OnEvent, unheard
-from tidemill.project import OpenProject, cleaning, data_page, housekeeping, labels, lineage, overview, start_project
+from tidemill.project import (
+    OpenProject,
+    cleaning,
+    data_page,
+    housekeeping,
+    labels,
+    lineage,
+    overview,
+    rollouts,
+    start_project,
+)
+from tidemill.project.rollouts import Phase
 from tidemill.project.statements import read_statements
 from tidemill.records import JSON, to_json
 from tidemill.runtime import Predictor
@@ -210,12 +221,40 @@ class Project(OpenProject):
         return {"answers": len(items)}
 
     def promote(self, model: str, *, reason: str, author: str | None = None) -> JSON:
-        """Put a model into force by hand."""
-        return to_json(housekeeping.promote(self, model, reason=reason, author=author))
+        """Put a model into force by hand; ``rollout`` is the roll-out that ended with it, if there was one."""
+        return housekeeping.promote(self, model, reason=reason, author=author)
 
     def rollback(self, *, reason: str | None = None, author: str | None = None) -> JSON:
-        """Put the model before the champion back into force."""
-        return to_json(housekeeping.rollback(self, reason=reason, author=author))
+        """Put the model before the champion back into force; during a roll-out, take back its challenger instead."""
+        return housekeeping.rollback(self, reason=reason, author=author)
+
+    def rollout(self) -> JSON | None:
+        """How the roll-out stands that is under way, or how the last one ended; ``None`` when there has been none."""
+        return rollouts.show(self)
+
+    def rollouts(self) -> list[JSON]:
+        """All roll-outs, newest first."""
+        return rollouts.listed(self)
+
+    def start_rollout(
+        self,
+        model: str,
+        *,
+        phase: Phase | None = None,
+        share: float | None = None,
+        reason: str | None = None,
+        author: str | None = None,
+    ) -> JSON:
+        """Let a model begin its roll-out by hand; phase and share are those of tidemill.yaml unless given."""
+        return to_json(rollouts.start(self, model, phase=phase, share=share, reason=reason, author=author))
+
+    def advance_rollout(self, *, share: float | None = None, author: str | None = None) -> JSON:
+        """Make a canary of a challenger in the shadow, or give a canary another share of the callers."""
+        return to_json(rollouts.advance(self, share=share, author=author))
+
+    def stop_rollout(self, *, reason: str | None = None, author: str | None = None) -> JSON:
+        """End the roll-out; the champion goes on alone."""
+        return to_json(rollouts.stop(self, reason=reason, author=author))
 
     def trace(self, identifier: str) -> JSON:
         """The whole line that an id stands in; ``champion`` is the model in force."""
@@ -228,6 +267,22 @@ class Project(OpenProject):
     def gc(self, *, dry_run: bool = False) -> JSON:
         """Remove what nothing needs any more."""
         return cleaning.gc(self, dry_run=dry_run)
+
+    def forget(
+        self,
+        *,
+        author: str | None = None,
+        ids: Sequence[str] = (),
+        same_content: bool = False,
+        dry_run: bool = False,
+    ) -> JSON:
+        """Erase what a person gave, or what has some ids, everywhere it went; it cannot be undone.
+
+        See :func:`tidemill.project.forgetting.forget`.
+        """
+        from tidemill.project.forgetting import forget
+
+        return forget(self.store, author=author, identifiers=ids, same_content=same_content, dry_run=dry_run)
 
     def backup(self, path: str | Path, *, on_event: OnEvent = unheard) -> JSON:
         """Write everything the project holds to one file; see :func:`tidemill.project.backup.backup`."""

@@ -13,10 +13,11 @@ from tidemill.engines.local import LocalEngine
 from tidemill.errors import TidemillError
 from tidemill.loop import OnEvent, Setting, plan, run_cycle
 from tidemill.monitor.triggers import NewLabels
-from tidemill.project import OpenProject
+from tidemill.project import OpenProject, rollouts
 from tidemill.project.cleaning import require_room
-from tidemill.records import JSON, Dataset, Decision, to_json
+from tidemill.records import JSON, Dataset, Decision, Rollout, to_json
 from tidemill.stages.prepare import open_sources, signature_of
+from tidemill.store import running_rollout
 from tidemill.tasks import metric_of
 
 _POLL_SECONDS = 0.25
@@ -50,8 +51,10 @@ def run(
 
     Raises:
         StoreError: the project is over its disk quota.
+        ConflictError: a roll-out is under way.
     """
     require_room(project)
+    rollouts.require_none(project)
     with project.store.database.patient(_PATIENCE):
         cycle = run_cycle(
             setting_of(project),
@@ -64,11 +67,13 @@ def run(
         )
     decision = project.store.get(Decision, cycle.decision_id) if cycle.decision_id else None
     dataset = project.store.get(Dataset, cycle.dataset_id) if cycle.dataset_id else None
+    begun = project.store.find(Rollout, decision_id=decision.id, limit=1) if decision else []
     return {
         "cycle": cycle.id,
         "dataset": {"id": dataset.id, "counts": dataset.counts} if dataset else None,
         "candidates": cycle.summary["candidates"],
         "decision": {k: v for k, v in to_json(decision).items() if k != "evidence"} if decision else None,
+        "rollout": {"id": begun[0].id, "phase": begun[0].phase, "share": begun[0].share} if begun else None,
         "kind": project.task.kind,
         "needs_labels": bool(cycle.summary.get("needs_labels", False)),
         "questions": cycle.summary["questions"],
@@ -167,7 +172,8 @@ def watch(project: OpenProject, after_labels: int, on_event: OnEvent) -> Iterato
                     on_event({"stage": "deploy", "what": f"the cycle failed: {error}"})
                 job = None
             try:
-                reason = trigger.due(project.store)
+                waits = running_rollout(project.store) is not None  # the next cycle starts when it has ended
+                reason = None if waits else trigger.due(project.store)
             except TidemillError:  # the database is away; the service says so, and here it is asked again
                 reason = None
             if reason is not None:

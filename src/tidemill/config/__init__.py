@@ -19,6 +19,7 @@ from tidemill.config.model import (
     Keep,
     Limits,
     Recipes,
+    RolloutPolicy,
     Serve,
     Splits,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Keep",
     "Limits",
     "Recipes",
+    "RolloutPolicy",
     "Serve",
     "Splits",
     "changed",

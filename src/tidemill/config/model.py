@@ -167,6 +167,42 @@ class DecisionRule(Section):
     )
 
 
+class RolloutPolicy(Section):
+    """Rollout: how a challenger that the gate promoted comes to serve."""
+
+    policy: Literal["direct", "shadow", "canary"] = Field(
+        default="direct",
+        description="direct: at once; shadow: its answers are first only logged, then it is a canary; canary: it "
+        "answers a share of the callers",
+    )
+    shadow_rows: Annotated[Int, Field(ge=0)] = Field(
+        default=1000, description="answers by both models after which the shadow becomes a canary"
+    )
+    shadow_for: Duration | None = Field(
+        default=None, description="length of time that the shadow lasts at least, such as 1h"
+    )
+    share: Annotated[Float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="share of the callers whom the canary answers; each caller keeps the same model"
+    )
+    canary_rows: Annotated[Int, Field(ge=0)] = Field(
+        default=100, description="answers that the canary must have given before it may be promoted"
+    )
+    margin: Share = Field(default=0.02, description="loss of live quality that does not keep it from being promoted")
+    alpha: Annotated[Float, Field(gt=0, lt=0.5)] = Field(
+        default=0.05, description="chance of promoting a worse one, and of rolling back one that is no worse"
+    )
+    min_callers: Annotated[Int, Field(ge=10)] = Field(
+        default=30, description="callers with labelled answers below which nothing is concluded from them"
+    )
+    max_for: Duration = Field(default="7d", description="length of time after which it ends, whatever is known")
+    undecided: Literal["rollback", "promote"] = Field(
+        default="rollback", description="what then becomes of a challenger of whom nothing was proven"
+    )
+    max_faults: Annotated[Int, Field(ge=1)] = Field(
+        default=3, description="batches that the challenger may fail at in one process before it is rolled back"
+    )
+
+
 class FeedbackPolicy(Section):
     """Feedback: whose word counts for how much, and how much of it may be learned at once."""
 
@@ -338,6 +374,7 @@ class Config(Section):
     audit: Audit = Audit()
     gate: Gate = Gate()
     decision: DecisionRule = DecisionRule()
+    rollout: RolloutPolicy = RolloutPolicy()
     feedback: FeedbackPolicy = FeedbackPolicy()
     cycle: CycleDefaults = CycleDefaults()
     recipes: Recipes = Recipes()

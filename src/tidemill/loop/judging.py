@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,8 @@ from tidemill.loop._base import OnEvent, Setting
 from tidemill.loop.fitting import unfit
 from tidemill.metrics import constant_scores, slice_masks
 from tidemill.metrics.units import Floats
-from tidemill.records import Cycle, Decision, Generation, Model, new_id
+from tidemill.monitor.rollout_start import judge_of, new_rollout
+from tidemill.records import Cycle, Decision, Deployment, Generation, Model, Rollout, new_id
 from tidemill.runtime import load
 from tidemill.stages.deploy import deploy
 from tidemill.stages.evaluate import Evaluation, RowOutcomes, evaluate, training_spread
@@ -107,9 +109,22 @@ class Bench:
             generation,
             spends=verdict.spends,
             warm_up=lambda: load(folder, threads=self.setting.threads).warm_up(),
+            rollout=None if self.setting.config.rollout.policy == "direct" else partial(self._rollout, decision),
         )
         self.on_event({"stage": "deploy", "what": f"{made_now.outcome}: {made_now.reason}"})
         return made_now
+
+    def _rollout(self, decision: Decision, champion_id: str) -> Rollout:
+        setting = self.setting
+        return new_rollout(
+            self.store,
+            setting.config,
+            judge_of(setting.task, setting.config, training_spread(self.dataset)),
+            champion=champion_id,
+            challenger=decision.challenger_id,
+            reason=decision.reason,
+            decision=decision.id,
+        )
 
     def _contender(self, model_id: str) -> Contender:
         model = self.store.get(Model, model_id)
@@ -140,7 +155,8 @@ class Bench:
 
         It is the last one that won by superiority; later champions may only have been no worse than it.
         """
-        promoted = self.store.find(Decision, outcome="promoted", newest_first=True)
+        served = {deployment.decision_id for deployment in self.store.find(Deployment)}  # not all roll-outs end well
+        promoted = [d for d in self.store.find(Decision, outcome="promoted", newest_first=True) if d.id in served]
         won = next((d for d in promoted if d.evidence["becomes_anchor"]), None)
         if won is None or champion is None or won.challenger_id == champion.model.id:
             return None, 0.0

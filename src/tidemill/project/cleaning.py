@@ -14,7 +14,7 @@ from tidemill.data.dataset import folders
 from tidemill.errors import BusyError, StoreError
 from tidemill.project.opened import OpenProject
 from tidemill.records import JSON, Annotation, Dataset, Deployment, Feedback, Model, Prediction, to_json
-from tidemill.store import Store
+from tidemill.store import Store, running_rollout
 
 VERSIONS = 3
 """How many dataset versions stay: the newest is what the next cycle starts from, the others serve comparison."""
@@ -24,8 +24,9 @@ _AT_ONCE = 5000
 def gc(project: OpenProject, *, dry_run: bool = False) -> JSON:
     """Remove old models, dataset versions, feature caches, what killed work left, and archive old predictions.
 
-    The models that ever served, the newest ``keep.models``, and the newest three dataset versions stay. Predictions
-    older than ``keep.predictions_days`` of which nobody spoke move to a Parquet file in ``.tidemill/archive``.
+    The models that ever served, one that is being rolled out, the newest ``keep.models``, and the newest three dataset
+    versions stay. Predictions older than ``keep.predictions_days`` of which nobody spoke move to a Parquet file in
+    ``.tidemill/archive``.
 
     Raises:
         BusyError: a cycle is running, or a backup is being made.
@@ -78,6 +79,8 @@ def require_room(project: OpenProject) -> None:
 def _doomed(project: OpenProject) -> list[Path]:
     store, root = project.store, project.store.root
     served = {d.model_id for d in store.find(Deployment)}
+    if (rollout := running_rollout(store)) is not None:
+        served.add(rollout.challenger_id)
     newest = {m.id for m in store.find(Model, newest_first=True, limit=project.config.keep.models)}
     models = [root / m.path for m in store.find(Model) if m.id not in served | newest]
     versions = store.find(Dataset, newest_first=True, limit=VERSIONS)
@@ -107,10 +110,7 @@ def _archive(store: Store, identifiers: list[str]) -> None:
     folder = store.root / "archive"
     for start in range(0, len(identifiers), _AT_ONCE):
         portion = identifiers[start : start + _AT_ONCE]
-        rows = [to_json(p) for p in store.find(Prediction, id=portion)]
-        table = pa.Table.from_pylist(
-            [{**r, **{k: orjson.dumps(r[k]).decode() for k in ("inputs", "answer")}} for r in rows]
-        )
+        table = pa.Table.from_pylist([_flat(p) for p in store.find(Prediction, id=portion)])
         folder.mkdir(exist_ok=True)
         place = folder / f"predictions-{portion[0]}.parquet"
         unfinished = place.with_suffix(".part")

@@ -12,14 +12,21 @@ from pathlib import Path
 from tidemill.data.sources import open_source
 from tidemill.errors import ConflictError, NotReadyError, TidemillError
 from tidemill.packages import read_manifest, verify
+from tidemill.project.forgetting import unfinished
 from tidemill.project.opened import OpenProject
-from tidemill.records import JSON, Deployment, new_id
+from tidemill.records import JSON, Deployment, new_id, to_json
 from tidemill.runtime import load
-from tidemill.store import damaged
+from tidemill.stages.deploy import end_rollout, put_into_force
+from tidemill.store import damaged, running_rollout
+
+_GO_ON = "Any command goes on with it once no cycle runs; `tidemill forget` with the same words says what keeps it."
 
 
-def promote(project: OpenProject, identifier: str, *, reason: str, author: str | None = None) -> Deployment:
-    """Put a model into force by hand, past the gate; the reason stays in the history.
+def promote(project: OpenProject, identifier: str, *, reason: str, author: str | None = None) -> JSON:
+    """Put a model into force by hand, past the gate; the reason stays in the history. A roll-out ends with it.
+
+    Returns:
+        The deployment, and under ``rollout`` the roll-out that ended with it, or ``None``.
 
     Raises:
         NotFoundError: no such model.
@@ -30,12 +37,21 @@ def promote(project: OpenProject, identifier: str, *, reason: str, author: str |
     return _deploy(project, model.id, "promote", reason, author)
 
 
-def rollback(project: OpenProject, *, reason: str | None = None, author: str | None = None) -> Deployment:
-    """Put the model before the champion back into force.
+def rollback(project: OpenProject, *, reason: str | None = None, author: str | None = None) -> JSON:
+    """Put the model before the champion back into force; during a roll-out, take back its challenger instead.
+
+    Returns:
+        The deployment that is in force, and under ``rollout`` the roll-out that was ended, or ``None``.
 
     Raises:
         NotReadyError: there is none before it.
     """
+    rolling = running_rollout(project.store)
+    if rolling is not None:
+        said = f"Rolled back by hand: {reason}" if reason else "Rolled back by hand."
+        ended = end_rollout(project.store, rolling.id, "stopped", said, author=author)
+        if ended.status == "stopped":
+            return to_json(project.champion_deployment()) | {"rollout": to_json(ended)}
     history = project.store.find(Deployment, name="default", newest_first=True)
     if not history:
         raise NotReadyError("no model has been promoted yet", mend="Run `tidemill cycle` first.")
@@ -53,7 +69,7 @@ def rollback(project: OpenProject, *, reason: str | None = None, author: str | N
     return _deploy(project, back, "rollback", reason or f"rolled back from {line[-1]}", author)
 
 
-def _deploy(project: OpenProject, model_id: str, action: str, reason: str, author: str | None) -> Deployment:
+def _deploy(project: OpenProject, model_id: str, action: str, reason: str, author: str | None) -> JSON:
     deployment = Deployment(
         id=new_id(Deployment.prefix),
         name="default",
@@ -62,8 +78,8 @@ def _deploy(project: OpenProject, model_id: str, action: str, reason: str, autho
         reason=reason,
         author=author,
     )
-    project.store.deploy(deployment)
-    return deployment
+    ended = put_into_force(project.store, deployment)
+    return to_json(deployment) | {"rollout": None if ended is None else to_json(ended)}
 
 
 def export(project: OpenProject, identifier: str | None, folder: Path) -> JSON:
@@ -123,6 +139,8 @@ def doctor(project: OpenProject | None) -> list[JSON]:
             "What could be read of these segments is in the tables; look at the disk, then remove them.",
         )
     )
+    begun = [f"{one.id} was begun, and is not finished" for one in unfinished(project.store)]
+    checks.append(_check("erasures", not begun, "; ".join(begun) or "none under way", _GO_ON))
     deployment = project.store.champion()
     if deployment is None:
         checks.append(_check("champion", True, "none yet", ""))

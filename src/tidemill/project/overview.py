@@ -23,9 +23,11 @@ from tidemill.records import (
     Prediction,
     QueueItem,
     Report,
+    Rollout,
     Run,
     to_json,
 )
+from tidemill.store import running_rollout
 from tidemill.tasks import metric_of
 
 
@@ -50,6 +52,7 @@ def status(project: OpenProject) -> JSON:
         "target": project.config.target,
         "metric": metric_of(project.task, project.config.decision),
         "champion": _champion(project, deployment) if deployment else None,
+        "rollout": _rollout(rollout) if (rollout := running_rollout(store)) else None,
         "dataset": {"id": dataset.id, "counts": dataset.counts} if dataset else None,
         "live": live,
         "cycle": _short(cycles[0]) if cycles else None,
@@ -187,6 +190,17 @@ def _champion(project: OpenProject, deployment: Deployment) -> JSON:
     }
 
 
+def _rollout(rollout: Rollout) -> JSON:
+    return {
+        "id": rollout.id,
+        "challenger": rollout.challenger_id,
+        "phase": rollout.phase,
+        "share": rollout.share,
+        "since": rollout.created,
+        "reason": rollout.reason,
+    }
+
+
 def _short(cycle: Cycle) -> JSON:
     return {
         "id": cycle.id,
@@ -216,7 +230,10 @@ def _next(serving: bool, cycle: Cycle | None, waiting: JSON, live: JSON, project
         steps.append(f"tidemill label        answers {waiting['audit']} audit questions, on which the gate judges")
     elif not serving and waiting["useful"]:
         steps.append("tidemill label        gives the labels that the first model needs")
-    if cycle is None or live["labels_since_cycle"] >= project.config.cycle.after_labels:
+    rolling = running_rollout(project.store) is not None
+    if rolling:
+        steps.append("tidemill rollout      shows how the challenger does")
+    if cycle is None or (live["labels_since_cycle"] >= project.config.cycle.after_labels and not rolling):
         steps.append("tidemill cycle        learns from what is there")
     if serving:
         steps += ["tidemill serve        answers over HTTP", "tidemill report --html report.html"]

@@ -10,6 +10,7 @@ from tidemill.config import Config
 from tidemill.data.schema import Signature
 from tidemill.records import Deployment
 from tidemill.runtime import Predictor
+from tidemill.serving.rolling import Rolling
 from tidemill.store import Store
 from tidemill.tasks._base import Task
 
@@ -65,9 +66,11 @@ class Served:
         answer: the answer spec that feedback is checked against: the model's own labels, and those that the
             project has learned of since.
         generation: the generation of the test sets, which the audit draw depends on.
+        rolling: the roll-out of another model that is under way.
     """
 
     deployment: Deployment
     predictor: Predictor
     answer: dict[str, Any]
     generation: int
+    rolling: Rolling | None = None

@@ -4,12 +4,17 @@ There is no fixed window. One worker thread takes whatever has gathered since it
 predicts it as one batch, and hands the answers to the journal; while the journal makes them durable, the worker is
 already at the next batch. A lone request therefore waits for nothing, and under load batches grow by themselves. The
 answers leave when the journal has them on disk.
+
+During a roll-out the challenger works on a thread of its own (:mod:`tidemill.serving.rolling`). The batcher hands it
+the requests of its share, and whatever it should answer for the log alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,20 +28,23 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from tidemill.data.arrays import Column
+from tidemill.data.arrays import Column, length, take
 from tidemill.data.encode import encode
 from tidemill.data.keys import content_keys, key_text, strings_key
 from tidemill.errors import InputError, StoreError, TooLargeError
-from tidemill.records import Prediction
+from tidemill.monitor.rollout_evidence import caller_of
+from tidemill.records import JSON, Prediction
 from tidemill.serving._base import Served
 from tidemill.serving.limits import Deadlines, Line
 from tidemill.serving.requests import PredictRequest, require_few_pixels
+from tidemill.serving.rolling import Job, Rolling
 from tidemill.store import JournalWriter
-from tidemill.store.secrets import audit_draw, new_prediction_id, repeated_prediction_id
+from tidemill.store.secrets import audit_draw, canary_draw, new_prediction_id, repeated_prediction_id
 
 BATCH_ROWS = 256
 QUEUE_ROWS = 20_000
 CHECK_SECONDS = 10.0
+_NO_SHADOWS: Iterator[None] = itertools.repeat(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,8 @@ class _Waiting:
 
     request: PredictRequest
     answer: asyncio.Future[bytes]
+    plain: bool = False
+    """The champion shall answer, whatever the caller's share is."""
 
 
 class Batcher:
@@ -97,7 +107,7 @@ class Batcher:
         self._line.enter(rows, QUEUE_ROWS)
         answered = False
         try:
-            waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+            waiting = _Waiting(request, asyncio.get_running_loop().create_future(), plain=request.pinned)
             self._queue.put(waiting)
             body = await self._deadlines.keep(waiting.answer)
             answered = True
@@ -157,23 +167,117 @@ class Batcher:
         batch, columns = self._encode(served, self._wanted(served, batch))
         if not batch:
             return
-        predictor = served.predictor
-        scores = predictor.scores(columns)
-        if not np.isfinite(scores).all():
-            raise ArithmeticError(f"{served.deployment.model_id} gave scores that are not finite")
-        answers = predictor.answers(scores)
-        keys = iter([key_text(key) for key in content_keys(columns, predictor.signature)])
-        rows = iter(answers)
+        keys = [key_text(key) for key in content_keys(columns, served.predictor.signature)]
+        if served.rolling is not None:
+            self._answer_rolling(served, served.rolling, batch, columns, keys)
+            return
+        answers = _answers(served, columns)
+        self._hand_over(served, batch, iter(keys), iter(answers))
+
+    def _hand_over(
+        self,
+        served: Served,
+        batch: Sequence[_Waiting],
+        keys: Iterator[str],
+        answers: Iterator[dict[str, Any]],
+        shadows: Iterator[JSON | None] = _NO_SHADOWS,
+    ) -> list[Prediction]:
+        """Give the answers to the journal, and from there to the callers; each iterator yields once a row."""
         predictions: list[Prediction] = []
         bodies: list[tuple[_Waiting, bytes]] = []
         for waiting in batch:
             made = [
-                self._prediction(served, waiting.request, row, next(keys), next(rows))
+                self._prediction(served, waiting.request, row, next(keys), next(answers), next(shadows))
                 for row in range(len(waiting.request.records))
             ]
             predictions += made
             bodies.append((waiting, (waiting.request.writer or _body)(served, made)))
         self._journal.submit(*predictions).add_done_callback(lambda done: self._deliver(done, bodies))
+        return predictions
+
+    def _answer_rolling(
+        self, served: Served, rolling: Rolling, batch: list[_Waiting], columns: dict[str, Column], keys: list[str]
+    ) -> None:
+        """Answer with two models: the challenger's share is handed to it, and the champion answers the others."""
+        ends = list(itertools.accumulate(len(waiting.request.records) for waiting in batch))
+        rows = [range(end - len(waiting.request.records), end) for waiting, end in zip(batch, ends, strict=True)]
+        theirs = [i for i, waiting in enumerate(batch) if self._is_theirs(rolling, waiting, keys[rows[i].start])]
+        mine = sorted(set(range(len(batch))) - set(theirs))
+        drawn = {row for i in theirs for row in rows[i] if self._is_drawn(served, batch[i].request, keys[row])}
+        own = [row for i in mine for row in rows[i]]
+        answered = sorted([*own, *drawn])
+        found: dict[int, dict[str, Any]] = {}
+        if answered:
+            found = dict(zip(answered, _answers(served, _taken(columns, answered, len(keys))), strict=True))
+        made: list[Prediction] = []
+        if mine:
+            part = [batch[i] for i in mine]
+            made = self._hand_over(served, part, (keys[row] for row in own), (found[row] for row in own))
+        if theirs:
+            given = [row for i in theirs for row in rows[i]]
+            shadows = [_shadow(served.deployment.model_id, found[row]) if row in drawn else None for row in given]
+            part = [batch[i] for i in theirs]
+            self._let_answer(served, rolling, part, columns, [keys[row] for row in given], given, shadows)
+        self._let_shadow(rolling, made, columns, own, len(keys))
+
+    def _is_theirs(self, rolling: Rolling, waiting: _Waiting, content_key: str) -> bool:
+        """Whether the challenger answers a request: all of its rows, by who asks."""
+        rollout, request = rolling.rollout, waiting.request
+        if rollout.phase != "canary" or waiting.plain:
+            return False
+        key = content_key if request.key is None else callers_key(request.key)
+        return canary_draw(self._secret, rollout.id, caller_of(request.caller, key), rollout.share)
+
+    def _is_drawn(self, served: Served, request: PredictRequest, content_key: str) -> bool:
+        key = content_key if request.key is None else callers_key(request.key)
+        return audit_draw(self._secret, served.generation, key, self._audit_rate)
+
+    def _let_answer(
+        self,
+        served: Served,
+        rolling: Rolling,
+        batch: Sequence[_Waiting],
+        columns: dict[str, Column],
+        keys: Sequence[str],
+        rows: Sequence[int],
+        shadows: Sequence[JSON | None],
+    ) -> None:
+        """Have the challenger answer callers; where it cannot, they queue up again for the champion."""
+        canary = dataclasses.replace(
+            served, deployment=rolling.deployment, predictor=rolling.challenger.predictor, rolling=None
+        )
+
+        def done(answers: list[dict[str, Any]]) -> None:
+            try:
+                self._hand_over(canary, batch, iter(keys), iter(answers), iter(shadows))
+            except Exception as error:  # those who wait are told, whatever it is
+                _resolve([(waiting, error) for waiting in batch])
+
+        def failed() -> None:
+            for waiting in batch:
+                self._queue.put(dataclasses.replace(waiting, plain=True))
+
+        job = Job(_taken(columns, rows, length(columns)), _rows(batch), done, failed)
+        if not rolling.challenger.answer(job):
+            failed()
+
+    def _let_shadow(
+        self, rolling: Rolling, made: Sequence[Prediction], columns: dict[str, Column], rows: Sequence[int], total: int
+    ) -> None:
+        """Have the challenger answer for the log: what the audit drew, and when nobody waits, the rest too."""
+        idle = rolling.rollout.phase == "shadow" and self._queue.empty()
+        for audited in (True, False):
+            chosen = [(row, p) for row, p in zip(rows, made, strict=True) if p.audited == audited]
+            if chosen and (audited or idle):
+                log = partial(self._log, rolling.rollout.challenger_id, [prediction.id for _, prediction in chosen])
+                part = _taken(columns, [row for row, _ in chosen], total)
+                rolling.challenger.shadow(Job(part, [p.inputs for _, p in chosen], log), audited=audited)
+
+    def _log(self, model: str, predictions: Sequence[str], answers: Sequence[dict[str, Any]]) -> None:
+        """Note what the challenger answered, on its thread; nobody waits for it."""
+        shadows = {p: _shadow(model, answer) for p, answer in zip(predictions, answers, strict=True)}
+        with contextlib.suppress(StoreError):  # the disk is full, and those who wait for their own answers are told
+            self._journal.add_shadows(shadows)
 
     def _wanted(self, served: Served, batch: list[_Waiting]) -> list[_Waiting]:
         """The requests for which somebody still waits, and whose images are not too much for one request."""
@@ -214,7 +318,13 @@ class Batcher:
         return good, read(_rows(good)) if good else {}
 
     def _prediction(
-        self, served: Served, request: PredictRequest, row: int, content_key: str, answer: dict[str, Any]
+        self,
+        served: Served,
+        request: PredictRequest,
+        row: int,
+        content_key: str,
+        answer: dict[str, Any],
+        shadow: JSON | None = None,
     ) -> Prediction:
         key = content_key if request.key is None else callers_key(request.key)
         once = request.once
@@ -233,6 +343,7 @@ class Batcher:
             audited=audit_draw(self._secret, served.generation, key, self._audit_rate),
             audit_probability=self._audit_rate,
             caller=request.caller,
+            shadow=shadow,
         )
 
     def _deliver(self, done: Future[None], bodies: list[tuple[_Waiting, bytes]]) -> None:
@@ -248,6 +359,27 @@ def callers_key(text: str) -> str:
     True
     """
     return key_text(strings_key(pa.array([text]))[0])
+
+
+def _answers(served: Served, columns: dict[str, Column]) -> list[dict[str, Any]]:
+    """One answer a row.
+
+    Raises:
+        ArithmeticError: the model gave scores that are not finite.
+    """
+    scores = served.predictor.scores(columns)
+    if not np.isfinite(scores).all():
+        raise ArithmeticError(f"{served.deployment.model_id} gave scores that are not finite")
+    return served.predictor.answers(scores)
+
+
+def _taken(columns: dict[str, Column], rows: Sequence[int], total: int) -> dict[str, Column]:
+    """Some rows of *columns*; the columns themselves when it is all *total* of them."""
+    return columns if len(rows) == total else take(columns, np.asarray(rows, np.int64))
+
+
+def _shadow(model: str, answer: dict[str, Any]) -> JSON:
+    return {"model_id": model, "answer": answer}
 
 
 def _rows(batch: Sequence[_Waiting]) -> list[dict[str, Any]]:

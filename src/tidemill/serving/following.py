@@ -1,7 +1,8 @@
-"""Following the store: whatever is promoted or rolled back, by whichever process, answers within a second."""
+"""Following the store: whatever any process promotes, rolls out or rolls back is what answers within a second."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -9,10 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from tidemill.data.schema import Signature
-from tidemill.errors import NotReadyError, TidemillError
-from tidemill.records import Dataset, Deployment, Generation
-from tidemill.runtime import Predictor
+from tidemill.errors import NotReadyError, StoreError, TidemillError
+from tidemill.records import Dataset, Deployment, Generation, Model, Rollout
+from tidemill.runtime import Predictor, load
 from tidemill.serving._base import Served, ServedProject
+from tidemill.serving.rolling import Challenger, OnBroken, Rolling
+from tidemill.store import running_rollout
 
 logger = logging.getLogger("tidemill.serving")
 
@@ -21,6 +24,8 @@ OnSwap = Callable[[Deployment], None]
 INTERVAL = 0.2
 RETRY_FIRST = 1.0
 RETRY_LAST = 10.0
+PATIENCE = 0.25
+"""Part of the time that an answer may take after which the champion answers in the challenger's place."""
 
 
 class Follower:
@@ -30,17 +35,29 @@ class Follower:
     by one assignment. When that fails the old one keeps answering, :attr:`fault` says why, and it is tried again, ever
     more seldom.
 
+    The challenger of a roll-out is loaded likewise, after the champion, and let go as soon as the roll-out has ended.
+
     Args:
         project: whose champion is followed.
         on_swap: told of each deployment that is taken up, on whichever thread took it up.
         interval: seconds between two looks at the store.
+        on_broken: told when a challenger cannot be loaded, or fails too often.
     """
 
-    def __init__(self, project: ServedProject, on_swap: OnSwap | None = None, *, interval: float = INTERVAL) -> None:
+    def __init__(
+        self,
+        project: ServedProject,
+        on_swap: OnSwap | None = None,
+        *,
+        interval: float = INTERVAL,
+        on_broken: OnBroken | None = None,
+    ) -> None:
         self._project = project
         self._on_swap = on_swap
+        self._on_broken = on_broken
+        self._given_up: set[str] = set()
         self._interval = interval
-        self._seen: tuple[int, ...] | None = None
+        self._seen: tuple[Any, ...] | None = None
         self._served: Served | None = None
         self._retry_at = 0.0
         self._retry_after = RETRY_FIRST
@@ -54,9 +71,12 @@ class Follower:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop following; what is loaded stays usable."""
+        """Stop following; what is loaded stays usable, but for a challenger, whose callers the champion answers."""
         self._stop.set()
         self._thread.join()
+        if (served := self._served) is not None and served.rolling is not None:
+            self._served = dataclasses.replace(served, rolling=None)
+            served.rolling.challenger.close()
 
     def served(self) -> Served:
         """What answers now.
@@ -93,14 +113,22 @@ class Follower:
         """Take up what is in force now, if it is not what answers."""
         try:
             store = self._project.store
-            seen = (store.revision(), store.count(Generation), store.count(Dataset))
+            rollout = running_rollout(store)
+            stands = None if rollout is None else (rollout.id, rollout.phase, rollout.share)
+            seen = (store.revision(), store.count(Generation), store.count(Dataset), stands)
+            if self._served is not None and self._served.rolling is not None:
+                self._served.rolling.challenger.look()
             if seen == self._seen and (self.fault is None or time.monotonic() < self._retry_at):
                 return
             self._seen = seen
             if seen[0]:
-                before, self._served = self._served, self._take_up(store.champion())
-                if self._on_swap is not None and (before is None or before.deployment != self._served.deployment):
-                    self._on_swap(self._served.deployment)
+                before, served = self._served, self._take_up(store.champion(), rollout)
+                self._served = served
+                self._let_go(before, served)
+                if self._on_swap is not None and (before is None or before.deployment != served.deployment):
+                    self._on_swap(served.deployment)
+                if rollout is not None and served.rolling is None:
+                    self._served = dataclasses.replace(served, rolling=self._begin(rollout, served))
             self.fault, self._retry_after = None, RETRY_FIRST
         except TidemillError as error:
             self._failed(str(error))
@@ -108,16 +136,59 @@ class Follower:
             logger.exception("the model to serve could not be taken up")
             self._failed(f"{type(error).__name__}: {error}")
 
-    def _take_up(self, deployment: Deployment | None) -> Served:
+    def _take_up(self, deployment: Deployment | None, rollout: Rollout | None) -> Served:
         current = self._served
+        rolling = None if current is None else current.rolling
         if current is not None and deployment is not None and deployment.id == current.deployment.id:
             predictor = current.predictor
             deployment = current.deployment
         else:
-            deployment, predictor = self._project.open_champion()
-            predictor.warm_up()
+            if rolling is not None and deployment is not None and deployment.model_id == rolling.rollout.challenger_id:
+                predictor = rolling.challenger.predictor  # it has proved itself, and is warm
+            else:
+                deployment, predictor = self._project.open_champion()
+                predictor.warm_up()
+            rolling = None
             logger.info("serving %s by %s (%s)", deployment.model_id, deployment.id, deployment.action)
-        return Served(deployment, predictor, self._answer(predictor), self._generation())
+        if rolling is not None:
+            rolling = Rolling(rollout, rolling.challenger) if rollout and rolling.same_as(rollout) else None
+        return Served(deployment, predictor, self._answer(predictor), self._generation(), rolling)
+
+    def _begin(self, rollout: Rollout, served: Served) -> Rolling | None:
+        """The challenger, loaded and warm; ``None`` when it is none of this champion's, or cannot be loaded."""
+        if rollout.id in self._given_up or rollout.champion_id != served.deployment.model_id:
+            return None
+        config, store = self._project.config, self._project.store
+        folder = store.root / store.get(Model, rollout.challenger_id).path
+        try:
+            predictor = load(folder, threads=config.serve.threads or 1)
+            predictor.warm_up()
+        except StoreError:
+            raise
+        except Exception as error:  # a package can fail in ways of its own
+            self._give_up(rollout.id, f"The challenger cannot be taken up: {error}")
+            return None
+        logger.info("%s is in the %s of %s", rollout.challenger_id, rollout.phase, rollout.id)
+        challenger = Challenger(
+            rollout,
+            predictor,
+            served.predictor.signature,
+            patience=config.serve.timeout_s * PATIENCE,
+            max_pixels=int(config.limits.image_megapixels * 1_000_000),
+            on_broken=self._give_up,
+        )
+        return Rolling(rollout, challenger)
+
+    def _give_up(self, rollout: str, reason: str) -> None:
+        self._given_up.add(rollout)
+        if self._on_broken is not None:
+            self._on_broken(rollout, reason)
+
+    def _let_go(self, before: Served | None, after: Served) -> None:
+        """Let the champion answer those who wait for a challenger that is needed no more."""
+        old = None if before is None else before.rolling
+        if old is not None and (after.rolling is None or after.rolling.challenger is not old.challenger):
+            old.challenger.end()
 
     def _answer(self, predictor: Predictor) -> dict[str, Any]:
         return feedback_spec(predictor.manifest.answer, self._project.signature)

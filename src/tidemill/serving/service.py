@@ -8,8 +8,10 @@ from tidemill.errors import NotFoundError
 from tidemill.records import Prediction
 from tidemill.serving._base import ServedProject
 from tidemill.serving.batcher import Batcher
+from tidemill.serving.conducting import Conductor
 from tidemill.serving.folding import Folder
 from tidemill.serving.following import Follower, OnSwap
+from tidemill.serving.gone import Gone
 from tidemill.serving.limits import Deadlines
 from tidemill.store import FeedbackWriter, JournalWriter, check_prediction_id
 
@@ -24,17 +26,20 @@ class Service:
         project: what is served.
         max_text: bytes of UTF-8 that one text of a request may have.
         follower: keeps the champion loaded.
+        conductor: drives roll-outs.
         batcher: answers predictions.
         feedback: commits feedback in groups.
         deadlines: gives up what takes too long.
         folder: folds the journal.
+        gone: knows which predictions were erased.
     """
 
     def __init__(self, project: ServedProject, on_swap: OnSwap | None = None) -> None:
         store = project.store
         self.project = project
         self.max_text = int(project.config.limits.text_mb * 1_000_000)
-        self.follower = Follower(project, on_swap)
+        self.conductor = Conductor(project)
+        self.follower = Follower(project, on_swap, on_broken=self.conductor.give_up)
         self._journal = JournalWriter(store.root)
         self.batcher = Batcher(
             self.follower.served,
@@ -47,12 +52,20 @@ class Service:
         )
         self.deadlines = Deadlines(project.config.serve.timeout_s)
         self.feedback = FeedbackWriter(store)
-        self.folder = Folder(store, project.config.store)
+        self.gone = Gone(store)
+        self.gone.look()
+        self.folder = Folder(store, project.config.store, also=self.gone.look)
         self.follower.start()
         self.folder.start()
+        self.conductor.start()
 
     def knows(self, prediction: str) -> bool:
-        """Whether this project gave out *prediction*, also when its row is still in the journal."""
+        """Whether this project gave out *prediction*, also when its row is still in the journal.
+
+        Raises:
+            NotFoundError: it was erased.
+        """
+        self.gone.refuse(prediction)
         return check_prediction_id(self.project.store.secret, prediction)
 
     def given(self, prediction: str) -> dict[str, Any] | None:
@@ -72,13 +85,17 @@ class Service:
         try:
             return self.project.trace(identifier)
         except NotFoundError:
-            if not (identifier.startswith(f"{Prediction.prefix}_") and self.knows(identifier)):
+            if not (
+                identifier.startswith(f"{Prediction.prefix}_")
+                and check_prediction_id(self.project.store.secret, identifier)
+            ):
                 raise
         self.folder.now()
         return self.project.trace(identifier)
 
     def close(self) -> None:
         """Answer and commit what waits, flush the journal, and fold it."""
+        self.conductor.close()
         self.follower.close()
         self.batcher.close()
         self.feedback.close()

@@ -1,23 +1,40 @@
-"""Deploy: put the gate's decision into force, or record why nothing changes."""
+"""Deploy: put the gate's decision into force, at once or through a roll-out, or record why nothing changes.
+
+Whatever begins, changes or ends what serves is one transaction here: a process that is killed in the middle leaves
+either all of it or nothing.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
+from typing import Any, Literal
 
-from tidemill.errors import TidemillError
-from tidemill.records import Decision, Deployment, Generation, new_id
-from tidemill.store import Store
+from tidemill.errors import ConflictError, TidemillError
+from tidemill.records import JSON, Decision, Deployment, Generation, Rollout, new_id
+from tidemill.store import Store, running_rollout
+
+Phase = Literal["shadow", "canary"]
+Ending = Literal["promoted", "rolled-back", "stopped"]
 
 
 def deploy(
-    store: Store, decision: Decision, generation: Generation, *, spends: float, warm_up: Callable[[], None]
+    store: Store,
+    decision: Decision,
+    generation: Generation,
+    *,
+    spends: float,
+    warm_up: Callable[[], None],
+    rollout: Callable[[str], Rollout] | None = None,
 ) -> Decision:
-    """Commit the decision, the α it cost and, when the challenger won, its deployment, in one transaction.
+    """Commit the decision, the α it cost and, when the challenger won, its deployment or roll-out, in one transaction.
 
     Args:
         warm_up: opens the challenger's package and answers with it once; when that fails the challenger is refused,
             whatever its scores.
+        rollout: makes the roll-out by which a winner comes to serve, of the champion's id; ``None`` when it serves at
+            once, as it also does where nothing serves yet.
 
     Returns:
         The decision as it was stored.
@@ -26,12 +43,14 @@ def deploy(
         try:
             warm_up()
         except TidemillError as error:
-            decision = dataclasses.replace(
-                decision, outcome="refused", reason=f"the challenger does not start, so it cannot serve: {error}"
-            )
+            decision = _refused(decision, f"the challenger does not start, so it cannot serve: {error}")
     with store.transaction():
         store.update(dataclasses.replace(generation, spent=generation.spent + spends))
-        if decision.outcome == "promoted":
+        if decision.outcome == "promoted" and (other := running_rollout(store)) is not None:
+            decision = _refused(decision, f"the roll-out of {other.challenger_id} is still under way")
+        if decision.outcome != "promoted":
+            store.insert(decision)
+        elif rollout is None or (champion := store.champion()) is None:
             deployment = Deployment(
                 id=new_id(Deployment.prefix),
                 name="default",
@@ -42,5 +61,130 @@ def deploy(
             )
             store.deploy(deployment, decision)
         else:
-            store.insert(decision)
+            store.insert(decision, rollout(champion.model_id))
     return decision
+
+
+def begin_rollout(store: Store, rollout: Rollout) -> Rollout:
+    """Let a challenger begin its roll-out.
+
+    Raises:
+        ConflictError: another roll-out is under way, or the challenger serves already.
+    """
+    with store.transaction():
+        if (other := running_rollout(store, rollout.name)) is not None:
+            raise ConflictError(
+                f"the roll-out of {other.challenger_id} is still under way",
+                where=other.id,
+                mend="See how it stands with `tidemill rollout`; end it with `tidemill rollout stop`.",
+            )
+        champion = store.champion(rollout.name)
+        if champion is None or champion.model_id != rollout.champion_id:
+            raise ConflictError("another model came into force just now", mend="Look again, and start it anew.")
+        if champion.model_id == rollout.challenger_id:
+            raise ConflictError(f"{rollout.challenger_id} serves already", mend="Name another model.")
+        store.insert(rollout)
+    return rollout
+
+
+def change_rollout(
+    store: Store,
+    identifier: str,
+    *,
+    phase: Phase | None = None,
+    share: float | None = None,
+    reason: str | None = None,
+    evidence: JSON | None = None,
+    author: str | None = None,
+) -> Rollout:
+    """Change what is given of a roll-out that is under way; one that has ended stays as it is.
+
+    Returns:
+        The roll-out as it now is.
+    """
+    given: dict[str, Any] = {"phase": phase, "share": share, "reason": reason, "evidence": evidence, "author": author}
+    with store.transaction():
+        rollout = store.get(Rollout, identifier)
+        if rollout.status == "running":
+            rollout = dataclasses.replace(rollout, **{k: v for k, v in given.items() if v is not None})
+            store.update(rollout)
+    return rollout
+
+
+def end_rollout(
+    store: Store,
+    identifier: str,
+    status: Ending,
+    reason: str,
+    *,
+    evidence: JSON | None = None,
+    author: str | None = None,
+) -> Rollout:
+    """End a roll-out; when it is promoted, together with the deployment of its challenger. Only the first call counts.
+
+    Returns:
+        The roll-out as it ended, by this or by an earlier call.
+    """
+    with store.transaction():
+        rollout = store.get(Rollout, identifier)
+        if rollout.status != "running":
+            return rollout
+        deployment = None
+        if status == "promoted":
+            deployment = Deployment(
+                id=new_id(Deployment.prefix),
+                name=rollout.name,
+                model_id=rollout.challenger_id,
+                action="promote",
+                reason=reason,
+                decision_id=rollout.decision_id,
+                author=author,
+            )
+            store.deploy(deployment)
+        return _ended(store, rollout, status, reason, evidence, author, deployment)
+
+
+def put_into_force(store: Store, deployment: Deployment) -> Rollout | None:
+    """Deploy by hand. A roll-out that is under way ends with it: the model that it is measured by has changed.
+
+    Returns:
+        The roll-out that ended so.
+    """
+    with store.transaction():
+        rollout = running_rollout(store, deployment.name)
+        if rollout is not None and deployment.model_id == rollout.challenger_id:
+            deployment = dataclasses.replace(deployment, decision_id=rollout.decision_id)
+        store.deploy(deployment)
+        if rollout is None:
+            return None
+        status: Ending = "promoted" if deployment.model_id == rollout.challenger_id else "stopped"
+        said = "Promoted" if status == "promoted" else f"{deployment.model_id} was put into force"
+        return _ended(
+            store, rollout, status, f"{said} by hand: {deployment.reason}", None, deployment.author, deployment
+        )
+
+
+def _ended(
+    store: Store,
+    rollout: Rollout,
+    status: Ending,
+    reason: str,
+    evidence: JSON | None,
+    author: str | None,
+    deployment: Deployment | None,
+) -> Rollout:
+    ended = dataclasses.replace(
+        rollout,
+        status=status,
+        reason=reason,
+        evidence=rollout.evidence if evidence is None else evidence,
+        finished=time.time(),
+        deployment_id=deployment.id if deployment is not None and status == "promoted" else None,
+        author=rollout.author if author is None else author,
+    )
+    store.update(ended)
+    return ended
+
+
+def _refused(decision: Decision, reason: str) -> Decision:
+    return dataclasses.replace(decision, outcome="refused", reason=reason)

@@ -60,6 +60,8 @@ def _add(node: Tree, key: str, value: Any, shown: frozenset[str]) -> None:
             branch.add(_line(f"and {len(value) - _SHOWN} more", ""))
     elif key == "answer" and isinstance(value, Mapping):
         node.add(_line(key, answers.phrase(value)))
+    elif key == "shadow" and isinstance(value, Mapping):
+        node.add(_line(key, f"{answers.phrase(value['answer'])}, by {value['model_id']}, told to nobody"))
     else:
         node.add(_line(key, _clip(plain(key, value))))
 

@@ -1,0 +1,226 @@
+"""What a roll-out is judged by, gathered from the store: audited live answers whose labels were asked for.
+
+Volunteered corrections never count, and neither do keys that a model was trained on: both would favour one side. Every
+number is counted on from the last time, so that looking each second costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.config import DecisionRule
+from tidemill.data.targets import settled_number
+from tidemill.metrics import row_scores
+from tidemill.metrics.decisions import Decisions
+from tidemill.metrics.units import Floats
+from tidemill.monitor.rollout import SCHEMA, as_json, interval, sums
+from tidemill.records import JSON, LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction, Rollout
+from tidemill.store import Store
+from tidemill.store.rollouts import asked_since, audited_since, newest_row, traffic_since
+from tidemill.tasks import cost_matrix
+
+LabelOf = Callable[[Feedback, Prediction], Any]
+
+_BOUNDED = frozenset({"accuracy", "utility", "f1_samples", "subset_accuracy", "hamming"})
+"""Scores between 0 and 1, so that two models differ by 1 at most."""
+_SLACK = 86_400.0
+"""Seconds by which the clock may have jumped: what counts goes by the order of writing, the clock only narrows it."""
+_LATE = 10.0
+"""Seconds for which a new statement is looked at again and again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A prediction that both models answered, and the label that people settled on."""
+
+    prediction: Prediction
+    champion: JSON
+    challenger: JSON
+    label: Any
+
+    @property
+    def caller(self) -> str:
+        """Whose answers stand or fall together: who asked, or else the inputs' key."""
+        return caller_of(self.prediction.caller, self.prediction.key)
+
+
+def caller_of(caller: str | None, key: str) -> str:
+    """Who is given one and the same model: the caller, or, when none is named, whoever asks with the same key.
+
+    >>> caller_of("ann", "00ff"), caller_of(None, "00ff")
+    ('caller:ann', 'key:00ff')
+    """
+    return f"key:{key}" if caller is None else f"caller:{caller}"
+
+
+def begun(store: Store, policy: JSON, judge: JSON) -> JSON:
+    """The evidence of a roll-out that begins now.
+
+    Args:
+        policy: ``shadow_rows``, ``shadow_seconds``, ``canary_rows``, ``margin``, ``alpha``, ``min_callers``,
+            ``max_seconds``, ``undecided``, ``min_response``, ``max_faults``: fixed from here on, since a test whose
+            terms could change would prove nothing.
+        judge: ``kind``, ``metric``, ``spread`` (see :func:`tidemill.metrics.row_scores`), ``costs`` and
+            ``abstain_cost`` (see :class:`tidemill.config.DecisionRule`).
+    """
+    start = newest_row(store)
+    counted = {"seq": start, "questions": start, "answered": 0, "challenger": 0, "asked": 0, "responded": 0}
+    said = {"statements": 0, "said": 0.0, "labels": None, "interval": None, "scores": None}
+    return {"schema": SCHEMA, "policy": policy, "judge": judge, "start": start, **counted, **said, "elapsed": 0.0}
+
+
+def gather(store: Store, rollout: Rollout, label_of: LabelOf, *, now: float) -> JSON:
+    """The evidence of *rollout* as it now is.
+
+    Args:
+        store: the project's; its journal should have been folded lately.
+        rollout: whose evidence is brought up to date.
+        label_of: the task's reading of a piece of feedback, ``task.label``.
+        now: UTC seconds.
+    """
+    evidence = rollout.evidence
+    traffic = traffic_since(store, rollout.id, evidence["seq"])
+    elapsed = max(now - rollout.created, evidence["elapsed"])
+    evidence = {**evidence, "phase": rollout.phase, "elapsed": elapsed, "seq": traffic.seq}
+    evidence["answered"] += traffic.answered
+    evidence["challenger"] += traffic.challenger
+    since = rollout.created - _SLACK
+    statements = store.count(Feedback, asked=True, kind=LABEL_KINDS, created_after=since)
+    statements += store.count(Annotation, purpose=["audit", "settle"], created_after=since)
+    if statements != evidence["statements"]:
+        evidence |= {"statements": statements, "said": elapsed}
+    # What was said may be there before its prediction, or the other model's answer, is in the tables.
+    if elapsed - evidence["said"] < _LATE:
+        evidence |= _measured(store, rollout, label_of)
+    return evidence
+
+
+def labelled(store: Store, rollout: Rollout, label_of: LabelOf) -> list[Labelled]:
+    """The predictions that judge *rollout*, in the order of writing."""
+    since = rollout.created - _SLACK
+    said: list[Feedback | Annotation] = [
+        *store.find(Feedback, asked=True, kind=LABEL_KINDS, superseded_by=None, created_after=since),
+        *store.find(Annotation, purpose=["audit", "settle"], superseded_by=None, created_after=since),
+    ]
+    subjects = {statement.subject for statement in said}
+    rows = audited_since(store, rollout.evidence["start"], among=subjects)
+    found = {p.id: p for _, p in sorted(rows, key=lambda row: row[0])}
+    votes: dict[str, dict[str, Any]] = {identifier: {} for identifier in found}
+    for statement in sorted(said, key=lambda s: (s.created, s.id)):
+        if (prediction := found.get(statement.subject)) is None:
+            continue
+        label = label_of(statement, prediction) if isinstance(statement, Feedback) else statement.label
+        if label is not None:
+            votes[prediction.id][statement.author] = label
+    split = {known.key: known.split for known in store.find(LiveKey, key={p.key for p in found.values()})}
+    judged: list[Labelled] = []
+    for prediction in found.values():
+        label = _winner(list(votes[prediction.id].values()))
+        answers = _answers(rollout, prediction)
+        if label is not None and answers is not None and split.get(prediction.key, "train") != "train":
+            judged.append(Labelled(prediction, *answers, label))
+    return judged
+
+
+def _winner(labels: Sequence[Any]) -> Any | None:
+    """What more authors say than say anything else; ``None`` where they contradict each other."""
+    if not labels:
+        return None
+    if all(isinstance(label, int | float) for label in labels):
+        return settled_number(list(labels))
+    counts = Counter(map(_vote, labels)).most_common(2)
+    if len(counts) > 1 and counts[0][1] == counts[1][1]:
+        return None
+    return next(label for label in labels if _vote(label) == counts[0][0])
+
+
+def _vote(label: Any) -> Hashable:
+    return tuple(sorted(set(label))) if isinstance(label, list | tuple) else label
+
+
+def _answers(rollout: Rollout, prediction: Prediction) -> tuple[JSON, JSON] | None:
+    """The champion's answer and the challenger's; ``None`` for a prediction of other models."""
+    other = prediction.shadow
+    if other is None:
+        return None
+    given = {prediction.model_id: prediction.answer, other["model_id"]: other["answer"]}
+    if given.keys() != {rollout.champion_id, rollout.challenger_id}:
+        return None
+    return given[rollout.champion_id], given[rollout.challenger_id]
+
+
+def _measured(store: Store, rollout: Rollout, label_of: LabelOf) -> JSON:
+    """What the labels say: sums, interval and means."""
+    rows = labelled(store, rollout, label_of)
+    facts: JSON = {"asked": asked_since(store, rollout.evidence["start"])}
+    facts["responded"] = len({row.prediction.key for row in rows})
+    if not rows:
+        return facts | {"labels": None, "interval": None, "scores": None}
+    judge = rollout.evidence["judge"]
+    champion = _scores(judge, rows, [row.champion for row in rows])
+    challenger = _scores(judge, rows, [row.challenger for row in rows])
+    weights = np.array([1.0 / row.prediction.audit_probability for row in rows])
+    gap = challenger - champion
+    both = np.concatenate([champion, challenger])
+    span = 1.0 if judge["metric"] in _BOUNDED else float(np.abs(gap).max()) or float(np.ptp(both))
+    found = sums(gap, weights, np.array([row.caller for row in rows]), span)
+    means = {
+        "champion": float(np.average(champion, weights=weights)),
+        "challenger": float(np.average(challenger, weights=weights)),
+        "better": int((gap > 0).sum()),
+        "worse": int((gap < 0).sum()),
+    }
+    measured = interval(found, rollout.evidence["policy"]["alpha"])
+    return facts | {"labels": asdict(found), "interval": as_json(measured), "scores": means}
+
+
+def _scores(judge: JSON, rows: Sequence[Labelled], answers: Sequence[JSON]) -> Floats:
+    """The metric of each row, float64 ``[n]``, larger is better: as the gate scores it, from what was journaled."""
+    metric, kind = judge["metric"], judge["kind"]
+    if kind == "regression":
+        target = np.array([float(row.label) for row in rows])
+        values = np.array([float(answer["value"]) for answer in answers])
+        return row_scores(metric, target, values, spread=judge["spread"])
+    labels = _labels(judge, rows)
+    place = {label: code for code, label in enumerate(labels)}
+    probabilities = np.zeros((len(rows), len(labels)))
+    for row, answer in enumerate(answers):
+        for label, p in answer["scores"].items():
+            probabilities[row, place[label]] = p
+    if kind == "multilabel":
+        truth = _bits(place, [row.label for row in rows])
+        return row_scores(metric, truth, probabilities, _bits(place, [answer["labels"] for answer in answers]))
+    given = np.array([-1 if answer["label"] is None else place[answer["label"]] for answer in answers])
+    codes = np.array([place[row.label] for row in rows])
+    return row_scores(metric, codes, probabilities, given, costs=_costs(judge, labels))
+
+
+def _labels(judge: JSON, rows: Sequence[Labelled]) -> list[str]:
+    """Every label that either model, a person or a price names."""
+    named: dict[str, None] = {}
+    for row in rows:
+        named |= dict.fromkeys([*row.champion["scores"], *row.challenger["scores"]])
+        named |= dict.fromkeys(row.label if isinstance(row.label, list | tuple) else [row.label])
+    for true, prices in judge["costs"].items():
+        named |= dict.fromkeys([true, *prices])
+    return list(named)
+
+
+def _bits(place: dict[str, int], labels: Sequence[Sequence[str]]) -> npt.NDArray[np.uint8]:
+    bits = np.zeros((len(labels), len(place)), np.uint8)
+    for row, named in enumerate(labels):
+        bits[row, [place[label] for label in named]] = 1
+    return bits
+
+
+def _costs(judge: JSON, labels: Sequence[str]) -> Decisions | None:
+    if judge["metric"] != "utility":
+        return None
+    rule = DecisionRule(costs=judge["costs"], abstain_cost=judge["abstain_cost"])
+    return Decisions(costs=np.asarray(cost_matrix(rule, labels)), abstain_cost=judge["abstain_cost"])
