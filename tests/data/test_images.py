@@ -65,6 +65,7 @@ def test_hundred_megapixels_are_refused_by_the_header_alone() -> None:
     data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
     with pytest.raises(TooLargeError, match="pixels"):
         images.decode(bytes(data))
+    assert images.probe(bytes(data), max_pixels=400_000_000) == (20_000, 20_000, 1), "who allows them may have them"
     with pytest.raises(TooLargeError, match=r"10 x 10 pixels.*megapixels"):
         images.decode(saved(Image.new("L", (10, 10))), max_pixels=99)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 import zlib
 from typing import Any
 
@@ -24,8 +23,8 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "PPM", "TIFF")
 """Pillow's decoders that may read files from outside; the others (PostScript, …) stay shut."""
 MAX_PIXELS = 50_000_000
 
-# Our own limit is lower and says how to mend it; Pillow's hint would only be a second voice on stderr.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Our own limit is looked at before anything is decoded, says how to mend it, and may be raised beyond Pillow's.
+Image.MAX_IMAGE_PIXELS = None
 
 _GREY = ("1", "L", "I", "F", "I;16", "I;16B")
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, OverflowError)
@@ -80,9 +79,6 @@ def from_pil(image: Image.Image, shape: Shape | None = None, *, max_pixels: int 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        mend = f"Scale it down to at most {max_pixels / 1e6:g} megapixels."
-        raise TooLargeError("the image has too many pixels.", mend=mend) from error
     except _DAMAGED as error:
         raise InputError(
             "the bytes are no image that can be read.", mend=f"Give one of {', '.join(FORMATS)}, complete."

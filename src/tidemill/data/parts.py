@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,20 +222,24 @@ def live_part(root: Path, signature: Signature, samples: Sequence[tuple[str, Map
 def _encoded(
     signature: Signature, samples: Sequence[tuple[str, Mapping[str, Any]]], tally: Tally
 ) -> tuple[dict[str, Column], list[str]]:
-    """Samples as columns, without those that do not fit the signature (any more)."""
+    """Samples as columns, without those that do not fit the signature (any more).
+
+    How large an image may be was settled when it was answered.
+    """
+    read = partial(encode, signature, max_pixels=sys.maxsize)
     try:
-        return encode(signature, [inputs for _, inputs in samples]), [i for i, _ in samples]
+        return read([inputs for _, inputs in samples]), [i for i, _ in samples]
     except InputError:
         fitting = []
         for identifier, inputs in samples:
             try:
-                encode(signature, [inputs])
+                read([inputs])
             except InputError as error:
                 what = "samples from traffic that no longer fit the signature were left out"
                 tally.add(what, 1, [f"{identifier}: {error}"])
             else:
                 fitting.append((identifier, inputs))
-        return encode(signature, [inputs for _, inputs in fitting]), [i for i, _ in fitting]
+        return read([inputs for _, inputs in fitting]), [i for i, _ in fitting]
 
 
 def _group(raw: RawColumn | None, n: int) -> Keys:
