@@ -15,9 +15,11 @@ are medians.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +27,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,28 +141,12 @@ def measure(
     folder: Path, server: str, python: str, package: Path, rows: list[dict[str, Any]], seconds: float
 ) -> dict[str, Any]:
     """One server, started, measured and ended."""
-    port = free_port()
     bodies = folder / f"{server}.json"
     bodies.write_text(json.dumps([body(server, row) for row in rows]))
-    if server == "tidemill":
-        command = [python, "-m", "tidemill", "serve", "-C", str(folder / "project"), "--port", str(port)]
-    else:
-        command = [python, str(HERE / "serving_peers.py"), server, str(package), str(port)]
-    variables = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    log = (folder / f"{server}.log").open("wb")
-    process = subprocess.Popen(
-        ["taskset", "-c", "0", *command],
-        env=os.environ | variables,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-    path = PATHS.get(server, "/predict")
-    try:
-        wait(process, port, path, body(server, rows[0]), folder / f"{server}.log")
+    with running(folder, server, python, package, body(server, rows[0])) as (port, pid):
 
         def loaded(connections: int, duration: float, rate: float = 0) -> dict[str, Any]:
-            return load(port, path, bodies, connections, duration, rate, process.pid)
+            return load(port, PATHS.get(server, "/predict"), bodies, connections, duration, rate, str(pid))
 
         loaded(32, 2)
         one, many = loaded(1, seconds), loaded(32, seconds)
@@ -170,36 +157,46 @@ def measure(
                 held = tried
                 break
         return {"one": one, "many": many, "held": held}
-    finally:
-        os.killpg(process.pid, 15)
+
+
+@contextlib.contextmanager
+def running(folder: Path, server: str, python: str, package: Path, first: str) -> Iterator[tuple[int, int]]:
+    """A server on the first core until it is left: its port and the id of its process."""
+    port = free_port()
+    if server == "tidemill":
+        command = [python, "-m", "tidemill", "serve", "-C", str(folder / "project"), "--port", str(port)]
+    else:
+        command = [python, str(HERE / "serving_peers.py"), server, str(package), str(port)]
+    variables = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    path = folder / f"{server}.log"
+    with path.open("wb") as log:
+        process = subprocess.Popen(
+            ["taskset", "-c", "0", *command],
+            env=os.environ | variables,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
         try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait()
-        log.close()
+            wait(process, port, PATHS.get(server, "/predict"), first, path)
+            yield port, process.pid
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
-def load(port: int, path: str, bodies: Path, connections: int, seconds: float, rate: float, pid: int) -> dict[str, Any]:
+def load(
+    port: int, path: str, bodies: Path, connections: int, seconds: float, rate: float, *more: str
+) -> dict[str, Any]:
     """What serving_load.py measures, on the second core."""
     last = str(max(os.sched_getaffinity(0)))
-    done = subprocess.run(
-        [
-            *(
-                "taskset",
-                "-c",
-                last,
-                sys.executable,
-                str(HERE / "serving_load.py"),
-                f"127.0.0.1:{port}",
-                path,
-                str(bodies),
-            ),
-            *(str(connections), str(seconds), str(rate), str(pid)),
-        ],
-        check=True,
-        stdout=subprocess.PIPE,
-    )
+    command = ["taskset", "-c", last, sys.executable, str(HERE / "serving_load.py"), f"127.0.0.1:{port}", path]
+    numbers = [str(connections), str(seconds), str(rate)]
+    done = subprocess.run([*command, str(bodies), *numbers, *more], check=True, stdout=subprocess.PIPE)
     told: dict[str, Any] = json.loads(done.stdout)
     return told
 

@@ -1,11 +1,12 @@
 """The load for serving.py, a process of its own: keeps connections busy, or sends at a fixed rate whatever comes back.
 
-    python benchmarks/serving_load.py HOST:PORT PATH BODIES.json CONNECTIONS SECONDS RATE [PID]
+    python benchmarks/serving_load.py HOST:PORT PATH BODIES.json CONNECTIONS SECONDS RATE [PID [ANSWERS]]
 
 BODIES.json holds a list of bodies, which are sent in turn. A rate of 0 is a closed loop: every connection sends its
 next request as soon as its answer is there. Any other is an open loop: requests fall due at that many a second, evenly,
 and an answer's time counts from when its request was due, so that waiting for a free connection is part of it. The
-first second is not counted. With PID, the processor seconds of that process and its children are told too.
+first second is not counted. With PID, the processor seconds of that process and its children are told too. ANSWERS is a
+file that gets a line an answer: when its request was due (``time.perf_counter``), its seconds, and its deployment.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ import psutil
 import uvloop
 
 WARM_UP = 1.0
+
+
+def deployment_of(answer: bytearray) -> str:
+    """The id of the deployment that an answer of Tidemill's names."""
+    start = answer.index(b'"deployment":"') + 14
+    return answer[start : answer.index(b'"', start)].decode()
 
 
 class Connection(asyncio.Protocol):
@@ -55,6 +62,9 @@ class Connection(asyncio.Protocol):
             self.length = end + 4 + int(head[place + 15 :].split(b"\r\n", 1)[0])
         if len(self.received) >= self.length:
             good = self.received[9:11] == b"20"
+            if self.load.answers is not None:
+                taken = time.perf_counter() - self.due
+                self.load.answers.append((self.due, taken, deployment_of(self.received) if good else ""))
             if not good and self.load.failed < 3:
                 print(bytes(self.received[:500]), file=sys.stderr)
             self.received.clear()
@@ -77,6 +87,7 @@ class Load:
         self.sent = 0
         self.failed = 0
         self.times: list[tuple[float, float]] = []
+        self.answers: list[tuple[float, float, str]] | None = None
         self.idle: deque[Connection] = deque()
         self.waiting: deque[float] = deque()
         self.ends = 0.0
@@ -134,6 +145,8 @@ def main() -> None:
     address, path, bodies, connections, seconds, rate = sys.argv[1:7]
     host, port = address.rsplit(":", 1)
     load = Load(path, address, json.loads(Path(bodies).read_text()), float(rate))
+    if len(sys.argv) > 8:
+        load.answers = []
     family = [] if len(sys.argv) < 8 else [psutil.Process(int(sys.argv[7]))]
     family += [child for parent in family for child in parent.children(recursive=True)]
     before = sum(sum(p.cpu_times()[:2]) for p in family)
@@ -149,6 +162,9 @@ def main() -> None:
         "left": len(load.waiting),
         "cpu": after - before,
     }
+    if load.answers is not None:
+        lines = [f"{due} {taken} {deployment}\n" for due, taken, deployment in load.answers]
+        Path(sys.argv[8]).write_text("".join(lines))
     print(json.dumps(told))
 
 
