@@ -6,7 +6,7 @@ A label is stated as its kind has it: one of the labels, a list of labels (perha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from tidemill.records import JSON, Annotation, Feedback, Prediction, QueueItem, 
 from tidemill.runtime.answers import parse_label
 from tidemill.runtime.statements import parse_feedback
 from tidemill.store import FeedbackOutcome, Store, check_prediction_id
+from tidemill.store.erasing import erased_ids, refuse_erased
 
 
 def answer_spec(project: OpenProject) -> JSON:
@@ -48,8 +49,13 @@ def stated(project: OpenProject, texts: Sequence[str]) -> Any:
 def add_feedback(project: OpenProject, items: Iterable[Placed]) -> list[FeedbackOutcome]:
     """Check all statements, then commit them together; when one is faulty, none is written."""
     spec, store = answer_spec(project), project.store
-    known, given = partial(check_prediction_id, store.secret), partial(given_answer, store)
+    known, given = partial(_given_out, store.secret, erased_ids(store)), partial(given_answer, store)
     return store.add_feedback([parse_feedback(imported(item), where, spec, known, given) for where, item in items])
+
+
+def _given_out(secret: bytes, gone: Set[str], prediction: str) -> bool:
+    refuse_erased(gone, prediction)
+    return check_prediction_id(secret, prediction)
 
 
 def given_answer(store: Store, prediction: str) -> JSON | None:
@@ -96,7 +102,7 @@ def answer(project: OpenProject, subject: str, label: Any, *, author: str, note:
 
     Raises:
         InputError: the task has no such label.
-        NotFoundError: no such sample or prediction.
+        NotFoundError: no such sample or prediction, or it was erased.
     """
     value = parse_label(answer_spec(project), label)
     asked = project.store.find(QueueItem, subject=subject, done=False)
@@ -121,7 +127,9 @@ def answer(project: OpenProject, subject: str, label: Any, *, author: str, note:
 def _require_subject(project: OpenProject, subject: str, where: str | None = None) -> None:
     """Refuse what was never asked about and is no prediction; an answer may be given again, and replaces the older."""
     known = project.store.find(QueueItem, subject=subject, limit=1)
-    if not known and not (subject.startswith(Prediction.prefix) and project.store.exists(Prediction, subject)):
+    given = project.store.find(Prediction, id=subject, limit=1)
+    refuse_erased([p.id for p in given if p.erased], subject, where)
+    if not known and not given:
         mend = "List the questions with `tidemill label --list`."
         raise NotFoundError(f"nobody asked about {subject!r}", where=where, mend=mend)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from functools import cached_property
 from pathlib import Path
 
 from tidemill.config import CONFIG_NAME, Config, load_config, read_environment
 from tidemill.data.schema import Signature
-from tidemill.errors import ConflictError, NotReadyError
+from tidemill.errors import ConflictError, NotReadyError, TidemillError
 from tidemill.project.recipes import chosen_recipes, load_recipes
-from tidemill.records import Cycle, Dataset, Deployment, Model, Recipe
+from tidemill.records import Cycle, Dataset, Deployment, Erasure, Model, Recipe
 from tidemill.runtime import Predictor, load
 from tidemill.store import Store, create_store, open_store
 from tidemill.tasks import Task, get_task
@@ -36,6 +37,11 @@ class OpenProject:
             # A fresh checkout: tidemill.yaml is kept under version control, and its state is not.
             make_state(self.dir, self.config.store).close()
         self.store: Store = open_store(self.dir / STATE, self.config.store)
+        if self.store.ids(Erasure, finished=None):
+            from tidemill.project.forgetting import resume
+
+            with contextlib.suppress(TidemillError):  # `tidemill doctor` tells of it, and `tidemill forget` why
+                resume(self.store)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.dir)!r}, task={self.config.task!r})"

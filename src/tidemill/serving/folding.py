@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tidemill.data.assigned import fold_journal
@@ -36,16 +37,26 @@ class Folder:
         url: the store's database, as the configuration names it.
         interval: seconds between two passes.
         much: predictions in one pass from which on a process of its own takes over.
+        also: called once a pass, before it.
 
     Attributes:
         helper: that process, or ``None``.
     """
 
-    def __init__(self, store: Store, url: str | None, *, interval: float = INTERVAL, much: int = MUCH) -> None:
+    def __init__(
+        self,
+        store: Store,
+        url: str | None,
+        *,
+        interval: float = INTERVAL,
+        much: int = MUCH,
+        also: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._url = url
         self._interval = interval
         self._much = much
+        self._also = also
         self._stop = threading.Event()
         self._said: str | None = None
         self.helper: LocalJob | None = None
@@ -80,6 +91,7 @@ class Folder:
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
+            self._also()
             if self.helper is not None:
                 if self.helper.poll() is None:
                     continue

@@ -90,11 +90,12 @@ def unname(store: Store, kind: type[Record], identifiers: Collection[str]) -> in
     return sum(_update(store, table, part, {"author": None}) for part in _parts(identifiers))
 
 
-def rename_subject(store: Store, before: str, after: str) -> None:
-    """Give annotations on *before* another subject: a sample's id is made of its content."""
-    table = mapping_of(Annotation).table
+def rename_subject(store: Store, affected: Collection[type[Record]], before: str, after: str) -> None:
+    """Give the records on *before* another subject, of which nothing can be read."""
     with store.database.transaction() as connection:
-        connection.execute(table.update().where(table.c.subject == before).values(subject=after))
+        for kind in affected:
+            table = mapping_of(kind).table
+            connection.execute(table.update().where(table.c.subject == before).values(subject=after))
 
 
 def keys_of(store: Store, identifiers: Collection[str]) -> dict[str, str]:
