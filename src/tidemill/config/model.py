@@ -295,6 +295,9 @@ class Serve(Section):
     max_connections: Annotated[Int, Field(ge=1)] = Field(
         default=1000, description="most connections; idle ones make room for new ones"
     )
+    latency_ms: Annotated[Float, Field(gt=0)] = Field(
+        default=50, description="milliseconds that an answer should take at most; batches under load keep to it"
+    )
     timeout_s: Annotated[Float, Field(gt=0)] = Field(
         default=10, description="seconds that an answer may take; what would take longer is refused at once"
     )

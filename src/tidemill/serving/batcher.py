@@ -1,9 +1,9 @@
 """Micro-batching: what waits while the model is busy is answered together next.
 
-There is no fixed window. One worker thread takes whatever has gathered since it last looked, up to a bound, encodes and
-predicts it as one batch, and hands the answers to the journal; while the journal makes them durable, the worker is
-already at the next batch. A lone request therefore waits for nothing, and under load batches grow by themselves. The
-answers leave when the journal has them on disk.
+One worker thread takes whatever has gathered since it last looked, up to a bound that keeps to the wanted latency
+(:mod:`tidemill.serving.window`), encodes and predicts it as one batch, and hands the answers to the journal; while the
+journal makes them durable, the worker is already at the next batch. A lone request therefore waits for nothing, and
+under load batches grow by themselves. The answers leave when the journal has them on disk.
 
 During a roll-out the challenger works on a thread of its own (:mod:`tidemill.serving.rolling`). The batcher hands it
 the requests of its share, and whatever it should answer for the log alone.
@@ -38,10 +38,10 @@ from tidemill.serving._base import Served
 from tidemill.serving.limits import Deadlines, Line
 from tidemill.serving.requests import PredictRequest, require_few_pixels
 from tidemill.serving.rolling import Job, Rolling
+from tidemill.serving.window import Window
 from tidemill.store import JournalWriter
 from tidemill.store.secrets import audit_draw, canary_draw, new_prediction_id, repeated_prediction_id
 
-BATCH_ROWS = 256
 QUEUE_ROWS = 20_000
 CHECK_SECONDS = 10.0
 _NO_SHADOWS: Iterator[None] = itertools.repeat(None)
@@ -67,6 +67,7 @@ class Batcher:
         audit_rate: the probability with which a key is drawn for the audit.
         max_pixels: width times height that one image may have.
         most_pixels: and all images of one request together.
+        latency: seconds that an answer should take at most.
         timeout: seconds after which nobody waits for an answer any more.
     """
 
@@ -79,6 +80,7 @@ class Batcher:
         audit_rate: float,
         max_pixels: int,
         most_pixels: int,
+        latency: float,
         timeout: float,
     ) -> None:
         self._served = served
@@ -87,6 +89,7 @@ class Batcher:
         self._audit_rate = audit_rate
         self._max_pixels = max_pixels
         self._most_pixels = most_pixels
+        self._window = Window(latency)
         self._line = Line(timeout)
         self._deadlines = Deadlines(timeout)
         self._checked = -1.0
@@ -141,8 +144,11 @@ class Batcher:
 
     def _run(self) -> None:
         for batch in self._batches():
+            began = time.perf_counter()
+            rows = sum(len(waiting.request.records) for waiting in batch)
             try:
                 self._answer(batch)
+                self._window.note(rows, time.perf_counter() - began)
             except Exception as error:  # whatever it is, those who wait are told, and the thread lives on
                 _resolve([(waiting, error) for waiting in batch])
 
@@ -150,7 +156,7 @@ class Batcher:
         """Whatever has gathered, again and again, until the end is announced."""
         while (first := self._queue.get()) is not None:
             batch, rows = [first], len(first.request.records)
-            while rows < BATCH_ROWS:
+            while rows < self._window.rows:
                 try:
                     more = self._queue.get_nowait()
                 except Empty:

@@ -48,6 +48,7 @@ class Service:
             audit_rate=project.config.audit.rate,
             max_pixels=int(project.config.limits.image_megapixels * 1_000_000),
             most_pixels=int(project.config.serve.max_megapixels * 1_000_000),
+            latency=project.config.serve.latency_ms / 1000,
             timeout=project.config.serve.timeout_s,
         )
         self.deadlines = Deadlines(project.config.serve.timeout_s)
