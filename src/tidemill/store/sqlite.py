@@ -7,6 +7,7 @@ lock at its start, so that it cannot fail half-way because another one wrote fir
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from tidemill.errors import BusyError, StoreError, TidemillError
 #: How long a writer waits for another process's transaction, in seconds.
 BUSY_SECONDS = 20.0
 
+_MOMENT = 100  # milliseconds
+_PATIENT = f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}"
 _SETTINGS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA fullfsync=ON",  # macOS: fsync alone does not reach the platter there
-    f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}",
+    _PATIENT,
     "PRAGMA journal_size_limit=67108864",
     "PRAGMA temp_store=MEMORY",
 )
@@ -77,12 +80,18 @@ def scrub(connection: sa.Connection, where: str) -> None:
         run("VACUUM")
     finally:
         run("PRAGMA temp_store=MEMORY")
-    if run("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one():
-        raise BusyError(
-            f"another program has been reading the database for more than {BUSY_SECONDS:.0f} s",
-            where=where,
-            mend="End it, and try again.",
-        )
+    until = time.monotonic() + BUSY_SECONDS
+    run(f"PRAGMA busy_timeout={_MOMENT}")  # while it waits for readers, nobody may write
+    try:
+        while run("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one():
+            if time.monotonic() >= until:
+                raise BusyError(
+                    f"another program has been reading the database for more than {BUSY_SECONDS:.0f} s",
+                    where=where,
+                    mend="End it, and try again.",
+                )
+    finally:
+        run(_PATIENT)
 
 
 def explain(error: sqlite3.Error, where: str) -> TidemillError:
