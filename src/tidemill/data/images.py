@@ -40,7 +40,8 @@ def probe(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Shape:
     with _open(data, max_pixels) as image:
         height, width = image.height, image.width
         try:
-            turned = image.getexif().get(0x0112, 1) >= 5  # the camera lay on its side
+            # The class's own: a PNG's would decode all of it, to see whether something follows the pixels.
+            turned = Image.Image.getexif(image).get(0x0112, 1) >= 5  # the camera lay on its side
         except _DAMAGED as error:
             raise InputError(f"the image is truncated or damaged ({error}).", mend="Save it again.") from error
         if turned:

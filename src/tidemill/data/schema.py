@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 FieldType = Literal["image", "number", "category", "text", "date"]
 Kind = Literal["classification", "multilabel", "regression"]
@@ -72,20 +72,32 @@ class Signature:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Signature:
-        """The signature that :meth:`to_json` wrote."""
-        inputs = tuple(
-            Field(
-                name=f["name"],
-                type=f["type"],
-                shape=tuple(f["shape"]) if f["shape"] else None,
-                optional=f["optional"],
-            )
-            for f in data["inputs"]
-        )
-        return cls(
-            inputs=inputs,
+        """The signature that :meth:`to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none.
+        """
+        read = cls(
+            inputs=tuple(_field(field) for field in data["inputs"]),
             target=data["target"],
             kind=data["kind"],
             labels=tuple(data["labels"]),
             separator=data.get("separator"),  # packages of the first schema have none
         )
+        names = [field.name for field in read.inputs]
+        if read.kind not in get_args(Kind) or len(set(names)) < len(names):
+            raise ValueError(f"its kind is {read.kind!r}, and its inputs are {names}")
+        if not all(isinstance(text, str) for text in (read.target, *read.labels, read.separator or "")):
+            raise TypeError("its target, a label or the separator is no text")
+        return read
+
+
+def _field(data: Mapping[str, Any]) -> Field:
+    name, kind, shape, optional = (data[key] for key in ("name", "type", "shape", "optional"))
+    if not isinstance(name, str) or kind not in get_args(FieldType) or not isinstance(optional, bool):
+        raise ValueError(f"{str(name)[:80]!r} is no input of type {str(kind)[:80]}")
+    if (kind == "image") != bool(shape):
+        raise ValueError(f"input {name!r} of type {kind} has the shape {shape}")
+    if shape and not (len(shape) == 3 and all(type(side) is int and side > 0 for side in shape) and shape[2] in (1, 3)):
+        raise ValueError(f"input {name!r} has the shape {shape}")
+    return Field(name=name, type=kind, shape=tuple(shape) if shape else None, optional=optional)

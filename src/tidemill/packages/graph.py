@@ -30,9 +30,10 @@ _PARTS: dict[str, tuple[str, Callable[[Sparse], npt.NDArray[Any]]]] = {
 Indices ``[nnz]``, values ``[nnz]``, the row of each value ``[nnz]``, and where each row starts ``[n]``.
 """
 
-# one of these classes each; the module they live in is private to onnxruntime
-_REFUSALS = (
+# what onnxruntime raises, each of a class of its own; the module they live in is private to onnxruntime
+REFUSALS: tuple[type[Exception], ...] = (
     RuntimeError,
+    ValueError,  # what it says is no UTF-8
     *(
         getattr(ort.capi.onnxruntime_pybind11_state, name)
         for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
@@ -60,7 +61,7 @@ def open_graph(graph: bytes, info: Mapping[str, FeatureInfo], *, threads: int = 
     options.log_severity_level = 3
     try:
         session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise PackageError(
             f"onnxruntime cannot open the graph ({str(error).splitlines()[0][:200]})",
             where=where,

@@ -109,6 +109,9 @@ class Manifest:
 def parsed(manifest: Manifest, where: str) -> tuple[Any, Any]:
     """The signature and the feature pipeline that a manifest carries.
 
+    Nothing vouches for a pipeline's state, so a made-up row goes through it: what cannot be computed is found out here,
+    and not by the first caller.
+
     Raises:
         PackageError: one of them cannot be understood.
     """
@@ -116,9 +119,40 @@ def parsed(manifest: Manifest, where: str) -> tuple[Any, Any]:
     from tidemill.features.pipeline import Pipeline
 
     try:
-        return Signature.from_json(manifest.signature), Pipeline.from_json(manifest.features)
-    except (ConfigError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise _broken(f"its signature or features cannot be understood ({error})", where) from error
+        signature = Signature.from_json(manifest.signature)
+        pipeline = Pipeline.from_json(manifest.features)
+        _try(signature, pipeline)
+    except _MEANINGLESS as error:
+        raise _broken(f"its signature or features cannot be understood ({str(error)[:200]})", where) from error
+    return signature, pipeline
+
+
+_MEANINGLESS = (
+    ConfigError, KeyError, ValueError, TypeError, AttributeError, IndexError, ArithmeticError, MemoryError,
+    RecursionError,
+)  # fmt: skip
+
+
+def _try(signature: Any, pipeline: Any) -> None:
+    """Compute the features of a row of nothing, and compare them with what the pipeline says of itself."""
+    import numpy as np
+
+    from tidemill.data.arrays import Column, Ragged
+    from tidemill.features._base import Sparse
+
+    row: dict[str, Column] = {}
+    for given in signature.inputs:
+        if given.type == "image":
+            row[given.name] = np.zeros((1, *given.shape), np.uint8)
+        else:
+            row[given.name] = np.zeros(1) if given.type in ("number", "date") else Ragged.from_strings([None])
+    made, said = pipeline.transform(row), pipeline.info()
+    for name, info in said.items():
+        feature = made[name]
+        shape = (1, feature.width) if isinstance(feature, Sparse) else feature.shape
+        dtype = "sparse" if isinstance(feature, Sparse) else feature.dtype.name
+        if (dtype, shape) != (info.dtype, (1, *info.shape)):
+            raise ValueError(f"{name} is {dtype} {shape} instead of {info.dtype} {(1, *info.shape)}")
 
 
 def _broken(what: str, where: str) -> PackageError:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.features._base import FeatureInfo, Features
-from tidemill.packages.graph import open_graph, tensors
+from tidemill.packages.graph import REFUSALS, open_graph, tensors
 
 
 class OnnxBackend:
@@ -18,6 +18,8 @@ class OnnxBackend:
     Raises:
         PackageError: the graph cannot be opened, or asks for features that are not there.
     """
+
+    refusals: tuple[type[Exception], ...] = (*REFUSALS, KeyError, ValueError, TypeError)
 
     def __init__(self, path: Path, info: Mapping[str, FeatureInfo], threads: int) -> None:
         session = open_graph(path.read_bytes(), info, threads=threads, where=str(path))

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.data import images
 from tidemill.data.arrays import Column, Columns, length, take
 from tidemill.data.encode import encode
 from tidemill.data.schema import Signature
@@ -26,7 +27,13 @@ _SPARSE_ROW = 2048  # bytes of the few hundred values of a short text
 
 
 class Backend(Protocol):
-    """What turns features into raw scores."""
+    """What turns features into raw scores.
+
+    Attributes:
+        refusals: what it raises when it cannot.
+    """
+
+    refusals: tuple[type[Exception], ...]
 
     def scores(self, features: Features) -> npt.NDArray[np.float32]:
         """Raw scores, float32 ``[n, k]``."""
@@ -78,24 +85,34 @@ class Predictor:
         """One JSON answer for each row of raw scores."""
         return self._answers.of(scores)
 
-    def predict(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def predict(
+        self, records: Sequence[Mapping[str, Any]], *, max_pixels: int = images.MAX_PIXELS
+    ) -> list[dict[str, Any]]:
         """One JSON answer for each record.
+
+        Args:
+            records: as :meth:`encode` takes them.
+            max_pixels: width times height that one image may have.
 
         Raises:
             InputError: a record does not fit the signature.
         """
         if not records:
             return []
-        return self._answers.of(self.scores(encode(self.signature, records)))
+        return self._answers.of(self.scores(encode(self.signature, records, max_pixels=max_pixels)))
 
     def warm_up(self) -> None:
         """Answer one made-up row, so that a broken model shows before it serves and the first request is not slow.
 
         Raises:
-            PackageError: the model gives no finite scores of the right shape.
+            PackageError: the model cannot be computed, or gives no finite scores of the right shape.
         """
         features = {name: item.blank(1) for name, item in self._info.items()}
-        scores = self._score(features)
+        try:
+            scores = self._score(features)
+        except self._backend.refusals as error:
+            what = f"the model cannot answer a row of zeros ({(str(error).splitlines() or [''])[0][:200]})"
+            raise PackageError(what, where=self.manifest.id, mend="Export the model again.") from error
         widths = self._answers.widths
         if scores.ndim != 2 or len(scores) != 1 or scores.shape[1] not in widths or not np.isfinite(scores).all():
             wanted = " or ".join(str((1, width)) for width in widths)

@@ -23,6 +23,8 @@ class TorchBackend:
         PackageError: the file is damaged, or the weights do not fit the network.
     """
 
+    refusals: tuple[type[Exception], ...] = (RuntimeError, KeyError, IndexError, ValueError, TypeError)
+
     def __init__(self, path: Path, network: Mapping[str, Any], info: Mapping[str, FeatureInfo], classes: int) -> None:
         try:
             tensors = load_file(path)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tidemill.data.sources._base import Limits
@@ -16,16 +17,21 @@ from tidemill.errors import SourceError, TooLargeError
 
 _NESTED = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar", ".zst")
 _UNPACK = 1 << 20
+DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, OverflowError)
+"""What the standard library says of a zip that is not what it should be."""
 
 
 def checked_members(archive: zipfile.ZipFile, path: Path, limits: Limits) -> list[zipfile.ZipInfo]:
     """The files in the zip.
 
+    Only what is stored or deflated is taken: the other packers unpack whatever is in a piece at once, however much more
+    than was announced.
+
     Raises:
-        SourceError: a name leads out of the zip, or a member is a link or encrypted.
+        SourceError: a name leads out of the zip, or a member is a link, encrypted, or packed in a rare way.
         TooLargeError: it would unpack to more than the limits allow.
     """
-    members = [m for m in archive.infolist() if not m.is_dir()]
+    members = [m for m in archive.infolist() if not m.filename.endswith("/")]
     for member in members:
         name = member.filename
         check_name(name, path, "zip")
@@ -34,6 +40,9 @@ def checked_members(archive: zipfile.ZipFile, path: Path, limits: Limits) -> lis
             raise _no_file(name, "a link" if kind == stat.S_IFLNK else "a device or pipe", path)
         if member.flag_bits & 0x1:
             raise SourceError(f"{name!r} is encrypted.", where=str(path), mend="Pack it again without a password.")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            message = f"{name!r} is packed by method {member.compress_type}."
+            raise SourceError(message, where=str(path), mend="Pack it again as an ordinary zip (deflate).")
         if member.file_size > 1 << 20 and member.file_size > limits.max_archive_ratio * max(1, member.compress_size):
             raise TooLargeError(
                 f"{name!r} unpacks to {member.file_size:,} bytes, over {limits.max_archive_ratio:g} times its size.",
@@ -47,11 +56,13 @@ def checked_members(archive: zipfile.ZipFile, path: Path, limits: Limits) -> lis
 
 
 def check_name(name: str, path: Path, kind: str) -> None:
-    """Refuse a member's name that leads out of its archive.
+    """Refuse a member's name that leads out of its archive, or is none.
 
     Raises:
         SourceError: it does.
     """
+    if not name or "\0" in name:
+        raise SourceError(f"{name!r} is no name of a file.", where=str(path), mend="Pack the files again.")
     pure, windows = PurePosixPath(name.replace("\\", "/")), PureWindowsPath(name)
     if pure.is_absolute() or windows.drive or ".." in pure.parts:
         mend = f"Do not use this {kind} unless you know who made it; pack the files again."
@@ -83,13 +94,19 @@ def unpack_zip(path: Path, folder: Path, limits: Limits, wanted: Callable[[str],
                 refuse_nested(member.filename, path)
         for member in members:
             if wanted(member.filename):
-                target = _target(folder, member.filename, path)
-                try:
-                    with archive.open(member) as packed, target.open("xb") as file:
-                        shutil.copyfileobj(packed, file, _UNPACK)  # at most file_size, which was checked
-                except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-                    message = f"{member.filename!r} cannot be unpacked ({error})."
-                    raise SourceError(message, where=str(path), mend="Download or pack it again.") from error
+                with _target(folder, member.filename, path).open("xb") as file:
+                    for part in _parts(archive, member, path):  # at most file_size, which was checked
+                        file.write(part)
+
+
+def _parts(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Iterator[bytes]:
+    try:
+        with archive.open(member) as packed:
+            while part := packed.read(_UNPACK):
+                yield part
+    except DAMAGED as error:
+        message = f"{member.filename!r} cannot be unpacked ({error})."
+        raise SourceError(message, where=str(path), mend="Download or pack it again.") from error
 
 
 def unpack_tar(path: Path, folder: Path, limits: Limits, wanted: Callable[[str], bool]) -> None:
@@ -160,6 +177,6 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+    except DAMAGED as error:
         message = f"the zip cannot be opened ({error})."
         raise SourceError(message, where=str(path), mend="Download or pack it again.") from error

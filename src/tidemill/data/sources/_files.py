@@ -115,6 +115,21 @@ def require(path: Path) -> None:
         raise SourceError("the file is empty.", where=str(path), mend="Give a file with at least one row.")
 
 
+def require_names(names: Iterable[str], where: str) -> None:
+    """Refuse names that are no UTF-8: origins and labels are made of them, and nothing could write them down.
+
+    Raises:
+        SourceError: there is one.
+    """
+    for name in names:
+        if not name.isascii() and not name.isprintable():
+            try:
+                name.encode()
+            except UnicodeEncodeError:
+                message = f"the name {name!a} is no UTF-8."
+                raise SourceError(message, where=ascii(where)[1:-1], mend="Rename it.") from None
+
+
 def _unpacking(path: Path, packer: str) -> gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile:
     if packer == "gzip":
         return gzip.GzipFile(path, "rb")

@@ -11,7 +11,15 @@ from pathlib import Path, PurePosixPath
 
 from tidemill.data.sources._archive import is_hidden, open_zip
 from tidemill.data.sources._base import NO_SPLIT, Limits, Source
-from tidemill.data.sources._files import near_names, open_stream, require, split_of, split_of_file, suffix_of
+from tidemill.data.sources._files import (
+    near_names,
+    open_stream,
+    require,
+    require_names,
+    split_of,
+    split_of_file,
+    suffix_of,
+)
 from tidemill.data.sources._metadata import is_metadata
 from tidemill.errors import SourceError
 
@@ -58,6 +66,7 @@ def open_source(spec: str | Path, *, limits: Limits | None = None, target: str |
 
         return SqlSource(rest, bounds)
     path = Path(spec)
+    require_names([str(spec)], str(spec))
     if not path.exists():
         if glob.has_magic(str(spec)):
             return open_pattern(str(spec), bounds, target)
@@ -184,6 +193,7 @@ def open_pattern(pattern: str, limits: Limits, target: str | None) -> Source:
     name = Path(pattern).relative_to(base).as_posix()
     name = f"{base.name}/{name}" if base.name else name
     inside = [p.relative_to(base).as_posix() for p in files]
+    require_names(inside, pattern)
     source: Source
     if all(map(is_image, inside)):
         source = ImageFolder(base, limits, name=name, paths=inside)
@@ -259,12 +269,14 @@ def open_folder(folder: Path, limits: Limits, target: str | None, *, name: str |
     if is_saved(folder):
         return SavedSource(folder, limits, name=name)
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.stat().st_size)
+    require_names((p.name for p in files), str(folder))
     idx = [p for p in files if _is_idx(p.name)]
     if idx:
         return _note_ignored(_open("idx", idx, limits, target, name, folder), files, idx)
     tables = _tables(files)
     described = all(is_metadata(p.name) for group in tables.values() for p in group)
     below = list(_walk(folder)) if described else []
+    require_names(below, str(folder))
     images, texts = [n for n in below if is_image(n)], [n for n in below if is_text_file(n)]
     classed = [n for n in texts if "/" in n]
     if images and (tables or len(classed) <= 2 * len(images)):  # labels beside images may be text files

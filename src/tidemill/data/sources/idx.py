@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -104,6 +105,8 @@ class IdxSource(Source):
         size = shape[1:] if len(shape) == 4 else (*shape[1:], 1)
         if size[2] not in (1, 3) or size[0] * size[1] > self.limits.max_image_pixels:
             raise SourceError(f"images of shape {size} cannot be used.", where=str(path))
+        if math.prod(shape) > self._most(path):
+            raise _truncated(path)
         name = path.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1")
         stem = name.removesuffix(".gz")
         labels = next((p for n in (stem, f"{stem}.gz") if n != path.name and (p := path.with_name(n)).exists()), None)
@@ -113,6 +116,11 @@ class IdxSource(Source):
                 raise SourceError(f"it holds {declared[0]} labels for {shape[0]} images.", where=str(labels))
             return Pair(path, labels, shape[0], size, split)
         return Pair(path, None, shape[0], size, split)
+
+    def _most(self, path: Path) -> float:
+        """The bytes that a file can hold at most, packed or not."""
+        packed = path.stat().st_size
+        return max(1 << 20, packed * self.limits.max_archive_ratio) if packer_of(path) else packed
 
     def fingerprint(self) -> str:
         """Paths, sizes and times of all files."""
@@ -166,6 +174,10 @@ def _take(stream: IO[bytes], kind: np.dtype[Any], shape: tuple[int, ...], path: 
     wanted = int(np.prod(shape)) * kind.itemsize
     data = stream.read(wanted)
     if len(data) < wanted:
-        raise SourceError("the file is truncated: it holds less than its header says.", where=str(path),
-                          mend="Download or copy it again.")  # fmt: skip
+        raise _truncated(path)
     return np.frombuffer(data, kind).reshape(shape)
+
+
+def _truncated(path: Path) -> SourceError:
+    what = "the file is truncated: it holds less than its header says."
+    return SourceError(what, where=str(path), mend="Download or copy it again.")

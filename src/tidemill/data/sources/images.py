@@ -6,7 +6,6 @@ import os
 import posixpath
 import tempfile
 import zipfile
-import zlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from tidemill.data import images
-from tidemill.data.sources._archive import checked_members, is_hidden, open_zip
+from tidemill.data.sources._archive import DAMAGED, checked_members, is_hidden, open_zip
 from tidemill.data.sources._base import (
     NO_SPLIT,
     Batch,
@@ -40,7 +39,6 @@ UNLABELLED = frozenset({"unlabelled", "unlabeled", "unknown"})
 LARGEST_SIDE = 128
 """Images of mixed sizes, or larger than twice this, are stored scaled down to it."""
 _SAMPLE = 256
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +267,7 @@ class ImageZip(ImageSource):
             raise SourceError(f"{info.filename!r} is too large.", where=str(self.path), mend="Split it.")
         try:
             return self._zip.read(info)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             message = f"{info.filename!r} cannot be unpacked ({error})."
             raise SourceError(message, where=str(self.path), mend="Download or pack it again.") from error
 
@@ -280,7 +278,7 @@ class ImageZip(ImageSource):
             raise InputError("the file is too large.")
         try:
             return self._zip.read(info)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise InputError(f"it cannot be unpacked ({error}).") from error
 
     def fingerprint(self) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from tidemill.data import images
-from tidemill.data.sources._archive import checked_members, open_zip
+from tidemill.data.sources._archive import DAMAGED, checked_members, open_zip
 from tidemill.data.sources._base import Batch, Limits, RawColumn, Shapes, Source, Summary, numbered, rows_for
 from tidemill.data.sources._files import fingerprint, require, split_of, split_of_value
 from tidemill.data.sources._summary import summarise
@@ -22,6 +21,8 @@ from tidemill.errors import SourceError
 
 _TARGETS = frozenset({"y", "labels", "label", "target", "targets"})
 MAX_COLUMNS = 4096
+_NO_HEADER = (*DAMAGED, TypeError, MemoryError, tokenize.TokenError)  # it is read as Python
+_PLAIN = "Save plain arrays of numbers, times or strings in C order."
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +58,17 @@ class NpzSource(Source):
 
     def _member(self, filename: str) -> Member:
         name = filename.removesuffix(".npy")
-        with self._zip.open(filename) as stream:
-            try:
-                version = np.lib.format.read_magic(stream)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, fortran, dtype = read(stream)
-            except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-                message = f"{filename!r} is no NumPy array ({error})."
-                raise SourceError(message, where=str(self.path), mend="Save it again with numpy.savez.") from error
+        try:
+            with self._zip.open(filename) as stream:
+                shape, fortran, dtype = _header(stream)
+        except _NO_HEADER as error:
+            message = f"{filename!r} is no NumPy array ({error})."
+            raise SourceError(message, where=str(self.path), mend="Save it again with numpy.savez.") from error
         if dtype.hasobject or (fortran and len(shape) > 1):
             what = "Python objects" if dtype.hasobject else "values in Fortran order"
-            mend = "Save plain arrays of numbers or strings in C order."
-            raise SourceError(f"{name!r} holds {what}.", where=str(self.path), mend=mend)
+            raise SourceError(f"{name!r} holds {what}.", where=str(self.path), mend=_PLAIN)
+        if not _is_plain(dtype):
+            raise SourceError(f"{name!r} holds values of type {dtype}.", where=str(self.path), mend=_PLAIN)
         words = set(name.casefold().replace("-", "_").split("_"))
         if len(shape) >= 3:
             column = "image"
@@ -78,7 +78,7 @@ class NpzSource(Source):
             column = "label"
         else:
             column = name
-        return Member(name, column, split_of(name), dtype, tuple(shape))
+        return Member(name, column, split_of(name), dtype, shape)
 
     def _groups(self, members: list[Member]) -> list[list[Member]]:
         by_split: dict[int, list[Member]] = {}
@@ -191,20 +191,57 @@ class NpzSource(Source):
         per_row = int(np.prod(member.shape[1:], dtype=np.int64)) * member.dtype.itemsize
         filename = f"{member.name}.npy"
         with self._zip.open(filename if filename in self._zip.namelist() else member.name) as stream:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            read(stream)
+            _header(stream)
             for start in range(0, member.shape[0], step):
                 count = min(step, member.shape[0] - start)
                 try:
                     data = stream.read(count * per_row)
-                except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+                except DAMAGED as error:
                     message = f"{member.name!r} is damaged ({error})."
                     raise SourceError(message, where=str(self.path), mend="Copy the file again.") from error
                 if len(data) < count * per_row:
                     message = f"{member.name!r} holds less than its header says."
                     raise SourceError(message, where=str(self.path), mend="Copy the file again.")
-                yield np.frombuffer(data, member.dtype).reshape(count, *member.shape[1:])
+                values = np.frombuffer(data, member.dtype).astype(member.dtype.newbyteorder("="), copy=False)
+                if member.dtype.kind == "U" and not _is_unicode(values):
+                    message = f"{member.name!r} holds what are no characters."
+                    raise SourceError(message, where=str(self.path), mend="Save it again with numpy.savez.")
+                yield values.reshape(count, *member.shape[1:])
+
+
+def _is_unicode(values: npt.NDArray[np.str_]) -> bool:
+    """Whether all of their characters are some; NumPy itself takes any four bytes for one."""
+    codes = values.view(np.uint32)
+    return not ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any()
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it is in Fortran order, and type, of the array that *stream* holds.
+
+    Raises:
+        ValueError and others: it holds none.
+    """
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    if any(side < 0 for side in shape):
+        raise ValueError(f"its shape is {shape}")
+    return tuple(shape), fortran, dtype
+
+
+def _is_plain(dtype: np.dtype[Any]) -> bool:
+    """Whether its values can stand in a column.
+
+    >>> _is_plain(np.dtype(">f4")), _is_plain(np.dtype("U3")), _is_plain(np.dtype("c8")), _is_plain(np.dtype("V2"))
+    (True, True, False, False)
+    """
+    if dtype.itemsize == 0 or dtype.kind not in "biufMmUS":
+        return False
+    try:
+        pa.array(np.zeros(0, dtype.newbyteorder("=")))
+    except pa.ArrowException:  # extended floats, times without a unit
+        return False
+    return True
 
 
 def _text(value: str | bytes) -> str:

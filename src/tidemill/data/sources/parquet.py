@@ -18,6 +18,7 @@ from tidemill.data.sources._summary import summarise
 from tidemill.data.sources.delimited import check_columns
 from tidemill.errors import SourceError
 
+_DAMAGED = (pa.ArrowException, OSError, ValueError)  # ValueError: bytes that are no UTF-8
 _READ_BYTES = 1 << 16  # of each column at once: row groups may be as large as the file
 
 
@@ -32,7 +33,7 @@ class ParquetSource(Source):
         super().__init__(name or files[0].name, limits)
         self.files = files
         self.root = root or common_root(files)
-        schemas = [self._open(path).schema_arrow for path in files]
+        schemas = [self._schema(path) for path in files]
         for path, schema in zip(files, schemas, strict=True):
             check_columns(path, schema.names, files[0], schemas[0].names, self.root, ordered=True)
             for ours, theirs in zip(schema, schemas[0], strict=True):
@@ -41,7 +42,10 @@ class ParquetSource(Source):
                     raise SourceError(message, where=str(path), mend="Give files of the same columns.")
         self.columns = ArrowColumns(schemas[0], limits, str(files[0]), features=_features(schemas[0]))
         if self.columns.image_columns:
-            self.columns.probe(self._open(files[0]).iter_batches(64))
+            try:
+                self.columns.probe(self._open(files[0]).iter_batches(64))
+            except _DAMAGED as error:
+                raise _damaged(files[0], 1, error) from error
         self.notes.append(f"Parquet: {len(schemas[0].names)} columns in {len(files)} file{'s' * (len(files) > 1)}")
         self.notes += self.columns.notes
 
@@ -50,9 +54,17 @@ class ParquetSource(Source):
         try:
             # Read ahead, all buffers of the file would be kept until its last row.
             return pq.ParquetFile(path, pre_buffer=False, buffer_size=_READ_BYTES)
-        except (pa.ArrowException, OSError) as error:
-            message = f"this is no complete Parquet file ({error})."
-            raise SourceError(message, where=str(path), mend="Write or copy it again.") from error
+        except _DAMAGED as error:
+            raise _incomplete(path, error) from error
+
+    def _schema(self, path: Path) -> pa.Schema:
+        file = self._open(path)
+        try:
+            schema = file.schema_arrow
+            "".join(schema.names)  # names that are no UTF-8 show themselves here
+        except _DAMAGED as error:
+            raise _incomplete(path, error) from error
+        return schema
 
     def fingerprint(self) -> str:
         """Paths, sizes and times of the files."""
@@ -76,9 +88,18 @@ class ParquetSource(Source):
                 for table in file.iter_batches(rows_for(size, _row_bytes(file))):
                     yield self.columns.batch(table, numbered(name, first, table.num_rows), code, wanted)
                     first += table.num_rows
-            except (pa.ArrowException, OSError) as error:
-                message = f"the file is damaged after row {first - 1} ({error})."
-                raise SourceError(message, where=str(path), mend="Write or copy it again.") from error
+            except _DAMAGED as error:
+                raise _damaged(path, first, error) from error
+
+
+def _incomplete(path: Path, error: Exception) -> SourceError:
+    message = f"this is no complete Parquet file ({error})."
+    return SourceError(message, where=str(path), mend="Write or copy it again.")
+
+
+def _damaged(path: Path, row: int, error: Exception) -> SourceError:
+    message = f"the file is damaged after row {row - 1} ({error})."
+    return SourceError(message, where=str(path), mend="Write or copy it again.")
 
 
 def _row_bytes(file: pq.ParquetFile) -> int:
