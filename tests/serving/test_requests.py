@@ -15,7 +15,7 @@ from tidemill.serving.requests import parse_json, parse_predict
 from tidemill.serving.schemas import FeedbackBody, PredictBody
 
 SPEC = {"kind": "classification", "labels": ["ebb", "flood"], "temperature": 1.0}
-IDENTIFIER = "pred_known"
+IDENTIFIER, OTHER = "pred_known", "pred_other_known"
 
 
 def feedback(**fields: Any) -> dict[str, Any]:
@@ -23,7 +23,11 @@ def feedback(**fields: Any) -> dict[str, Any]:
 
 
 def parse(content: Any) -> Any:
-    return parse_feedback(content, "body", SPEC, lambda identifier: identifier == IDENTIFIER)
+    return parse_feedback(content, "body", SPEC, lambda identifier: identifier in (IDENTIFIER, OTHER))
+
+
+def episode(**fields: Any) -> dict[str, Any]:
+    return {"episode": "game 7", "kind": "reward", "value": 1, **fields}
 
 
 GOOD_FEEDBACK = [
@@ -33,7 +37,11 @@ GOOD_FEEDBACK = [
     feedback(kind="rating", value=4),
     feedback(kind="reward", value=-0.5),
     feedback(kind="comment", value="die Flut kam später\n潮"),
-    feedback(kind="preference", value={"over": IDENTIFIER}),
+    feedback(kind="preference", value={"over": OTHER}),
+    episode(),
+    episode(predictions=[IDENTIFIER, OTHER], author="Ada", key="k2", asked=False),
+    episode(kind="rating", value=0.5, predictions=None),
+    episode(kind="comment", value="lost at the end", predictions=[]),
 ]
 BAD_FEEDBACK = [
     ({}, "prediction"),
@@ -57,13 +65,28 @@ BAD_FEEDBACK = [
     (feedback(asked=1), "asked"),
     (feedback(key=1), "key"),
     (feedback(autor="Ada"), "body"),
+    (feedback(predictions=[OTHER]), "predictions"),
+    (feedback(episode="game 7"), "body"),
+    (episode(episode=""), "episode"),
+    (episode(episode=None), "episode"),
+    (episode(episode="a" * 201), "episode"),
+    (episode(kind="correction", value="ebb"), "kind"),
+    (episode(kind="preference", value={"over": OTHER}), "kind"),
+    (episode(asked=True), "asked"),
+    (episode(value="good"), "value"),
+    (episode(predictions=IDENTIFIER), "predictions"),
+    (episode(predictions=[7]), "predictions[0]"),
+    (episode(predictions=[IDENTIFIER] * 1001), "predictions"),
 ]
 
 
 @pytest.mark.parametrize("content", GOOD_FEEDBACK)
 def test_good_feedback_is_taken_and_is_described(content: dict[str, Any]) -> None:
     statement = parse(content)
-    assert (statement.subject, statement.kind) == (IDENTIFIER, content["kind"])
+    about = "episode:game 7" if "episode" in content else IDENTIFIER
+    if content["kind"] == "preference":
+        about = f"pair:{IDENTIFIER}:{OTHER}"
+    assert (statement.subject, statement.kind) == (about, content["kind"])
     assert statement.author == content.get("author", "anonymous")
     assert statement.key == content.get("key", statement.id)
     FeedbackBody.model_validate_json(json.dumps(content), strict=True)
@@ -95,6 +118,23 @@ def test_feedback_for_an_unknown_prediction_is_not_found() -> None:
         with pytest.raises(NotFoundError, match="pred_other") as refused:
             parse(content)
         assert "/v1/predict" in (refused.value.mend or "")
+
+
+def test_a_pair_is_the_same_whoever_is_named_first() -> None:
+    one = parse(feedback(kind="preference", value={"over": OTHER}))
+    back = parse(feedback(prediction=OTHER, kind="preference", value={"over": IDENTIFIER}))
+    assert one.subject == back.subject == f"pair:{IDENTIFIER}:{OTHER}"
+    assert (one.predictions, back.predictions) == ((IDENTIFIER, OTHER), (OTHER, IDENTIFIER))
+    with pytest.raises(InputError, match="better than itself"):
+        parse(feedback(kind="preference", value={"over": IDENTIFIER}))
+
+
+def test_an_episode_is_known_by_its_name_and_names_each_prediction_once() -> None:
+    said = parse(episode(predictions=[OTHER, IDENTIFIER, OTHER]))
+    assert (said.subject, said.predictions) == ("episode:game 7", (OTHER, IDENTIFIER))
+    with pytest.raises(NotFoundError, match="pred_unknown") as refused:
+        parse(episode(predictions=[IDENTIFIER, "pred_unknown"]))
+    assert refused.value.where == "body.predictions[1]"
 
 
 def test_control_characters_are_refused() -> None:

@@ -90,9 +90,9 @@ def test_the_store_keeps_every_kind_of_record() -> None:
 
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
 def test_many_at_once_come_back_as_they_went(store: Store, kind: type[Record]) -> None:
-    unique = {"key", "number", "digest", "cycle_id"}
+    unique = {"key", "number", "digest", "cycle_id", "prediction"}
     made = []
-    for number in range(30):
+    for number in range(130):
         record = filled(kind)
         changed = {n: number if n == "number" else f"{n} {number}" for n in unique if hasattr(record, n)}
         made.append(dataclasses.replace(emptied(record) if number % 2 else record, **changed))
@@ -105,11 +105,11 @@ def test_what_cannot_be_stored_among_many_is_refused_with_them(
 ) -> None:
     for wrong in ({"inputs": {"image": object()}}, {"caller": "\ud800"}, {"caller": "a\0b"}):
         with pytest.raises(InputError, match="cannot be stored"):
-            store.insert(*(make_prediction() for _ in range(20)), make_prediction(**wrong))
+            store.insert(*(make_prediction() for _ in range(120)), make_prediction(**wrong))
     with pytest.raises(InputError, match="cannot be stored"):
         store.insert(*(generation(number) for number in range(20)), generation(2**63))
     with pytest.raises(ConflictError, match="exists already"):
-        store.insert(*(generation(number) for number in range(20)), generation(7))
+        store.insert(*(generation(number) for number in range(120)), generation(7))
     assert store.count(Prediction) == 0 and store.count(Generation) == 0
 
 

@@ -1,4 +1,4 @@
-"""What people may state about a prediction: read strictly, each fault named with its place and its mend.
+"""What people may state about a prediction, a pair or an episode: read strictly, each fault named with its mend.
 
 The service, the command line and imported files all read statements here.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast, get_args
 
 from tidemill.errors import InputError, NotFoundError
-from tidemill.records import Feedback, FeedbackKind, new_id
+from tidemill.records import Feedback, FeedbackKind, episode_of, new_id, pair_of
 from tidemill.runtime.answers import parse_label
 
 Known = Callable[[str], bool]
@@ -22,11 +22,21 @@ MAX_NAME = 200
 MAX_COMMENT = 10_000
 _MAX_LABEL = 1000
 _MAX_LABELS = 10_000
-_FIELDS = ("prediction", "kind", "value", "author", "asked", "key")
+EPISODE_KINDS = ("rating", "comment", "reward")
+"""What may be said of an episode."""
+MAX_MEMBERS = 1000
+"""How many predictions of an episode one statement may name."""
+_FIELDS = ("prediction", "episode", "predictions", "kind", "value", "author", "asked", "key")
 
 
 def parse_feedback(
-    content: Mapping[str, Any], where: str, answer: Mapping[str, Any], known: Known, given: Given | None = None
+    content: Mapping[str, Any],
+    where: str,
+    answer: Mapping[str, Any],
+    known: Known,
+    given: Given | None = None,
+    *,
+    via: str | None = None,
 ) -> Feedback:
     """One statement of feedback, its value checked against the answer spec.
 
@@ -35,34 +45,91 @@ def parse_feedback(
         where: its place in the request.
         answer: the spec of the answers that it may correct.
         known: whether a prediction id was given out by this project.
-        given: the answer of a prediction, or ``None`` where it is not at hand; needed only where models abstain.
+        given: the answer of a prediction, or ``None`` where it is not at hand; needed only where models abstain, by
+            those who do not call :func:`require_answer` later.
+        via: the name of the token by which it came.
 
     Raises:
         InputError: a field is unknown, missing, or not what its kind asks for, or there is no answer to confirm.
         NotFoundError: no prediction has this id.
     """
     only_fields(content, _FIELDS, where, "Send prediction and kind, and if you like value, author, asked and key.")
-    subject = _prediction(content.get("prediction"), f"{where}.prediction", known)
+    subject, predictions = "", ()
+    if "episode" not in content:
+        subject = _prediction(content.get("prediction"), f"{where}.prediction", known)
+        if "predictions" in content:
+            raise InputError(
+                "predictions stand without an episode",
+                where=f"{where}.predictions",
+                mend="Give the episode's name beside them, or one statement for each prediction.",
+            )
     kind = content.get("kind")
     if kind not in KINDS:
         said = "kind is missing" if kind is None else f"kind {str(kind)[:MAX_NAME]!r} is unknown"
         hint = nearest(kind[:MAX_NAME], KINDS) if isinstance(kind, str) else ""
         raise InputError(f"{said}.{hint}", where=f"{where}.kind", mend=f"Use one of {', '.join(KINDS)}.")
-    if kind == "confirmation" and given is not None:
-        _confirmed(given(subject), f"{where}.kind")
     asked = content.get("asked", False)
     if not isinstance(asked, bool):
         raise InputError(f"asked is {kind_of(asked)}", where=f"{where}.asked", mend="Give true or false.")
+    if "episode" in content:
+        subject, predictions = _episode(content, kind, where, known)
+    if kind == "confirmation" and given is not None:
+        require_answer(given(subject), f"{where}.kind")
+    value = _value(kind, content.get("value"), f"{where}.value", answer, known)
+    if kind == "preference":
+        subject, predictions = _pair(subject, value["over"], f"{where}.value.over")
     identifier = new_id(Feedback.prefix)
     return Feedback(
         id=identifier,
         subject=subject,
         kind=cast("FeedbackKind", kind),
-        value=_value(kind, content.get("value"), f"{where}.value", answer, known),
+        value=value,
         author=name(content, "author", where) or "anonymous",
         asked=asked,
         key=name(content, "key", where) or identifier,
+        predictions=predictions,
+        via=via,
     )
+
+
+def _episode(
+    content: Mapping[str, Any], kind: str, where: str, known: Known
+) -> tuple[str, tuple[str, ...]]:
+    """The subject of what is said of an episode, and the predictions that are named as its own."""
+    if "prediction" in content:
+        raise InputError(
+            "the statement names a prediction and an episode",
+            where=where,
+            mend="Name one of them; the predictions of an episode go into predictions.",
+        )
+    if kind not in EPISODE_KINDS:
+        raise InputError(
+            f"a {kind} speaks of a prediction, not of an episode",
+            where=f"{where}.kind",
+            mend=f"Use one of {', '.join(EPISODE_KINDS)}, or name a prediction.",
+        )
+    if content.get("asked"):
+        raise InputError("nobody asks about episodes", where=f"{where}.asked", mend="Leave asked out.")
+    title = name(content, "episode", where)
+    if title is None:
+        raise InputError("the episode's name is missing", where=f"{where}.episode", mend="Give any name of yours.")
+    named = content.get("predictions")
+    if named is None:
+        return episode_of(title), ()
+    if not isinstance(named, list) or len(named) > MAX_MEMBERS:
+        raise InputError(
+            f"predictions are {kind_of(named)}" if not isinstance(named, list) else f"{len(named)} are too many",
+            where=f"{where}.predictions",
+            mend=f"Give a list of at most {MAX_MEMBERS} ids; several statements may name more.",
+        )
+    members = [_prediction(one, f"{where}.predictions[{place}]", known) for place, one in enumerate(named)]
+    return episode_of(title), tuple(dict.fromkeys(members))
+
+
+def _pair(better: str, worse: str, where: str) -> tuple[str, tuple[str, ...]]:
+    if better == worse:
+        raise InputError("no prediction is better than itself", where=where, mend="Name another one.")
+    return pair_of(better, worse), (better, worse)
 
 
 def _value(kind: str, value: Any, where: str, answer: Mapping[str, Any], known: Known) -> Any:
@@ -115,7 +182,12 @@ def _correction(value: Any, where: str, answer: Mapping[str, Any]) -> str | floa
     return parse_label(answer, value, where=where)
 
 
-def _confirmed(answer: Mapping[str, Any] | None, where: str) -> None:
+def require_answer(answer: Mapping[str, Any] | None, where: str) -> None:
+    """Refuse to confirm what was not answered.
+
+    Raises:
+        InputError: the model abstained; ``None`` says that its answer is not at hand.
+    """
     if answer is not None and answer.get("abstained"):
         raise InputError(
             f"the model gave no answer here (its guess was {answer.get('guess')!r}), so there is none to confirm",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from tidemill.runtime.statements import MAX_COMMENT, MAX_NAME
+from tidemill.runtime.statements import MAX_COMMENT, MAX_MEMBERS, MAX_NAME
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 
@@ -134,7 +134,35 @@ class Preference(Statement):
     value: Over
 
 
-AnyStatement = Annotated[Confirmation | Correction | Rating | Comment | Preference, Field(discriminator="kind")]
+class EpisodeStatement(Strict):
+    """What every statement about an episode has."""
+
+    episode: Name = Field(description="any name of yours: of a game, a visit, a conversation")
+    predictions: Annotated[list[str], Field(max_length=MAX_MEMBERS)] | None = Field(
+        default=None, description="ids of predictions that belong to it; other statements may name more"
+    )
+    author: Name | None = Field(default=None, description="who says it; anonymous unless given")
+    asked: Literal[False] = Field(default=False, description="nobody asks about episodes")
+    key: Name | None = Field(default=None, description="idempotency key; also as header Idempotency-Key")
+
+
+class EpisodeRating(EpisodeStatement):
+    """How good the episode was, or what came of it, as a number."""
+
+    kind: Literal["rating", "reward"]
+    value: float = Field(allow_inf_nan=False)
+
+
+class EpisodeComment(EpisodeStatement):
+    """Free text about the episode."""
+
+    kind: Literal["comment"]
+    value: str = Field(min_length=1, max_length=MAX_COMMENT)
+
+
+OfPrediction = Annotated[Confirmation | Correction | Rating | Comment | Preference, Field(discriminator="kind")]
+OfEpisode = Annotated[EpisodeRating | EpisodeComment, Field(discriminator="kind")]
+AnyStatement = OfPrediction | OfEpisode
 
 
 class Statements(Strict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import orjson
@@ -17,7 +17,6 @@ from tidemill.store.database import Database
 from tidemill.store.tables import mapping_of
 
 _FEEDBACK, _MEMBERS = mapping_of(Feedback), mapping_of(Member)
-_CHUNK = 500
 _TRIES = 4
 
 _Place = tuple[str, str | None, str, str]
@@ -49,19 +48,23 @@ def add_feedback(database: Database, items: Sequence[Feedback]) -> list[Feedback
     Raises:
         StoreError: nothing of the group was written.
     """
+    # A key that a statement was given by itself is as new as its id is, unless the very record is handed in again.
+    given = {f.key for f in items if f.key != f.id}
     for _ in range(_TRIES):
         # A conflict means that another process committed one of the keys between our look and our insert: look again.
         with contextlib.suppress(ConflictError):
-            return _add(database, items)
-    return _add(database, items)
+            return _add(database, items, given)
+        given = {f.key for f in items}
+    return _add(database, items, given)
 
 
-def _add(database: Database, items: Sequence[Feedback]) -> list[FeedbackOutcome]:
+def _add(database: Database, items: Sequence[Feedback], keys: set[str]) -> list[FeedbackOutcome]:
     with database.transaction() as connection:
-        known = {f.key: f for f in _select(connection, "key", {f.key for f in items})}
-        stated = _select(connection, "subject", {f.subject for f in items if f.key not in known})
+        known = {f.key: f for f in bulk.select(connection, _FEEDBACK, "key", keys)}
+        stated = bulk.select(connection, _FEEDBACK, "subject", {f.subject for f in items if f.key not in known})
         in_force = {_place(f): f for f in stated if f.superseded_by is None}
-        replaced = {f.superseded_by: f.id for f in _select(connection, "superseded_by", {f.id for f in known.values()})}
+        outdone = bulk.select(connection, _FEEDBACK, "superseded_by", {f.id for f in known.values()})
+        replaced = {f.superseded_by: f.id for f in outdone}
 
         new: dict[str, Feedback] = {}
         outdated: dict[str, str] = {}
@@ -71,12 +74,13 @@ def _add(database: Database, items: Sequence[Feedback]) -> list[FeedbackOutcome]
             if first is not None:
                 outcomes.append((item.key, "repeated" if _body(first) == _body(item) else "conflict"))
                 continue
-            older = in_force.get(_place(item))
-            stored = dataclasses.replace(item, superseded_by=None)
+            place = _place(item)
+            older = in_force.get(place)
+            stored = item if item.superseded_by is None else dataclasses.replace(item, superseded_by=None)
             if older is not None and older.created > item.created:
                 stored = dataclasses.replace(item, superseded_by=older.id)
             else:
-                in_force[_place(item)] = stored
+                in_force[place] = stored
                 if older is not None:
                     replaced[item.id] = older.id
                     if older.id in new:
@@ -103,24 +107,11 @@ def _add_members(connection: sa.Connection, items: Sequence[Feedback]) -> None:
     named = dict.fromkeys((item.subject, prediction) for item in items for prediction in item.predictions)
     if not named:
         return
-    table, subjects = _MEMBERS.table, list(dict.fromkeys(subject for subject, _ in named))
-    for i in range(0, len(subjects), _CHUNK):
-        chosen = sa.select(table.c.subject, table.c.prediction).where(table.c.subject.in_(subjects[i : i + _CHUNK]))
-        for subject, prediction in connection.execute(chosen):
-            named.pop((subject, prediction), None)
+    for member in bulk.select(connection, _MEMBERS, "subject", {subject for subject, _ in named}):
+        named.pop((member.subject, member.prediction), None)
     made = [Member(id=new_id(Member.prefix), subject=subject, prediction=one) for subject, one in named]
     if made:
         bulk.insert(connection, _MEMBERS, made)
-
-
-def _select(connection: sa.Connection, column: str, values: Collection[str]) -> list[Feedback]:
-    listed = list(values)
-    statement = sa.select(*_FEEDBACK.columns).order_by(_FEEDBACK.table.c.seq)
-    found: list[Feedback] = []
-    for i in range(0, len(listed), _CHUNK):
-        rows = connection.execute(statement.where(_FEEDBACK.table.c[column].in_(listed[i : i + _CHUNK])))
-        found.extend(_FEEDBACK.record(row) for row in rows)
-    return found
 
 
 def _place(item: Feedback) -> _Place:

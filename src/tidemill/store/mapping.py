@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ from tidemill.records import Record
 
 R = TypeVar("R", bound=Record)
 
+_NUL = "a text with the character NUL"
+
 
 class PlainText(sa.types.TypeDecorator[str]):
     """Text without the character NUL: PostgreSQL cannot hold it, so it is refused before it reaches either database."""
@@ -31,7 +34,7 @@ class PlainText(sa.types.TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
         """The text as it is."""
         if isinstance(value, str) and "\0" in value:
-            raise ValueError("a text with the character NUL")
+            raise ValueError(_NUL)
         return value
 
 
@@ -88,13 +91,42 @@ class Mapping(Generic[R]):
         """The columns of :attr:`names`: every one but ``seq``."""
         return tuple(self.table.c[name] for name in self.names)
 
+    @functools.cached_property
+    def _texts(self) -> tuple[int, ...]:
+        return tuple(i for i, column in enumerate(self.columns) if isinstance(column.type, PlainText))
+
+    @functools.cached_property
+    def _jsons(self) -> tuple[int, ...]:
+        return tuple(i for i, column in enumerate(self.columns) if isinstance(column.type, JsonText))
+
+    @functools.cached_property
+    def _fields(self) -> Callable[[Any], tuple[Any, ...]]:
+        return operator.attrgetter(*self.names)
+
+    def insertion(self, rows: int) -> str:
+        """The statement by which SQLite's driver takes the :meth:`values` of so many records."""
+        row = f"({', '.join('?' * len(self.names))})"
+        return f"INSERT INTO {self.table.name} ({', '.join(self.names)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - our own names
+
+    def values(self, record: R) -> list[Any]:
+        """What a driver stores of *record*, in the order of :attr:`names`: the same as :meth:`row`, but much faster.
+
+        Raises:
+            ValueError: a text holds the character NUL.
+            TypeError: it holds what JSON cannot.
+        """
+        values = list(self._fields(record))
+        for i in self._texts:
+            if values[i] is not None and "\0" in values[i]:
+                raise ValueError(_NUL)
+        for i in self._jsons:
+            if values[i] is not None:
+                values[i] = orjson.dumps(values[i], option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        return values
+
     def row(self, record: R) -> dict[str, Any]:
         """The column values of *record*."""
         return {name: getattr(record, name) for name in self.names}
-
-    def converters(self, dialect: sa.Dialect) -> list[Callable[[Any], Any] | None]:
-        """What makes a field into the column's value, in the order of :attr:`names`; ``None``: it is one already."""
-        return [column.type.dialect_impl(dialect).bind_processor(dialect) for column in self.columns]
 
     def refused(self, record: R) -> str | None:
         """The first text field of *record* that holds the character NUL, which no database here takes."""

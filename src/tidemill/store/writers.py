@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +72,15 @@ class FeedbackWriter:
         """
         _payload(feedback)  # one that cannot be stored must not fail the others of its group
         return self._group.submit(feedback)
+
+    def submit_all(self, feedback: Sequence[Feedback]) -> Future[list[FeedbackOutcome]]:
+        """Hand over what was read from JSON by :func:`tidemill.runtime.statements.parse_feedback`, which holds nothing
+        that cannot be stored; all of it is in one commit, after which the future resolves.
+
+        Raises:
+            StoreError: the writer is closed.
+        """
+        return self._group.submit_all(feedback)
 
     def close(self) -> None:
         """Commit what was submitted, then end the thread."""
