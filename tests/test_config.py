@@ -67,9 +67,26 @@ def test_the_defaults_are_those_of_the_documentation(load: Any) -> None:
     assert (config.splits.policy, config.splits.validation, config.splits.reference) == ("hash", 0.1, 0.2)
     assert (config.audit.rate, config.audit.min_response) == (0.05, 0.5)
     assert (config.gate.alpha, config.gate.margin, config.gate.goal, config.gate.tests) == (0.05, 0.01, "quality", 10)
-    assert (config.cycle.budget, config.cycle.budget_seconds, config.cycle.after_labels) == (None, None, 100)
+    assert (config.cycle.budget, config.cycle.budget_seconds) == (None, None)
+    triggers = config.triggers
+    assert (triggers.after_labels, triggers.schedule, triggers.drift, triggers.quality) == (100, None, "watch", None)
     assert (config.serve.host, config.serve.port, config.serve.threads) == ("127.0.0.1", 8321, None)
     assert (config.limits.image_megapixels, config.keep.models, config.store) == (50, 10, None)
+
+
+def test_schedules_and_time_zones_are_checked(load: Any) -> None:
+    good = "triggers: {schedule: '30 3 * * MON-FRI', time_zone: Europe/Berlin, after_labels: null, every: 90s}\n"
+    triggers = load(GOOD + good).triggers
+    assert (triggers.schedule, triggers.time_zone, triggers.after_labels) == ("30 3 * * MON-FRI", "Europe/Berlin", None)
+    for cron in ("every day", "61 * * * *", "0 0 31 2 *", "0 0 3 * * *", "@daily"):
+        (said,) = faults(load, GOOD + f"triggers: {{schedule: '{cron}'}}\n")
+        assert said.startswith("tidemill.yaml:5: triggers.schedule must be five fields as cron writes them"), cron
+    (said,) = faults(load, GOOD + "triggers: {time_zone: Europe/Atlantis}\n")
+    assert "triggers.time_zone must be a time zone such as UTC" in said
+    (said,) = faults(load, GOOD + "triggers:\n  schedule: */5 * * * *\n")
+    assert said == "tidemill.yaml:6: is not YAML: a value that begins with * stands in quotes."
+    (said,) = faults(load, GOOD + "cycle: {after_labels: 5}\n")
+    assert said.endswith("unknown key cycle.after_labels; after_labels belongs under triggers:.")
 
 
 def test_all_faults_come_at_once_with_line_and_nearest_name(load: Any) -> None:
@@ -274,7 +291,7 @@ def test_the_written_file_explains_every_key_and_stays_valid_when_uncommented(lo
 def test_the_schema_names_every_key_with_its_purpose_and_forbids_others() -> None:
     schema = json_schema()
     objects = [schema, *schema["$defs"].values()]
-    assert len(objects) == 10
+    assert len(objects) == 13
     for entry in objects:
         assert entry["additionalProperties"] is False
         assert all(value.get("description") for value in entry["properties"].values())

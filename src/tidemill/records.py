@@ -468,6 +468,33 @@ class Erasure(Record):
     finished: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch(Record):
+    """What a trigger last found, and what it has to remember; one a trigger.
+
+    Attributes:
+        trigger: its name.
+        looked: UTC seconds of its last look.
+        waiting: what it waits for, or what keeps it from firing, in words.
+        fault: why it could not look, in words.
+        found: what it measured.
+        memory: what keeps it from firing twice for the same thing.
+        fired: UTC seconds when it last fired.
+        reason: why it did.
+    """
+
+    prefix: ClassVar[str] = "watch"
+
+    trigger: str
+    looked: float
+    waiting: str
+    fault: str | None = None
+    found: JSON = field(default_factory=dict)
+    memory: JSON = field(default_factory=dict)
+    fired: float | None = None
+    reason: str | None = None
+
+
 R = TypeVar("R")
 
 

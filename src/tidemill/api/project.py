@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidemill.api.running import plan_cycle, run, watch
+from tidemill.api.running import plan_cycle, run
+from tidemill.api.watching import watched
 from tidemill.config import Serve, changed, find_project, parse_duration
 from tidemill.errors import NotFoundError
 from tidemill.loop import OnEvent, unheard
@@ -359,8 +360,19 @@ class Project(OpenProject):
         on_event: OnEvent = unheard,
         **settings: Any,
     ) -> None:
-        """Serve, and start a cycle in a process of its own after so many new labels."""
-        with watch(self, after_labels or self.config.cycle.after_labels, on_event):
+        """Serve, and start cycles in a process of their own whenever a trigger fires.
+
+        Args:
+            after_labels: new labels that start one; what ``triggers`` in tidemill.yaml says unless given.
+            on_ready, on_swap, settings: see :meth:`serve`.
+            on_event: told what the triggers and their cycles do.
+
+        Raises:
+            ConfigError: a trigger cannot be what its settings say.
+        """
+        if after_labels is not None:
+            self.config = changed(self.config, "triggers", {"after_labels": after_labels})
+        with watched(self, on_event):
             self.serve(on_ready=on_ready, on_swap=on_swap, **settings)
 
     def _predictor(self, model: str | None) -> Predictor:

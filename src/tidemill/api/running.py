@@ -1,26 +1,18 @@
-"""Cycles from the facade: planned, run, and started by triggers while a server answers."""
+"""Cycles from the facade: planned and run."""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from tidemill.config import parse_duration
 from tidemill.data.sources import merge
-from tidemill.engines.local import LocalEngine
-from tidemill.errors import TidemillError
 from tidemill.loop import OnEvent, Setting, plan, run_cycle
-from tidemill.monitor.triggers import NewLabels
 from tidemill.project import OpenProject, rollouts
 from tidemill.project.cleaning import require_room
 from tidemill.records import JSON, Dataset, Decision, Rollout, to_json
 from tidemill.stages.prepare import open_sources, signature_of
-from tidemill.store import running_rollout
 from tidemill.tasks import metric_of
 
-_POLL_SECONDS = 0.25
 _PATIENCE = 60.0
 """Seconds that a cycle waits for a database that is away: the restart of a server must not cost hours of work."""
 
@@ -149,45 +141,3 @@ def _bytes_per_value(kind: str, shape: tuple[int, ...] | None) -> int:
             size *= side
         return size
     return {"number": 8, "date": 8, "category": 20}.get(kind, 200)
-
-
-@contextlib.contextmanager
-def watch(project: OpenProject, after_labels: int, on_event: OnEvent) -> Iterator[None]:
-    """While inside, start a cycle in a process of its own whenever the trigger fires, one at a time."""
-    stop = threading.Event()
-    trigger = NewLabels(after_labels)
-    engine = LocalEngine(threads=max(1, project.threads - 1), log=project.store.root / "cycles.log")
-
-    def loop() -> None:
-        job = None
-        while not stop.wait(_POLL_SECONDS):
-            if job is not None:
-                if job.poll() is None:
-                    continue
-                try:
-                    done = job.result()
-                    decision = done["decision"] or {"outcome": "no model", "reason": "labels are needed first"}
-                    on_event({"stage": "deploy", "what": f"{decision['outcome']}: {decision['reason']}"})
-                except TidemillError as error:
-                    on_event({"stage": "deploy", "what": f"the cycle failed: {error}"})
-                job = None
-            try:
-                waits = running_rollout(project.store) is not None  # the next cycle starts when it has ended
-                reason = None if waits else trigger.due(project.store)
-            except TidemillError:  # the database is away; the service says so, and here it is asked again
-                reason = None
-            if reason is not None:
-                on_event({"stage": "feedback", "what": f"starting a cycle: {reason}"})
-                arguments = {"folder": str(project.dir), "trigger": reason}
-                job = engine.submit("tidemill.api.running:cycle_job", arguments)
-        if job is not None:
-            job.stop()  # it goes on from there at the next start
-            job.wait(timeout=30)
-
-    thread = threading.Thread(target=loop, name="tidemill-triggers", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()

@@ -22,6 +22,7 @@ from tidemill.config.model import (
     RolloutPolicy,
     Serve,
     Splits,
+    Triggers,
 )
 from tidemill.config.reading import CONFIG_NAME, changed, find_project, load_config, make_config
 from tidemill.config.writing import SCHEMA_PATH, config_text, json_schema, write_config
@@ -43,6 +44,7 @@ __all__ = [
     "RolloutPolicy",
     "Serve",
     "Splits",
+    "Triggers",
     "changed",
     "config_text",
     "find_project",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -46,6 +48,29 @@ def _duration(text: str) -> str:
         parse_duration(text)
     except InputError as error:
         raise PydanticCustomError("duration", "must be a length of time such as 60s, 5m or 1h30m") from error
+    return text
+
+
+def _cron(text: str) -> str:
+    from cronsim import CronSim, CronSimError
+
+    try:
+        moment = next(CronSim(text, datetime(2000, 1, 1, tzinfo=UTC)), None)
+    except CronSimError:
+        moment = None
+    if moment is None or len(text.split()) != 5:
+        raise PydanticCustomError(
+            "cron", "must be five fields as cron writes them (minute, hour, day, month, weekday), such as 0 3 * * 1"
+        )
+    return text
+
+
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        if text != "UTC":  # known also where no time zones are installed
+            raise PydanticCustomError("zone", "must be a time zone such as UTC or Europe/Berlin") from error
     return text
 
 
@@ -242,14 +267,45 @@ class CycleDefaults(Section):
     seed: Annotated[Int, Field(ge=0, lt=2**32)] = Field(
         default=0, description="the seed of everything random in training"
     )
-    after_labels: Annotated[Int, Field(ge=1)] = Field(
-        default=100, description="new labels after which `tidemill up` starts a cycle"
-    )
 
     @property
     def budget_seconds(self) -> float | None:
         """The budget in seconds."""
         return None if self.budget is None else parse_duration(self.budget)
+
+
+class Triggers(Section):
+    """Triggers: what starts a cycle while `tidemill up` runs."""
+
+    after_labels: Annotated[Int, Field(ge=1)] | None = Field(
+        default=100, description="new labels after which a cycle starts; null: they start none"
+    )
+    schedule: Annotated[Text, AfterValidator(_cron)] | None = Field(
+        default=None, description="times at which a cycle starts whatever happened, as cron writes them: '0 3 * * 1'"
+    )
+    time_zone: Annotated[Text, AfterValidator(_zone)] = Field(
+        default="UTC", description="where the schedule's times are meant, such as Europe/Berlin"
+    )
+    drift: Literal["cycle", "watch", "ignore"] = Field(
+        default="watch",
+        description="when traffic has moved away from the champion's data: start a cycle, or only show it; ignore: do "
+        "not look",
+    )
+    drift_inputs: Annotated[Int, Field(ge=50)] = Field(
+        default=200, description="new inputs from which on traffic is compared with the data"
+    )
+    quality: Annotated[Float, Field(gt=0)] | None = Field(
+        default=None,
+        description="floor of live quality, such as 0.9; for predicted numbers, most of the mean absolute error",
+    )
+    quality_labels: Annotated[Int, Field(ge=10)] = Field(
+        default=50, description="audited labels from which on live quality may fall under the floor"
+    )
+    on_quality: Literal["cycle", "rollback"] = Field(
+        default="cycle", description="under the floor: start a cycle, or put the deployment before this one back"
+    )
+    every: Duration = Field(default="10m", description="time between two looks at drift and live quality")
+    rest: Duration = Field(default="6h", description="least time between two cycles for drift, or two for quality")
 
 
 class Recipes(Section):
@@ -380,6 +436,7 @@ class Config(Section):
     rollout: RolloutPolicy = RolloutPolicy()
     feedback: FeedbackPolicy = FeedbackPolicy()
     cycle: CycleDefaults = CycleDefaults()
+    triggers: Triggers = Triggers()
     recipes: Recipes = Recipes()
     serve: Serve = Serve()
     limits: Limits = Limits()

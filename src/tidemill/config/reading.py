@@ -157,9 +157,10 @@ def _syntax(error: yaml.YAMLError, text: str, shown: str) -> Fault:
     else:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line = 1 if mark is None else mark.line + 1
-        what = ", ".join(
-            str(part) for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part
-        )
+        context = getattr(error, "context", None)
+        what = ", ".join(str(part) for part in (context, getattr(error, "problem", None)) if part)
+        if context == "while scanning an alias":
+            what = "a value that begins with * stands in quotes"
     return Fault(f"is not YAML: {what}", f"{shown}:{line}", line)
 
 

@@ -22,7 +22,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from scipy.special import chdtrc, kolmogorov, ndtr, xlogy
 from tidemill.data.arrays import Ragged
 from tidemill.data.describe import BUCKETS, POINTS, share_below
 from tidemill.data.keys import hash_strings, mix
-from tidemill.data.schema import Field
+from tidemill.data.schema import Field, FieldType
 from tidemill.records import JSON
 
 MODERATE, LARGE = 1.0, 2.5
@@ -55,7 +55,8 @@ class Difference:
     """One thing compared between two samples.
 
     Attributes:
-        of: ``values``, ``missing``, ``length``, ``words``, ``brightness``, ``contrast``, or ``label``.
+        of: ``values``, ``missing``, ``length``, ``words``, ``brightness``, ``contrast``, ``label``, ``certainty``, or
+            ``together``.
         size: of the effect; 1 is moderate, 2.5 large.
         p: of no difference, before adjustment; ``None`` when there are too few rows to say.
         statistics: by name, such as ``ks``, ``wasserstein``, ``psi``, ``js``.
@@ -76,6 +77,7 @@ def drift(
     *,
     names: tuple[str, str] = ("before", "after"),
     labels: tuple[JSON, JSON] | None = None,
+    others: Sequence[tuple[str, list[Difference]]] = (),
 ) -> list[JSON]:
     """Every column's difference between two samples, the largest first.
 
@@ -85,12 +87,13 @@ def drift(
         after: descriptions by column, of the other sample. A column that one of them lacks is left out.
         names: what to call the samples in sentences.
         labels: what :func:`label_counts` gives of each sample's labels, or two descriptions of a target's numbers.
+        others: further differences, each list under a name that says what was compared; they count in the adjustment.
 
     Returns:
         For each column ``{"column", "type", "moved", "effect", "size", "p", "sentence", "differences": [{"of", "size",
         "p", "statistics"}]}``: ``effect`` is ``none`` (chance may have done it), ``tiny``, ``moderate`` or ``large``;
         it has moved when that is moderate or large; ``p`` is the least of its adjusted p-values. The labels' column is
-        called ``label`` and has the type ``label``.
+        called ``label`` and has the type ``label``; those of *others* have their name as their type, too.
 
     >>> from tidemill.data.describe import describe
     >>> rng = np.random.default_rng(0)
@@ -105,7 +108,8 @@ def drift(
         if f.name in before and f.name in after
     ]
     if labels is not None:
-        compared.append(("label", "label", _labels(*labels, names)))
+        compared.append(("label", "label", label_differences(*labels, names)))
+    compared += [(name, name, found) for name, found in others]
     compared = [(name, kind, found) for name, kind, found in compared if found]
     adjusted = iter(holm([d.p for _, _, found in compared for d in found]))
     lines = [_line(name, kind, found, [next(adjusted) for _ in found]) for name, kind, found in compared]
@@ -113,6 +117,7 @@ def drift(
 
 
 _RANKS = ("none", "tiny", "moderate", "large")
+_TYPES = get_args(FieldType)
 
 
 def level(size: float, p: float | None) -> str:
@@ -148,7 +153,7 @@ def _line(name: str, kind: str, found: Sequence[Difference], adjusted: Sequence[
     worst, p = ranked[0]
     effect = level(worst.size, p)
     said = [d.words for d, a in ranked if d.words and level(d.size, a) in ("moderate", "large")]
-    shown = "the label" if kind == "label" else f"'{name}'"
+    shown = f"'{name}'" if kind in _TYPES else f"the {name}"
     sentence = "; ".join(said) or (worst.words if effect == "tiny" and worst.words else "does not differ")
     return {
         "column": name,
@@ -218,6 +223,7 @@ _QUALITIES = {
     "length": ("longer", "shorter"),
     "brightness": ("brighter", "darker"),
     "contrast": ("richer in contrast", "poorer in contrast"),
+    "certainty": ("surer", "less sure"),
 }
 
 
@@ -364,7 +370,8 @@ def label_counts(labels: Sequence[str], counts: Sequence[int], rows: int | None 
     return {"labels": list(labels), "counts": [int(c) for c in counts], "rows": rows}
 
 
-def _labels(before: JSON, after: JSON, names: tuple[str, str]) -> list[Difference]:
+def label_differences(before: JSON, after: JSON, names: tuple[str, str]) -> list[Difference]:
+    """The differences between the labels of two samples, or between a target's numbers; see :func:`drift`."""
     if "labels" not in before or "labels" not in after:  # a regression's target
         return compare_numbers(before, after, "values", names) if "_cdf" in before and "_cdf" in after else []
     known = list(dict.fromkeys([*before["labels"], *after["labels"]]))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import time
 
 from tidemill.data.assigned import fold_journal
 from tidemill.data.settled import settled_labels
 from tidemill.errors import NotReadyError
 from tidemill.gate import replay
-from tidemill.monitor.triggers import labels_since_cycle
+from tidemill.monitor.live_quality import METRICS, agreement
+from tidemill.monitor.triggers import labels_since_cycle, triggers_of
 from tidemill.packages import read_manifest
 from tidemill.project.opened import OpenProject
 from tidemill.records import (
@@ -25,6 +25,7 @@ from tidemill.records import (
     Report,
     Rollout,
     Run,
+    Watch,
     to_json,
 )
 from tidemill.store import running_rollout
@@ -55,6 +56,7 @@ def status(project: OpenProject) -> JSON:
         "rollout": _rollout(rollout) if (rollout := running_rollout(store)) else None,
         "dataset": {"id": dataset.id, "counts": dataset.counts} if dataset else None,
         "live": live,
+        "triggers": triggers(project),
         "cycle": _short(cycles[0]) if cycles else None,
         "store_bytes": sum(store.usage().values()),
         "next": _next(bool(deployment), cycles[0] if cycles else None, waiting, live, project),
@@ -77,28 +79,32 @@ def live_quality(project: OpenProject) -> JSON:
     return {
         "audited": settled.audited,
         "answered": settled.answered,
-        "metric": {"classification": "accuracy", "multilabel": "f1_samples", "regression": "mae"}[project.task.kind],
+        "metric": METRICS[project.task.kind],
         "quality": sum(value * weight for value, weight in found if value is not None) / given if given else None,
         "abstained": 1.0 - given / total if total else None,
     }
 
 
-def agreement(answer: Mapping[str, Any], label: Any) -> float | None:
-    """How well an answer agrees with the label that people settled on; for numbers, how far it is off.
+def triggers(project: OpenProject) -> list[JSON]:
+    """How the triggers of ``tidemill up`` stand.
 
-    ``None`` when the model gave no answer, or one of another kind, which an older task may have left.
-
-    >>> agreement({"label": "7"}, "7"), agreement({"labels": ["a", "b"]}, ["b"]), agreement({"value": 3.0}, 2.5)
-    (1.0, 0.6666666666666666, 0.5)
+    Returns:
+        For each ``{"trigger", "fires", "waiting", "fault", "looked", "fired", "reason", "found"}``. Drift and live
+        quality are as the last look of ``tidemill up`` found them, everything else is as it is now.
     """
-    if isinstance(label, list):
-        if "labels" not in answer:
-            return None
-        given, right = set(answer["labels"]), set(label)
-        return 2.0 * len(given & right) / (len(given) + len(right)) if given or right else 1.0
-    if isinstance(label, str):
-        return None if answer.get("label") is None else float(answer["label"] == label)
-    return abs(answer["value"] - label) if "value" in answer else None
+    now, found = time.time(), []
+    kept = {watch.trigger: watch for watch in project.store.find(Watch)}
+    for trigger in triggers_of(project.config, project.store, project.task, project.open_champion):
+        watch = kept.get(trigger.name)
+        line: JSON = {"trigger": trigger.name, "fires": trigger.fires, "waiting": None, "fault": None, "looked": None}
+        line |= {"fired": None, "reason": None, "found": {}}
+        if watch is not None:
+            line |= {name: value for name, value in to_json(watch).items() if name in line}
+        if not trigger.heavy:
+            look = trigger.look({} if watch is None else watch.memory, now)
+            line |= {"waiting": look.waiting, "found": look.found}
+        found.append(line)
+    return found
 
 
 def runs(project: OpenProject) -> list[JSON]:
@@ -233,7 +239,9 @@ def _next(serving: bool, cycle: Cycle | None, waiting: JSON, live: JSON, project
     rolling = running_rollout(project.store) is not None
     if rolling:
         steps.append("tidemill rollout      shows how the challenger does")
-    if cycle is None or (live["labels_since_cycle"] >= project.config.cycle.after_labels and not rolling):
+    enough = project.config.triggers.after_labels
+    due = enough is not None and live["labels_since_cycle"] >= enough
+    if cycle is None or (due and not rolling):
         steps.append("tidemill cycle        learns from what is there")
     if serving:
         steps += ["tidemill serve        answers over HTTP", "tidemill report --html report.html"]

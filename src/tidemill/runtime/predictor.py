@@ -68,6 +68,10 @@ class Predictor:
         """
         return encode(self.signature, records)
 
+    def features(self, columns: Columns) -> Features:
+        """What the model sees of raw columns, all rows at once."""
+        return self._transform(columns)
+
     def scores(self, columns: Columns) -> npt.NDArray[np.float32]:
         """Raw scores, float32 ``[n, k]``."""
         n = length(columns)

@@ -38,9 +38,7 @@ _MAPPINGS: dict[type[Record], Mapping[Any]] = {
             unique=[("key",)],
             indexes=[("subject", "author"), ("superseded_by",), ("created",)],
         ),
-        map_record(
-            records.Member, metadata, "members", unique=[("subject", "prediction")], indexes=[("prediction",)]
-        ),
+        map_record(records.Member, metadata, "members", unique=[("subject", "prediction")], indexes=[("prediction",)]),
         map_record(records.Annotation, metadata, "annotations", indexes=[("subject",)]),
         map_record(records.QueueItem, metadata, "queue", indexes=[("done", "rank"), ("subject",)]),
         map_record(records.LiveKey, metadata, "live_keys", unique=[("key",)], indexes=[("split",)]),
@@ -48,6 +46,7 @@ _MAPPINGS: dict[type[Record], Mapping[Any]] = {
         map_record(records.Token, metadata, "tokens", unique=[("digest",)]),
         map_record(records.Rollout, metadata, "rollouts", indexes=[("name", "seq"), ("status",)]),
         map_record(records.Erasure, metadata, "erasures", indexes=[("digest",)]),
+        map_record(records.Watch, metadata, "watches", unique=[("trigger",)]),
     )
 }
 

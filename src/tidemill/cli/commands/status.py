@@ -33,6 +33,7 @@ def _view(data: dict[str, Any]) -> Any:
         ),
         ("audit", answered if live["quality"] is None else f"{answered}, {_audited(live)}"),
         ("questions", waiting or "none waiting"),
+        *((f"trigger {trigger['trigger']}", _trigger(trigger)) for trigger in data["triggers"]),
         ("last cycle", _cycle(data["cycle"])),
         ("on disk", units.size(data["store_bytes"])),
     ]
@@ -45,6 +46,21 @@ def _audited(live: dict[str, Any]) -> str:
         text = f"{units.percent(live['quality'])} right"
         return f"{text}, {units.percent(live['abstained'])} abstained" if live["abstained"] else text
     return f"{units.metric_name(live['metric'])} {units.quality(live['quality'], live['metric'])}"
+
+
+def _trigger(trigger: dict[str, Any]) -> str:
+    """What a trigger waits for, and when it was last looked at."""
+    if trigger["fault"] is not None:
+        return f"cannot look: {trigger['fault']}, {units.ago(trigger['looked'])}"
+    if trigger["waiting"] is None:
+        return "not looked at yet: `tidemill up` does"
+    looked = trigger["trigger"] in ("drift", "quality")
+    said = [trigger["waiting"] or "nothing is known yet", f"looked {units.ago(trigger['looked'])}" if looked else ""]
+    if trigger["fired"] is not None:
+        said.append(f"last fired {units.ago(trigger['fired'])}")
+    elif not trigger["fires"]:
+        said.append("starts nothing")
+    return ", ".join(filter(None, said))
 
 
 def _champion(champion: dict[str, Any] | None, metric: str) -> list[tuple[str, str]]:

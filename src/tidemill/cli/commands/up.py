@@ -34,9 +34,10 @@ def up(
     tls_key: Key = None,
     log_json: LogJson = False,
 ) -> None:
-    """Serve, and start a cycle after new labels.
+    """Serve, and start cycles when there is reason to.
 
-    The whole loop by itself: a better challenger is promoted and swapped in while requests go on. Ctrl-C ends it.
+    The whole loop by itself: after new labels, at scheduled times, when traffic drifts or live quality falls, a cycle
+    runs beside the service, and a better challenger is promoted and swapped in while requests go on. Ctrl-C ends it.
     """
     given = settings(host, port, workers, tls_certificate, tls_key, log_json=log_json)
     say = notes(session, given)

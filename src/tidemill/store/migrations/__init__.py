@@ -14,7 +14,7 @@ from tidemill.errors import StoreError
 from tidemill.store.database import Database
 
 #: The newest revision in ``versions/``.
-HEAD = "0005"
+HEAD = "0006"
 
 
 def revision(database: Database) -> str | None:
