@@ -43,6 +43,8 @@ class Settled:
     live: list[Said] = field(default_factory=list)
     annotations: dict[str, Any] = field(default_factory=dict)
     contradictions: dict[str, Any] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
+    limited: dict[str, int] = field(default_factory=dict)
 
 
 class Workshop:

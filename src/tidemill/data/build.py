@@ -195,7 +195,8 @@ def _tied(
     exempt = rows.same_by_nature(inverse)
     rows.report(_assign(rows, cluster, exempt, previous, policy))
     rows.merge_duplicates(inverse)
-    rows.weight[(rows.code == splits.TRAIN) & rows.is_live] = 1.0
+    trains = (rows.code == splits.TRAIN) & rows.is_live
+    rows.weight[trains] = np.minimum(rows.weight[trains], 1.0)  # those that an audit drew weigh more, where they judge
     smallest = np.full(int(cluster.max()) + 1, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(smallest, cluster, rows.content)
     for name, values in (

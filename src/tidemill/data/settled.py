@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from tidemill.config import FeedbackPolicy
 from tidemill.data.ballots import Outcome, Vote, as_vote, count
 from tidemill.data.fit import Ordinary, fit, ordinary_by_model, tolerance
+from tidemill.data.shares import limited
 from tidemill.data.trust import Standing, Voice, Weighed, Word, weigh
 from tidemill.records import LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction, Token
 from tidemill.store import Store
@@ -38,7 +39,8 @@ class LiveSample:
         prediction: the first prediction made for these inputs.
         label: the settled label: a text, a number, or a sorted list of texts.
         split: ``train``, ``recent-validation`` or ``recent-test``.
-        weight: one over the inclusion probability for the audited, 1 for those that train.
+        weight: one over the inclusion probability for the audited; 1 for those that train, or less where few vouch for
+            many (:mod:`tidemill.data.shares`).
         vouched: an annotator or a trusted author says so.
         by: the only one who says so, if there is only one and it is no annotator.
     """
@@ -85,6 +87,7 @@ class Settled:
         annotations: labels given to imported samples, by sample id.
         contradictions: for predictions (or samples) on which authors disagree, the votes for each label.
         held: for predictions whose label is held back, the reason.
+        limited: how many labels weigh less than 1 in training, by the reason.
         authors: everybody who stated a label, those who stated most first.
         audited: how many keys were drawn for the audit.
         answered: how many of them have a label that was asked for.
@@ -96,6 +99,7 @@ class Settled:
     annotations: dict[str, Any] = field(default_factory=dict)
     contradictions: dict[str, dict[str, int]] = field(default_factory=dict)
     held: dict[str, str] = field(default_factory=dict)
+    limited: dict[str, int] = field(default_factory=dict)
     authors: list[AuthorStanding] = field(default_factory=list)
     audited: int = 0
     answered: int = 0
@@ -116,7 +120,12 @@ class _Said:
 
 
 def settled_labels(
-    store: Store, label_of: LabelOf, *, until: float | None = None, policy: FeedbackPolicy | None = None
+    store: Store,
+    label_of: LabelOf,
+    *,
+    until: float | None = None,
+    policy: FeedbackPolicy | None = None,
+    imported: float = 0.0,
 ) -> Settled:
     """Settle all statements in the store that were made before *until* (UTC seconds).
 
@@ -125,6 +134,7 @@ def settled_labels(
         label_of: the task's reading of a piece of feedback, ``task.label``.
         until: ignore what was said later, so that a resumed cycle sees what it saw before.
         policy: whose word counts for how much.
+        imported: the weight of the training samples that come from the project's sources.
     """
     policy = policy or FeedbackPolicy()
     by_key, by_sample = _gathered(store, label_of, until)
@@ -136,11 +146,13 @@ def settled_labels(
     desk = _Desk(votes, weighed, usual, first, {k.key: k for k in store.find(LiveKey, key=set(by_key))})
     desk.settle()
     labels, torn = _samples(by_sample)
+    live, less = limited(desk.live, imported, policy) if policy.trust else (desk.live, {})
     return Settled(
-        live=desk.live,
+        live=live,
         annotations=labels,
         contradictions={**desk.contradictions, **torn},
         held=desk.held,
+        limited=less,
         authors=desk.authors(),
         audited=store.count(LiveKey, split=["recent-validation", "recent-test"]),
         answered=sum(sample.split != "train" for sample in desk.live),
@@ -283,10 +295,10 @@ def _gathered(
 
 
 def _in_force(records: Iterable[S], until: float | None, place: Callable[[S], Hashable]) -> list[S]:
-    """Of the records at each place the one that was said last, but not after *until*."""
+    """Of the records at each place the one that was said last, but not after *until*; what was erased says nothing."""
     newest: dict[Hashable, S] = {}
     for record in records:
-        if until is None or record.created <= until:
+        if record.author and (until is None or record.created <= until):
             where = place(record)
             if where not in newest or _time(newest[where]) < _time(record):
                 newest[where] = record
@@ -374,10 +386,10 @@ def _is_doubted(vote: Vote) -> bool:
 
 
 def _why_doubted(votes: Sequence[Vote]) -> str:
-    """The reason that the crowd of the first doubted vote gives."""
+    """The reason that the crowd of the first doubted vote gives. Reasons are kept, so they name nobody."""
     crowd = next(v.weight.crowd for v in votes if v.weight is not None and v.weight.standing == "doubted")
     assert crowd is not None  # only annotators have none
-    who = f"{crowd.voices} new authors" if crowd.voice is None else str(crowd.voice)
+    who = "an author" if crowd.voice is not None else f"{crowd.voices} new authors"
     when = " within an hour" if crowd.burst else ""
     return f"{who} stated {crowd.words} labels{when}, and few of them fit what is known"
 
@@ -385,6 +397,6 @@ def _why_doubted(votes: Sequence[Vote]) -> str:
 def _why_held(outcome: Outcome) -> str:
     if any(_is_doubted(vote) for vote in outcome.behind):
         return _why_doubted(outcome.behind)
-    who = str(outcome.behind[0].voice) if len(outcome.behind) == 1 else f"{len(outcome.behind)} authors"
     known = any(vote.weight is not None and vote.weight.standing == "trusted" for vote in outcome.behind)
-    return f"the model was sure of something else, and {who} {'alone says so' if known else 'is not known yet'}"
+    who = "one trusted author alone says so" if known else "whoever says so is not known yet"
+    return f"the model was sure of something else, and {who}"

@@ -80,7 +80,8 @@ class Revolution:
 
     def _feedback(self) -> Settled:
         self.steps.say("feedback", "reading what people said")
-        return feedback(self.store, self.setting.task, until=self.cycle.created)
+        policy = self.setting.config.feedback
+        return feedback(self.store, self.setting.task, until=self.cycle.created, policy=policy)
 
     def _prepare(self, settled: Settled) -> DatasetArrays:
         setting, listener = self.setting, self.steps.on_event

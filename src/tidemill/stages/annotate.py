@@ -2,13 +2,14 @@
 
 Two queues, never mixed up. The *audit* queue asks for the labels of randomly drawn traffic, and of unlabelled samples
 of the test and validation splits; the gate lives on it, so it is never ordered by what a model finds hard. The *useful*
-queue asks what would teach the model most: contradictions between authors first, then inputs on which the champion is
-least certain: its two best labels are closest (margin sampling; Scheffer et al., 2001), of several labels one lies
-closest to its threshold, or the interval of a number is wide beside the others'.
+queue asks what would teach the model most: contradictions between authors first, then what is held back of what they
+said, then inputs on which the champion is least certain: its two best labels are closest (margin sampling; Scheffer et
+al., 2001), of several labels one lies closest to its threshold, or the interval of a number is wide beside the others'.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from heapq import nlargest
 from typing import Any, Literal
@@ -24,6 +25,8 @@ from tidemill.store import Store
 
 MOST = 500
 """How many questions each queue holds; the rest waits for the next refresh."""
+A_REASON = 25
+"""How many questions are asked for one reason to hold labels back: the answers decide on the others, too."""
 ENOUGH = 1000
 """Labelled samples of a split from which on no more of its samples are asked for."""
 
@@ -103,9 +106,17 @@ def _held_out(dataset: DatasetArrays, seed: int) -> list[QueueItem]:
 
 
 def _settle(store: Store, dataset: DatasetArrays | None, settled: Settled) -> list[QueueItem]:
-    """Inputs on which authors disagree."""
+    """Inputs on which authors disagree, and some of those whose label is held back."""
     items: list[QueueItem] = []
+    asked: Counter[str] = Counter()
+    reasons: dict[str, str] = {}
     for subject, votes in list(settled.contradictions.items())[:MOST]:
+        reasons[subject] = f"people disagree: {', '.join(f'{label} ({n})' for label, n in votes.items())}"
+    for subject, reason in settled.held.items():
+        if asked[reason] < A_REASON and len(reasons) < MOST:
+            asked[reason] += 1
+            reasons[subject] = f"held back: {reason}"
+    for subject, reason in reasons.items():
         if subject.startswith(Prediction.prefix):
             inputs = store.get(Prediction, subject).inputs
         elif dataset is not None:
@@ -115,8 +126,7 @@ def _settle(store: Store, dataset: DatasetArrays | None, settled: Settled) -> li
                 continue
         else:
             continue
-        said = ", ".join(f"{label} ({n})" for label, n in votes.items())
-        items.append(_item("settle", subject, float(len(items)), f"people disagree: {said}", inputs))
+        items.append(_item("settle", subject, float(len(items)), reason, inputs))
     return items
 
 

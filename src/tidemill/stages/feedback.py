@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from tidemill.config import FeedbackPolicy
 from tidemill.data.assigned import fold_journal
+from tidemill.data.dataset import open_dataset
 from tidemill.data.settled import Settled, settled_labels
+from tidemill.data.splits import TRAIN
+from tidemill.data.targets import is_labelled
+from tidemill.records import Dataset
 from tidemill.store import Store
 from tidemill.tasks import Task
 
 
-def feedback(store: Store, task: Task, *, until: float | None = None) -> Settled:
+def feedback(store: Store, task: Task, *, until: float | None = None, policy: FeedbackPolicy | None = None) -> Settled:
     """Fold the journal into the tables, then settle what people said.
 
     Args:
         until: ignore what was said later (UTC seconds), so that a resumed cycle sees what it saw before.
+        policy: whose word counts for how much.
     """
     fold_journal(store)
-    return settled_labels(store, task.label, until=until)
+    return settled_labels(store, task.label, until=until, policy=policy, imported=_imported(store, until))
+
+
+def _imported(store: Store, until: float | None) -> float:
+    """What the training samples of the project's sources weighed in the last dataset version; 0 before there is one."""
+    newest = store.find(Dataset, newest_first=True, limit=1, created_before=until)
+    if not newest:
+        return 0.0
+    dataset, start, total = open_dataset(store.root, newest[0]), 0, 0.0
+    for part in dataset.parts:
+        rows = slice(start, start + part.n)
+        start += part.n
+        if not part.live:
+            trains = (dataset.split[rows] == TRAIN) & is_labelled(dataset.target[rows])
+            total += float(dataset.weight[rows][trains].sum())
+    return total

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -59,7 +60,7 @@ class LiveSample(Protocol):
 
     @property
     def weight(self) -> float:
-        """One over the probability with which it was drawn."""
+        """One over the probability with which it was drawn; 1 or less of those that train."""
 
 
 class Settled(Protocol):
@@ -76,6 +77,14 @@ class Settled(Protocol):
     @property
     def contradictions(self) -> Mapping[str, Any]:
         """Where authors disagree."""
+
+    @property
+    def held(self) -> Mapping[str, str]:
+        """Where a label is held back, and why."""
+
+    @property
+    def limited(self) -> Mapping[str, int]:
+        """Why labels weigh less than 1 in training, and how many."""
 
 
 def prepare(
@@ -142,6 +151,11 @@ def prepare(
         tally.add(
             "inputs on which people disagree wait to be settled", len(settled.contradictions), settled.contradictions
         )
+        for reason, count in Counter(settled.held.values()).items():
+            subjects = [subject for subject, why in settled.held.items() if why == reason]
+            tally.add(f"labels are held back: {reason}", count, subjects)
+        for reason, count in settled.limited.items():
+            tally.add(reason, count, [])
         _check_target(index, signature, tally)
         _tell_labels(index, signature, tally)
         identifier = index.identifier(signature)
