@@ -7,6 +7,8 @@ import tidemill
 
 def test_the_public_names() -> None:
     assert sorted(tidemill.__all__) == [
+        "AsyncClient",
+        "Client",
         "Predictor",
         "Project",
         "Task",

@@ -19,15 +19,31 @@ if TYPE_CHECKING:
     from tidemill import errors
     from tidemill.api import Project, init, restore
     from tidemill.api import open_project as open  # noqa: A004 - tidemill.open(dir) reads as it should
+    from tidemill.client import AsyncClient, Client
     from tidemill.project import recipe
     from tidemill.runtime import Predictor, load
     from tidemill.tasks import Task
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "Project", "Task", "__version__", "errors", "init", "load", "open", "recipe", "restore"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Predictor",
+    "Project",
+    "Task",
+    "__version__",
+    "errors",
+    "init",
+    "load",
+    "open",
+    "recipe",
+    "restore",
+]
 
 # Resolved on first use, so that `tidemill --help` need not wait for what it does not run.
 _WHERE = {
+    "AsyncClient": ("tidemill.client", "AsyncClient"),
+    "Client": ("tidemill.client", "Client"),
     "Predictor": ("tidemill.runtime", "Predictor"),
     "Project": ("tidemill.api", "Project"),
     "Task": ("tidemill.tasks", "Task"),

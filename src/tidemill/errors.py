@@ -12,7 +12,9 @@
     ├── PackageError         a model package is incomplete, altered or of an unknown schema
     ├── TrainingError        a recipe could not be trained (diverged, unsuitable, wrong parameters)
     ├── ExtraMissingError    an optional dependency is not installed
-    └── NotReadyError        the project is not that far yet (no champion, no labels, no cycle)
+    ├── NotReadyError        the project is not that far yet (no champion, no labels, no cycle)
+    ├── AccessError          a service does not let this caller in, or not there
+    └── ServiceError         a service cannot be reached, does not answer in time, or failed
 
 Each message has three parts: *what* is wrong, *where*, and how to *mend* it. The command line prints
 them without a traceback and exits with ``exit_code``; the API answers ``status`` with the same parts as JSON.
@@ -120,3 +122,15 @@ class NotReadyError(TidemillError):
     """The project is not that far yet: no champion, no labels, no cycle."""
 
     status = 503
+
+
+class AccessError(TidemillError):
+    """A service does not let this caller in: there is no token, it is not good, or it does not open this."""
+
+    status = 403
+
+
+class ServiceError(TidemillError):
+    """A service cannot be reached, does not answer in time, or failed."""
+
+    status = 502

@@ -13,6 +13,7 @@ VARIABLES = {
     "TIDEMILL_PROJECT": "the project's folder, when the command does not say it with -C",
     "TIDEMILL_STORE": "database URL, instead of `store:` in tidemill.yaml",
     "TIDEMILL_THREADS": "threads of one prediction and of training, instead of what the machine suggests",
+    "TIDEMILL_TOKEN": "what `tidemill.Client` shows at the door of a service",
 }
 _TESTS = ("TIDEMILL_TEST_DATA", "TIDEMILL_REQUIRE_DATA")
 
