@@ -90,15 +90,13 @@ def test_what_was_erased_is_refused(store: Store) -> None:
     store.insert(Erasure(id=new_id("gone"), what="id", digest=digest(store.secret, "id pred_1"), subjects=("pred_1",)))
     gone = erased_ids(store)
     refuse_erased(gone, "pred_2")
-    with pytest.raises(NotFoundError, match="body.prediction: pred_1 was erased"):
+    with pytest.raises(NotFoundError, match=r"body\.prediction: pred_1 was erased"):
         refuse_erased(gone, "pred_1", "body.prediction")
 
 
 def test_a_digest_needs_the_secret(store: Store) -> None:
-    assert digest(store.secret, "author ann") == digest(store.secret, "author ann")
-    assert (
-        len({digest(store.secret, "author ann"), digest(store.secret, "author bob"), digest(b"x", "author ann")}) == 3
-    )
+    others = digest(store.secret, "author bob"), digest(store.secret, "id ann"), digest(b"x", "author ann")
+    assert digest(store.secret, "author ann") not in others and len(set(others)) == 3
 
 
 @pytest.fixture
