@@ -21,9 +21,10 @@ OTHER = {"yes": "no", "no": "yes"}
 
 @pytest.fixture
 def project(tmp_path: Path) -> tidemill.Project:
-    """A project whose champion learned from 900 rows of a noisy table."""
+    """A project whose champion learned from 900 rows of a noisy table; the gate alone stands between it and lies."""
     data = write_records(tmp_path / "data", TABLE.sample_data(0, 900))
-    project = tidemill.init(tmp_path / "project", data=data, audit={"rate": 0.3}, gate={"min_recent": 50})
+    policy = {"audit": {"rate": 0.3}, "gate": {"min_recent": 50}, "feedback": {"trust": False}}
+    project = tidemill.init(tmp_path / "project", data=data, **policy)
     assert project.cycle(max_trials=1, max_epochs=5)["decision"]["outcome"] == "promoted"
     return project
 

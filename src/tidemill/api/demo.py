@@ -71,7 +71,7 @@ def run(folder: Path, on_event: OnEvent = unheard) -> JSON:
         splits={"validation": 0.3},
         audit={"rate": AUDIT},
         gate={"tests": 3},  # the demo judges three times
-        feedback={"trust": False},  # otherwise the flipped labels would be held back, and the gate had nothing to refuse
+        feedback={"trust": False},  # otherwise flipped labels would be held back, and the gate had nothing to refuse
         cycle={"max_trials": 1},
     )
     rows = [_cycle(project, on_event)]
