@@ -14,9 +14,10 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -145,8 +146,8 @@ class SmallProject:
     def models(self) -> list[dict[str, Any]]:
         return [to_json(model) for model in self.store.find(Model, newest_first=True)]
 
-    def add_model(self, method: str) -> Model:
-        """Train a closed form on the digits and keep it as a package."""
+    def add_model(self, method: str, *, taken_for: Mapping[int, int] = MappingProxyType({})) -> Model:
+        """Train a closed form on the digits and keep it as a package; *taken_for* teaches it to mistake some."""
         from tidemill.learners import get_learner
         from tidemill.learners._base import Context, Problem, RecipeView
 
@@ -159,7 +160,7 @@ class SmallProject:
             kind="classification",
             features=features,
             info=pipeline.info(),
-            target=shown,
+            target=np.array([taken_for.get(int(one), int(one)) for one in shown]),
             train=TRAINING,
             classes=10,
         )
@@ -193,7 +194,7 @@ class SmallProject:
 
 def small_config(**serve: Any) -> Config:
     audit = {"rate": serve.pop("audit_rate", 0.3)}
-    decision = serve.pop("decision", {})
+    decision, rollout = serve.pop("decision", {}), serve.pop("rollout", {})
     return Config.model_validate(
         {
             "schema": 1,
@@ -202,6 +203,7 @@ def small_config(**serve: Any) -> Config:
             "target": "digit",
             "audit": audit,
             "decision": decision,
+            "rollout": rollout,
             "serve": {"port": 0, **serve},
         }
     )
