@@ -41,7 +41,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--budget", type=float, default=40.0, metavar="SECONDS")
+    parser.add_argument("--budget", type=float, default=35.0, metavar="SECONDS")
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
