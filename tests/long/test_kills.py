@@ -1,0 +1,281 @@
+"""``kill -9`` at random moments, of a service under load and of a cycle beside it, in every stage of it.
+
+Nothing that was acknowledged is lost, nothing is there twice, and the cycle that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+import tidemill
+from _postgres import Server
+from _results import note
+from tidemill.data.dataset import DatasetArrays
+from tidemill.records import Cycle, Dataset, Decision, Feedback, Generation, Model, Prediction, Run
+from tidemill.runtime import load
+from tidemill.store import damaged, fold
+from tidemill.tasks import get_task
+from tidemill.testing.tasks import write_records
+
+PROGRAM = Path(__file__).with_name("_forker.py")
+STAGES = ("feedback", "prepare", "tune", "train", "evaluate", "deploy", "annotate")
+PATIENCE = 60.0
+DROPPED = 255
+
+
+class Forker:
+    """Starts services and cycles of a project, and kills them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = itertools.count()
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TIDEMILL_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), str(folder / "mill")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        assert self._process.wait(timeout=60) == 0
+        self._process.stdout.close()
+
+    def start(self, what: str) -> Child:
+        words = self._folder / f"words-{next(self._numbers)}"
+        words.touch()
+        return Child(self, int(self.ask(f"{what} {words}")), words)
+
+    def ask(self, line: object) -> str:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+
+class Child:
+    """A service or a cycle."""
+
+    def __init__(self, forker: Forker, pid: int, words: Path) -> None:
+        self._forker = forker
+        self.pid = pid
+        self._words = words
+
+    def words(self) -> list[str]:
+        return self._words.read_text().split()
+
+    def wait_for(self, goal: Callable[[list[str]], bool]) -> list[str]:
+        deadline = time.monotonic() + PATIENCE
+        while not goal(words := self.words()):
+            assert time.monotonic() < deadline, words
+            time.sleep(0.005)
+        return words
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
+        """End it and what it has started; what it ended with."""
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and nobody has waited for it yet
+            os.killpg(self.pid, number)
+        return int(self._forker.ask(self.pid))
+
+
+class Callers:
+    """Predict, and give feedback one by one, in lists and by the file; note what was acknowledged."""
+
+    def __init__(self, port: str, said: dict[str, str]) -> None:
+        self.predicted: dict[str, Any] = {}
+        self.said = said
+        self.odd: list[str] = []
+        self._stop = threading.Event()
+        self._url = f"http://127.0.0.1:{port}"
+        self._threads = [threading.Thread(target=self._run, args=(w,)) for w in (self._one, self._list, self._one)]
+        for thread in self._threads:
+            thread.start()
+
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+    def join(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, work: Callable[[httpx.Client, int], None]) -> None:
+        draw = random.Random(id(self))
+        with httpx.Client(base_url=self._url, timeout=60) as client, contextlib.suppress(httpx.TransportError):
+            while not self._stop.is_set():
+                work(client, draw.randrange(10**6))
+
+    def _predict(self, client: httpx.Client, rows: list[dict[str, Any]]) -> list[str]:
+        answer = client.post("/v1/predict", json={"inputs": rows})
+        if answer.status_code != 200:
+            self.odd.append(answer.text)
+            return []
+        given = answer.json()["predictions"]
+        self.predicted |= {one["id"]: one["label"] for one in given}
+        return [one["id"] for one in given]
+
+    def _one(self, client: httpx.Client, number: int) -> None:
+        for identifier in self._predict(client, [row(number)]):
+            self._state(client, "/v1/feedback", statement(identifier), [f"key-{identifier}"])
+
+    def _list(self, client: httpx.Client, number: int) -> None:
+        ids = self._predict(client, [row(number + i) for i in range(5)])
+        if ids:
+            keys = [f"key-{i}" for i in ids]
+            self._state(client, "/v1/feedback", {"feedback": [statement(i) for i in ids]}, keys)
+
+    def _state(self, client: httpx.Client, path: str, body: dict[str, Any], keys: list[str]) -> None:
+        answer = client.post(path, json=body)
+        if answer.status_code not in (200, 201):
+            self.odd.append(answer.text)
+            return
+        told = answer.json()
+        for key, one in zip(keys, told.get("feedback") if "feedback" in body else [told], strict=True):
+            self.said[key] = one["feedback"]
+
+
+def row(number: int) -> dict[str, Any]:
+    return {"size": round(number % 400 / 100 - 2, 2), "kind": ("ebb", "flood", "slack")[number % 3]}
+
+
+def statement(identifier: str) -> dict[str, Any]:
+    label = "yes" if int(identifier[-3:], 36) % 2 else "no"
+    author = f"author-{int(identifier[-2:], 36) % 7}"
+    said = {"prediction": identifier, "kind": "correction", "value": label, "author": author}
+    return {**said, "asked": True, "key": f"key-{identifier}"}
+
+
+@pytest.fixture
+def mill(url: str | None, tmp_path: Path) -> Iterator[Path]:
+    """A project with a champion."""
+    data = write_records(tmp_path / "data", get_task("tabular-classification").sample_data(0, 300))
+    recipes = {"exclude": ["lightgbm", "mlp"]}
+    project = tidemill.init(tmp_path / "mill", data=data, target="label", store=url, recipes=recipes)
+    config = tmp_path / "mill" / "tidemill.yaml"
+    config.write_text(config.read_text().replace("\naudit:", "\naudit:\n  rate: 0.3", 1))
+    with contextlib.closing(project.store):
+        project.cycle(max_trials=0, seed=1)
+    yield tmp_path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> str | None:
+    """Where the tables are: in the project, or on a server."""
+    if request.param == "sqlite":
+        return None
+    server: Server = request.getfixturevalue("postgres")
+    return server.make()
+
+
+def killed(folder: Path, rounds: int) -> dict[str, Any]:
+    """Kill the service and its cycle *rounds* times each; how often, and how much was acknowledged."""
+    draw = random.Random(11)
+    stages: collections.Counter[str] = collections.Counter()
+    predicted: dict[str, Any] = {}
+    said: dict[str, str] = {}
+    services = 0
+    with contextlib.closing(Forker(folder)) as forker:
+        cycle: Child | None = None
+        for turn in range(rounds):
+            service = forker.start("serve")
+            cycle = cycle or forker.start("cycle")
+            callers = Callers(service.wait_for(bool)[0], said)
+            stage = STAGES[turn % len(STAGES)]
+            words = cycle.wait_for(lambda words, goal=stage: goal in words or "end" in words)  # type: ignore[misc]
+            deadline = time.monotonic() + PATIENCE
+            while len(callers) < 20:
+                assert not callers.odd and time.monotonic() < deadline, callers.odd
+                time.sleep(0.005)
+            time.sleep(draw.uniform(0, 0.15))
+            first, second = (cycle, service) if draw.random() < 0.5 else (service, cycle)
+            status = {first: first.kill()}
+            time.sleep(draw.uniform(0, 0.05))
+            status[second] = second.kill()
+            callers.join()
+            assert callers.odd == []
+            assert status[service] == -signal.SIGKILL
+            services += 1
+            predicted |= callers.predicted
+            ended = "end" in words or status[cycle] == 0
+            stages.update([cycle.words()[-1]] if not ended and status[cycle] == -signal.SIGKILL else [])
+            assert ended or status[cycle] == -signal.SIGKILL, "the cycle failed by itself"
+            cycle = None
+        for _ in range(2):  # the one that was killed last, and one with all that was said
+            last = forker.start("cycle")
+            last.wait_for(lambda words: "end" in words)
+            assert last.kill() in {0, -signal.SIGKILL}
+    kept(folder / "mill", predicted, said)
+    figures = {
+        "kills": services + stages.total(),
+        "services": services,
+        "cycles": stages.total(),
+        "stages": dict(stages),
+    }
+    return {**figures, "predictions": len(predicted), "feedback": len(said), "lost": 0, "doubled": 0}
+
+
+def kept(folder: Path, predicted: dict[str, Any], said: dict[str, str]) -> None:
+    """All that was acknowledged is there, once; each cycle is whole, and went on instead of beginning anew."""
+    project = tidemill.open(folder)
+    with contextlib.closing(project.store) as store:
+        fold(store)
+        rows = store.find(Prediction)
+        assert len(rows) == len({p.id for p in rows}) == store.count(Prediction)
+        stored = {p.id: p.answer["label"] for p in rows}
+        assert {i: stored.get(i) for i in predicted} == predicted, "an acknowledged prediction is lost or another one"
+        feedback = store.find(Feedback)
+        by_key = {f.key: f.id for f in feedback}
+        assert len(by_key) == len({f.id for f in feedback}) == store.count(Feedback)
+        assert {key: by_key.get(key) for key in said} == said, "acknowledged feedback is lost"
+        assert {f.subject for f in feedback} <= set(stored), "no feedback without its prediction"
+        assert damaged(store) == [] and list((store.root / "journal").iterdir()) == []
+
+        cycles = store.find(Cycle)
+        assert {c.status for c in cycles} == {"done"}, [c.error for c in cycles]
+        decisions = store.find(Decision)
+        assert len({d.cycle_id for d in decisions}) == len(decisions), "a cycle decides once"
+        for generation in store.find(Generation):
+            spent = sum(d.alpha for d in decisions if d.generation == generation.number)
+            assert generation.spent == pytest.approx(spent), "what was spent is what was decided with"
+        made = [(r.cycle_id, r.kind, r.recipe["name"]) for r in store.find(Run, kind=["train", "refit"])]
+        assert len(made) == len(set(made)), "no model is made twice"
+        for model in store.find(Model):
+            load(store.root / model.path).warm_up()
+        newest = DatasetArrays(store.root, store.find(Dataset, newest_first=True, limit=1)[0].path)
+        used = newest.samples[newest.split != DROPPED]
+        assert len(used) > 200 and len(np.unique(used)) == len(used), "no sample is in a version twice"
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_few_kills(mill: Path) -> None:
+    figures = killed(mill, 2)
+    assert figures["services"] == 2 and figures["feedback"] > 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+def test_hundreds_of_kills(mill: Path, url: str | None) -> None:
+    figures = killed(mill, 140)
+    note(f"kills of a service and its cycle, {'SQLite' if url is None else 'PostgreSQL'}", **figures)
+    assert figures["kills"] >= 200, figures
+    assert set(figures["stages"]) == set(STAGES), json.dumps(figures)
