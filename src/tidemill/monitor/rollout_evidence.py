@@ -6,21 +6,24 @@ number is counted on from the last time, so that looking each second costs next 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.config import DecisionRule
+from tidemill.config import DecisionRule, FeedbackPolicy
+from tidemill.data.settled import settled_labels
 from tidemill.data.targets import settled_number
+from tidemill.data.trust import Voice
 from tidemill.metrics import row_scores
 from tidemill.metrics.decisions import Decisions
 from tidemill.metrics.units import Floats
 from tidemill.monitor.rollout import SCHEMA, as_json, interval, sums
-from tidemill.records import JSON, LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction, Rollout
+from tidemill.records import JSON, LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction, Rollout, Token
 from tidemill.store import Store
 from tidemill.store.rollouts import asked_since, audited_since, newest_row, traffic_since
 from tidemill.tasks import cost_matrix
@@ -33,6 +36,8 @@ _SLACK = 86_400.0
 """Seconds by which the clock may have jumped: what counts goes by the order of writing, the clock only narrows it."""
 _LATE = 10.0
 """Seconds for which a new statement is looked at again and again."""
+_RARELY = 300.0
+"""Seconds after which it is found out anew whose word is doubted, though nothing depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +80,46 @@ def begun(store: Store, policy: JSON, judge: JSON) -> JSON:
     return {"schema": SCHEMA, "policy": policy, "judge": judge, "start": start, **counted, **said, "elapsed": 0.0}
 
 
-def gather(store: Store, rollout: Rollout, label_of: LabelOf, *, now: float) -> JSON:
+class Doubts:
+    """Whose word is not believed; found out anew when more was said, and rarely, since all of it is weighed.
+
+    Args:
+        policy: whose word counts for how much.
+    """
+
+    def __init__(self, policy: FeedbackPolicy) -> None:
+        self._policy = policy
+        self._known: tuple[str, int, float, frozenset[Voice]] = ("", -1, 0.0, frozenset())
+
+    def voices(self, store: Store, rollout: Rollout, label_of: LabelOf, said: int, *, sure: bool) -> frozenset[Voice]:
+        """The authors whose word does not count in *rollout*.
+
+        Args:
+            said: how many statements there are, by which it is seen that there are more.
+            sure: something depends on it, so that what was found a while ago is not enough.
+        """
+        about, seen, when, found = self._known
+        if not self._policy.trust or (about == rollout.id and seen == said):
+            return found
+        if sure or about != rollout.id or time.monotonic() - when > _RARELY:
+            authors = settled_labels(store, label_of, policy=self._policy).authors
+            found = frozenset(author.voice for author in authors if author.standing == "doubted")
+            self._known = (rollout.id, said, time.monotonic(), found)
+        return found
+
+
+def gather(
+    store: Store, rollout: Rollout, label_of: LabelOf, doubts: Doubts, *, now: float, sure: bool = False
+) -> JSON:
     """The evidence of *rollout* as it now is.
 
     Args:
         store: the project's; its journal should have been folded lately.
         rollout: whose evidence is brought up to date.
         label_of: the task's reading of a piece of feedback, ``task.label``.
+        doubts: knows whose word does not count.
         now: UTC seconds.
+        sure: look at everything once more, since something follows from it.
     """
     evidence = rollout.evidence
     traffic = traffic_since(store, rollout.id, evidence["seq"])
@@ -96,13 +133,16 @@ def gather(store: Store, rollout: Rollout, label_of: LabelOf, *, now: float) -> 
     if statements != evidence["statements"]:
         evidence |= {"statements": statements, "said": elapsed}
     # What was said may be there before its prediction, or the other model's answer, is in the tables.
-    if elapsed - evidence["said"] < _LATE:
-        evidence |= _measured(store, rollout, label_of)
+    if sure or elapsed - evidence["said"] < _LATE:
+        doubted = doubts.voices(store, rollout, label_of, statements, sure=sure) if statements else frozenset()
+        evidence |= _measured(store, rollout, labelled(store, rollout, label_of, doubted))
     return evidence
 
 
-def labelled(store: Store, rollout: Rollout, label_of: LabelOf) -> list[Labelled]:
-    """The predictions that judge *rollout*, in the order of writing."""
+def labelled(
+    store: Store, rollout: Rollout, label_of: LabelOf, doubted: Collection[Voice] = frozenset()
+) -> list[Labelled]:
+    """The predictions that judge *rollout*, in the order of writing, by the word of all who are not *doubted*."""
     since = rollout.created - _SLACK
     said: list[Feedback | Annotation] = [
         *store.find(Feedback, asked=True, kind=LABEL_KINDS, superseded_by=None, created_after=since),
@@ -111,13 +151,15 @@ def labelled(store: Store, rollout: Rollout, label_of: LabelOf) -> list[Labelled
     subjects = {statement.subject for statement in said}
     rows = audited_since(store, rollout.evidence["start"], among=subjects)
     found = {p.id: p for _, p in sorted(rows, key=lambda row: row[0])}
-    votes: dict[str, dict[str, Any]] = {identifier: {} for identifier in found}
+    votes: dict[str, dict[Voice, Any]] = {identifier: {} for identifier in found}
+    heads = {token.name for token in store.find(Token, revoked=None) if {"admin", "label"} & set(token.scopes)}
     for statement in sorted(said, key=lambda s: (s.created, s.id)):
-        if (prediction := found.get(statement.subject)) is None:
+        prediction, voice = found.get(statement.subject), _voice(statement, heads)
+        if prediction is None or voice in doubted or not statement.author:  # what was erased says nothing
             continue
         label = label_of(statement, prediction) if isinstance(statement, Feedback) else statement.label
         if label is not None:
-            votes[prediction.id][statement.author] = label
+            votes[prediction.id][voice] = label
     split = {known.key: known.split for known in store.find(LiveKey, key={p.key for p in found.values()})}
     judged: list[Labelled] = []
     for prediction in found.values():
@@ -126,6 +168,14 @@ def labelled(store: Store, rollout: Rollout, label_of: LabelOf) -> list[Labelled
         if label is not None and answers is not None and split.get(prediction.key, "train") != "train":
             judged.append(Labelled(prediction, *answers, label))
     return judged
+
+
+def _voice(statement: Feedback | Annotation, heads: Collection[str]) -> Voice:
+    """Who speaks, as :mod:`tidemill.data.settled` has it."""
+    if isinstance(statement, Annotation):
+        return Voice(statement.author, annotator=True)
+    known = statement.via in heads
+    return Voice(statement.author, "" if known or statement.via is None else statement.via, known)
 
 
 def _winner(labels: Sequence[Any]) -> Any | None:
@@ -155,9 +205,8 @@ def _answers(rollout: Rollout, prediction: Prediction) -> tuple[JSON, JSON] | No
     return given[rollout.champion_id], given[rollout.challenger_id]
 
 
-def _measured(store: Store, rollout: Rollout, label_of: LabelOf) -> JSON:
+def _measured(store: Store, rollout: Rollout, rows: Sequence[Labelled]) -> JSON:
     """What the labels say: sums, interval and means."""
-    rows = labelled(store, rollout, label_of)
     facts: JSON = {"asked": asked_since(store, rollout.evidence["start"])}
     facts["responded"] = len({row.prediction.key for row in rows})
     if not rows:

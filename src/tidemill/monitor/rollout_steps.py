@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tidemill.monitor.rollout import decide
-from tidemill.monitor.rollout_evidence import LabelOf, gather
+from tidemill.monitor.rollout_evidence import Doubts, LabelOf, gather
 from tidemill.records import JSON, Feedback, LiveKey, Prediction, QueueItem, Rollout, new_id
 from tidemill.stages.deploy import change_rollout, end_rollout
 from tidemill.store import Store
@@ -15,20 +15,24 @@ MOST = 500
 """How many audit questions may wait at once."""
 
 
-def step(store: Store, rollout: Rollout, label_of: LabelOf, *, now: float) -> Rollout:
+def step(store: Store, rollout: Rollout, label_of: LabelOf, doubts: Doubts, *, now: float) -> Rollout:
     """Judge *rollout* by what there is, and let it end, advance or go on.
 
     Args:
         store: the project's; its journal should have been folded lately.
         rollout: as the store has it.
         label_of: the task's reading of a piece of feedback, ``task.label``.
+        doubts: knows whose word does not count.
         now: UTC seconds.
 
     Returns:
         The roll-out as it then is.
     """
-    evidence = gather(store, rollout, label_of, now=now)
+    evidence = gather(store, rollout, label_of, doubts, now=now)
     verdict = decide(evidence)
+    if verdict.outcome in ("promote", "roll back"):
+        evidence = gather(store, rollout, label_of, doubts, now=now, sure=True)
+        verdict = decide(evidence)
     reason = verdict.reason[0].upper() + verdict.reason[1:] + "."
     if verdict.outcome == "promote":
         return end_rollout(store, rollout.id, "promoted", reason, evidence=evidence)
@@ -59,7 +63,7 @@ def _ask(store: Store, rollout: Rollout, evidence: JSON) -> int:
     if not rows:
         return int(evidence["questions"])
     first = {prediction.key: prediction for _, prediction in reversed(rows)}
-    subjects = {f.subject for f in store.find(Feedback, subject=[p.id for _, p in rows], asked=True)}
+    subjects = {said.subject for said in store.find(Feedback, asked=True, created_after=rollout.created)}
     subjects |= {item.subject for item in store.find(QueueItem, purpose="audit", done=False)}
     subjects |= {item.subject for item in store.find(QueueItem, purpose="audit", created_after=rollout.created)}
     left_out = {p.key for p in store.find(Prediction, id=subjects)}

@@ -9,7 +9,7 @@ from tidemill.data.assigned import fold_journal
 from tidemill.data.dataset import open_dataset
 from tidemill.errors import ConflictError, NotReadyError
 from tidemill.monitor.rollout import decide
-from tidemill.monitor.rollout_evidence import gather
+from tidemill.monitor.rollout_evidence import Doubts, gather
 from tidemill.monitor.rollout_start import judge_of, new_rollout
 from tidemill.project.opened import OpenProject
 from tidemill.records import JSON, Cycle, Model, Rollout
@@ -96,7 +96,8 @@ def show(project: OpenProject) -> JSON | None:
     evidence = rollout.evidence
     if rollout.status == "running":
         fold_journal(store)
-        evidence = gather(store, rollout, project.task.label, now=time.time())
+        doubts = Doubts(project.config.feedback)
+        evidence = gather(store, rollout, project.task.label, doubts, now=time.time(), sure=True)
         verdict = decide(evidence)
     told: JSON = {"status": rollout.status, "phase": rollout.phase, "share": rollout.share}
     told |= {"id": rollout.id, "since": rollout.created, "finished": rollout.finished}

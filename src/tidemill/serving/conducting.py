@@ -7,6 +7,7 @@ import threading
 import time
 
 from tidemill.errors import BusyError, TidemillError
+from tidemill.monitor.rollout_evidence import Doubts
 from tidemill.monitor.rollout_steps import step
 from tidemill.serving._base import ServedProject
 from tidemill.stages.deploy import end_rollout
@@ -30,6 +31,7 @@ class Conductor:
     def __init__(self, project: ServedProject, *, interval: float = INTERVAL) -> None:
         self._project = project
         self._interval = interval
+        self._doubts = Doubts(project.config.feedback)
         self._broken: dict[str, str] = {}
         self._said: str | None = None
         self._stop = False
@@ -64,7 +66,7 @@ class Conductor:
             before = running_rollout(store)
             if before is None:
                 return
-            after = step(store, before, self._project.task.label, now=time.time())
+            after = step(store, before, self._project.task.label, self._doubts, now=time.time())
         if (after.status, after.phase) != (before.status, before.phase):
             stands = after.phase if after.status == "running" else after.status
             logger.info("the roll-out of %s is %s: %s", after.challenger_id, stands, after.reason)
