@@ -18,6 +18,7 @@ from tidemill.cli.commands import (
     doctor,
     export,
     feedback,
+    forget,
     gate,
     gc,
     init,
@@ -29,6 +30,7 @@ from tidemill.cli.commands import (
     report,
     restore,
     rollback,
+    rollout,
     runs,
     serve,
     status,
@@ -45,10 +47,10 @@ COMMANDS: tuple[Command, ...] = (
     predict.COMMAND, serve.COMMAND, up.COMMAND, promote.COMMAND, rollback.COMMAND, export.COMMAND,
     status.COMMAND, runs.COMMAND, models.COMMAND, report.COMMAND, data.COMMAND,
     trace.COMMAND, gc.COMMAND,
-    backup.COMMAND, restore.COMMAND,
+    backup.COMMAND, restore.COMMAND, forget.COMMAND,
 )  # fmt: skip
 """Every command but the groups, in the order of ``tidemill --help``."""
-GROUPS = (token, feedback)
+GROUPS = (rollout, token, feedback)
 """Modules of several commands under one name."""
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer carries its own copy of click since 0.26

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tidemill.data.dataset import open_dataset
+from tidemill.data.storage import is_complete
 from tidemill.errors import NotFoundError
+from tidemill.project.forgetting import tombstone
 from tidemill.records import (
     JSON,
     Annotation,
@@ -11,11 +13,13 @@ from tidemill.records import (
     Dataset,
     Decision,
     Deployment,
+    Erasure,
     Feedback,
     Model,
     Prediction,
     Record,
     Report,
+    Rollout,
     Run,
     to_json,
 )
@@ -23,7 +27,10 @@ from tidemill.store import Store
 
 KINDS: dict[str, type[Record]] = {
     kind.prefix: kind
-    for kind in (Annotation, Cycle, Dataset, Decision, Deployment, Feedback, Model, Prediction, Report, Run)
+    for kind in (
+        *(Annotation, Cycle, Dataset, Decision, Deployment, Erasure),
+        *(Feedback, Model, Prediction, Report, Rollout, Run),
+    )
 }
 
 
@@ -32,7 +39,8 @@ def trace(store: Store, identifier: str) -> JSON:
 
     Returns:
         ``{"kind", "record", …}`` with what it came from nested under ``prediction``, ``model``, ``run``, ``dataset``,
-        ``cycle``, ``decision`` and ``deployments``, and what was said of it under ``feedback``.
+        ``cycle``, ``decision`` and ``deployments``, and what was said of it under ``feedback``. Of what was erased,
+        ``{"kind": "erased", "record": {"id", "erased", "erasure"}}``: when (UTC seconds), and the id of the erasure.
 
     Raises:
         NotFoundError: no record has this id.
@@ -46,7 +54,14 @@ def trace(store: Store, identifier: str) -> JSON:
             f"{identifier!r} is no id of Tidemill's",
             mend=f"An id begins with one of {', '.join(f'{p}_' for p in sorted([*KINDS, 'smp']))}.",
         )
-    record = store.get(kind, identifier)
+    try:
+        record = store.get(kind, identifier)
+    except NotFoundError:  # a prediction may have aged into an archive before it was erased
+        if (gone := tombstone(store, identifier)) is not None:
+            return {"kind": "erased", "record": gone}
+        raise
+    if isinstance(record, Prediction | Feedback | Annotation) and record.erased:
+        return {"kind": "erased", "record": tombstone(store, identifier) or {"id": identifier}}
     line: JSON = {"kind": prefix, "record": to_json(record)}
     match record:
         case Prediction():
@@ -62,6 +77,9 @@ def trace(store: Store, identifier: str) -> JSON:
             line["cycle"] = _cycle(store, record.cycle_id)
         case Report() | Deployment():
             line["model"] = _if_kept(store, Model, record.model_id)
+        case Rollout():
+            line["challenger"] = _if_kept(store, Model, record.challenger_id)
+            line["champion"] = _if_kept(store, Model, record.champion_id)
         case Decision():
             line["challenger"] = _if_kept(store, Model, record.challenger_id)
             line["cycle"] = _cycle(store, record.cycle_id)
@@ -96,6 +114,7 @@ def _model(store: Store, model: Model) -> JSON:
         "cycle": _cycle(store, run.cycle_id) if run else None,
         "decisions": [{"id": d.id, "outcome": d.outcome, "reason": d.reason} for d in decisions],
         "deployments": [to_json(d) for d in store.find(Deployment, model_id=model.id)],
+        "rollouts": [to_json(r) for r in store.find(Rollout, challenger_id=model.id)],
     }
 
 
@@ -112,6 +131,8 @@ def _cycle(store: Store, identifier: str | None) -> JSON | None:
 
 def _sample(store: Store, identifier: str) -> JSON:
     for dataset in store.find(Dataset, newest_first=True):
+        if not is_complete(store.root / dataset.path):  # cleaned up
+            continue
         arrays = open_dataset(store.root, dataset)
         try:
             row = arrays.row_of(identifier)
@@ -123,4 +144,6 @@ def _sample(store: Store, identifier: str) -> JSON:
             "dataset": dataset.id,
             "annotations": [to_json(a) for a in store.find(Annotation, subject=identifier)],
         }
+    if (gone := tombstone(store, identifier)) is not None:
+        return {"kind": "erased", "record": gone}
     raise NotFoundError(f"no dataset version holds the sample {identifier}", mend="List samples with `tidemill label`.")

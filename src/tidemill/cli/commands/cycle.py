@@ -81,7 +81,10 @@ def _outcome(data: dict[str, Any]) -> Any:
             title="labels needed",
             good=False,
         )
-    return layout.panel(decision["reason"], title=decision["outcome"], good=decision["outcome"] == "promoted")
+    title = decision["outcome"]
+    if (rollout := data["rollout"]) is not None:
+        title = f"promoted to a roll-out, which begins as a {rollout['phase']}"
+    return layout.panel(decision["reason"], title=title, good=decision["outcome"] == "promoted")
 
 
 def _needed(kind: str | None) -> str:
@@ -99,6 +102,8 @@ def _next(data: dict[str, Any]) -> list[str]:
     label = [f"tidemill label   ({units.count(asked, 'question')} waiting)"] if asked else []
     if data["decision"] is None:
         return label
+    if data["rollout"] is not None:
+        return ["tidemill serve", "tidemill rollout", *label]
     if data["decision"]["outcome"] == "promoted":
         return ["tidemill serve", "tidemill report --open", *label]
     return ["tidemill gate", *label]

@@ -20,7 +20,7 @@ def promote(
 ) -> None:
     """Make a model the champion by hand.
 
-    Goes past the gate; the history keeps who and why.
+    Goes past the gate; the history keeps who and why. A roll-out ends with it.
     """
     session.answer(session.project.promote(model, reason=reason, author=default_author()), view)
 
@@ -28,6 +28,11 @@ def promote(
 def view(deployment: dict[str, Any]) -> Any:
     """Who serves from now on, and what to do if that was a mistake."""
     rows = [("champion", deployment["model_id"]), ("reason", deployment["reason"]), ("by", deployment["author"])]
+    ended = deployment["rollout"]
+    if ended is not None:
+        rows.append(("roll-out", f"{ended['status']}, of {ended['challenger_id']}"))
+        if ended["status"] == "stopped" and ended["champion_id"] == deployment["model_id"]:
+            rows[1:3] = [("reason", ended["reason"]), ("by", ended["author"])]
     other = "tidemill rollback" if deployment["action"] == "promote" else "tidemill promote MODEL --reason …"
     return layout.stack(
         layout.pairs([(name, value) for name, value in rows if value]),

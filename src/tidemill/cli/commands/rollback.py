@@ -18,7 +18,8 @@ def rollback(
 ) -> None:
     """Put the former champion back.
 
-    A running service swaps without a restart. A second rollback goes back one further.
+    A running service swaps without a restart, in all its processes within a second. During a roll-out its challenger is
+    taken back, and the champion stays. A second rollback goes back one further.
     """
     session.answer(session.project.rollback(reason=reason, author=default_author()), view)
 

@@ -25,6 +25,7 @@ def _view(data: dict[str, Any]) -> Any:
         ("project", data["folder"]),
         ("task", f"{data['task']}, target {data['target']}"),
         *_champion(data["champion"], data["metric"]),
+        *_rollout(data["rollout"]),
         ("data", _dataset(data["dataset"])),
         ("predictions", units.count(live["predictions"])),
         (
@@ -73,6 +74,13 @@ def _champion(champion: dict[str, Any] | None, metric: str) -> list[tuple[str, s
         name = metric if metric in metrics else next(iter(metrics))
         rows.append((split, f"{units.metric_name(name)} {units.quality(metrics[name], name)}"))
     return rows
+
+
+def _rollout(rollout: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if rollout is None:
+        return []
+    share = f" for {units.percent(rollout['share'], 0)} of the callers" if rollout["phase"] == "canary" else ""
+    return [("roll-out", f"{rollout['challenger']}  {rollout['phase']}{share}, since {units.ago(rollout['since'])}")]
 
 
 def _dataset(dataset: dict[str, Any] | None) -> str:
