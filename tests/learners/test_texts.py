@@ -19,6 +19,7 @@ from tidemill.features._base import FeatureInfo, Sparse
 from tidemill.features.ngrams import Ngrams
 from tidemill.learners import get_learner
 from tidemill.learners._base import Context, Problem, RecipeView
+from tidemill.learners.closed_form.rows import part_of
 from tidemill.packages.graph import tensors
 from tidemill.packages.proof import difference
 
@@ -211,3 +212,21 @@ def test_what_the_linear_learner_cannot_learn_from_is_refused(messages: Messages
     with pytest.raises(TrainingError, match="C is 0"):
         fit("linear", problem(messages), C=0)
     assert len(ngrams) == ALL
+
+
+def test_of_many_texts_a_part_chooses_the_penalty_and_all_are_fitted(
+    messages: Messages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = problem(messages)
+    recipe = RecipeView(params={"method": "ridge"})
+    monkeypatch.setattr("tidemill.learners.closed_form.learner._PART", (300, 100))
+    fitted = get_learner("closed_form").fit(whole, recipe, Context())
+    part = part_of(whole, 300, 100)
+    assert (part.train, len(part.target), len(part.features["ngrams"])) == (300, 400, 400)
+    assert set(part.target[: part.train]) == {0, 1}
+    on_part = get_learner("closed_form").fit(part, recipe, Context())
+    assert fitted.summary["chosen"]["alpha"] == on_part.summary["chosen"]["alpha"]
+    assert fitted.summary["rows"] == TRAIN
+    told = RecipeView(params={"method": "ridge", "alpha": fitted.summary["chosen"]["alpha"]})
+    same = get_learner("closed_form").fit(whole, told, Context())
+    np.testing.assert_array_equal(fitted.scores(whole.features), same.scores(whole.features))
