@@ -248,6 +248,7 @@ def test_the_document_says_what_each_operation_needs(closed: Served, service: Se
     assert said == {
         "/v1/predict": [{"token": ["predict"]}],
         "/v1/feedback": [{"token": ["feedback"]}],
+        "/v1/feedback/bulk": [{"token": ["feedback"]}],
         "/v1/models": [{"token": ["predict"]}],
         "/v1/trace/{identifier}": [{"token": ["admin"]}],
         "/healthz": None,

@@ -44,6 +44,7 @@ NEEDS: dict[str, Need] = {
     "/v1/predict": "predict",
     "/v1/models": "predict",
     "/v1/feedback": "feedback",
+    "/v1/feedback/bulk": "feedback",
     "/v2": "predict",
     "/v2/health/live": "open",
     "/v2/health/ready": "open",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from starlette.middleware.cors import CORSMiddleware
 
@@ -13,6 +14,7 @@ from tidemill.serving._base import ServedProject
 from tidemill.serving.access import Door
 from tidemill.serving.answering import log_fault, secured
 from tidemill.serving.asgi import ASGIApp, Message, Receive, Scope, Send
+from tidemill.serving.describing import BULK
 from tidemill.serving.following import OnSwap
 from tidemill.serving.guard import EVERYWHERE, Guard, RequestHead, is_loopback
 from tidemill.serving.hot import HotRoutes
@@ -91,10 +93,11 @@ class Application:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             head = RequestHead.of(scope)
-            self._guard.check(head)
+            self._guard.check(head, streams=scope["path"] == BULK)
             token = self._door.enter(scope, head)
             if token is not None:
                 scope["tidemill.token"] = token.id  # for the log
+                head = replace(head, via=token.name)
             handler = self._hot.find(scope["path"]) if scope["method"] == "POST" else None
             if handler is None:
                 await self._others(scope, receive, send)

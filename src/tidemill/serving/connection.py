@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 
 from tidemill.serving.answering import CLOSE, Answer, Headers, RequestError, error_answer, retry_after
 from tidemill.serving.asgi import ASGIApp, Receive, Scope, Send
+from tidemill.serving.describing import BULK
 
 MOST_HEADERS = 100
 LARGEST_HEAD = 32_768
@@ -32,7 +33,7 @@ class Shelves:
     Attributes:
         most: connections in all.
         head_seconds: until a request's head is there.
-        body_seconds: from then on until its body is there.
+        body_seconds: from then on until its body is there; of a body of any size, until its next piece is.
         answer_seconds: until a caller who stopped reading its answer goes on reading.
         idle: nothing has come since the last answer.
         heads: a head has begun, or a connection.
@@ -95,6 +96,7 @@ class Connection(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         self._head_bytes = 0
         self._large = False
+        self._streams = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a caller in, if there is room or some can be made."""
@@ -133,6 +135,8 @@ class Connection(HttpToolsProtocol):
         else:
             self._head_bytes = 0
             if self.cycle.more_body:
+                if self._streams:
+                    self._lay_anew()
                 self._lay(self._shelves.bodies)
             else:
                 self.take_off()
@@ -145,6 +149,7 @@ class Connection(HttpToolsProtocol):
             self.app = self._answers
         else:
             super().on_headers_complete()
+        self._streams = self.scope["path"] == BULK
         if self.parser.should_upgrade():  # to what nobody speaks here: what follows could be anything
             self.cycle.keep_alive = False
 
@@ -202,6 +207,12 @@ class Connection(HttpToolsProtocol):
             self.take_off()
             shelf[self] = self.loop.time()
             self._shelf = shelf
+
+    def _lay_anew(self) -> None:
+        """Of a body of any size each piece is awaited by itself; while it comes its caller need not read."""
+        self.take_off()
+        if self._shelves.slow.pop(self, None) is not None:
+            self._shelves.slow[self] = self.loop.time()
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)

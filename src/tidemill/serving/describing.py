@@ -50,6 +50,7 @@ _MEANINGS = {
 }
 _HOT = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
 _PREDICT = (*_HOT, 409)
+BULK = "/v1/feedback/bulk"
 INFER_PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
 
 
@@ -137,6 +138,7 @@ def describe(
         },
     }
     hot["/v1/predict"]["post"]["requestBody"]["content"] |= form_content(signature)
+    hot[BULK] = {"post": _bulk()}
     for path in INFER_PATHS:
         hot[path] = {"post": _inference(path, inferred if path == INFER_PATHS[0] else None)}
     header = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
@@ -189,6 +191,21 @@ def _inference(path: str, shown: tuple[Any, Any] | None) -> dict[str, Any]:
     made["parameters"].append(
         {"name": "Inference-Header-Content-Length", "in": "header", "required": False, "schema": length}
     )
+    return made
+
+
+def _bulk() -> dict[str, Any]:
+    """The bulk door of feedback: what it takes and what it answers are lines, of which JSON Schema knows nothing."""
+    failures = (400, 401, 403, 408, 415, 422, 429, 500, 503)
+    made = _operation("feedback_bulk", "Say it of many", "FeedbackBody", {200: "FeedbackAnswer"}, failures, None)
+    statements = "one statement a line, each as /v1/feedback takes it"
+    answers = "a line for each, in their order: what /v1/feedback answers, or its error, with the number of the line"
+    lines = "application/x-ndjson"
+    made["requestBody"]["content"] = {lines: {"schema": {"type": "string", "description": statements}}}
+    made["responses"]["200"] = {
+        "description": "what became of each line; what is answered is committed",
+        "content": {lines: {"schema": {"type": "string", "description": answers}}},
+    }
     return made
 
 

@@ -23,7 +23,11 @@ _REMEMBERED = 1024
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """The headers that serving reads; ``None`` where the request has none."""
+    """The headers that serving reads; ``None`` where the request has none.
+
+    Attributes:
+        via: the name of the token that it shows, once the door has let it in.
+    """
 
     host: bytes | None = None
     origin: bytes | None = None
@@ -32,6 +36,7 @@ class RequestHead:
     idempotency_key: bytes | None = None
     authorization: bytes | None = None
     json_length: bytes | None = None
+    via: str | None = None
 
     @classmethod
     def of(cls, scope: Scope) -> RequestHead:
@@ -100,8 +105,12 @@ class Guard:
         self.max_body = max_body
         self._patience = patience
 
-    def check(self, head: RequestHead) -> None:
+    def check(self, head: RequestHead, *, streams: bool = False) -> None:
         """Refuse what is addressed to another host, comes from a foreign page, or announces too large a body.
+
+        Args:
+            head: of the request.
+            streams: its body is read in pieces, so it may be of any size.
 
         Raises:
             RequestError: 400 without a host, 403 for a foreign host or origin, 400 for a wrong Content-Length.
@@ -120,7 +129,7 @@ class Guard:
         if head.content_length is not None:
             if not head.content_length.isdigit():
                 raise RequestError(400, "Content-Length is not a number", mend="Send the body's length in bytes.")
-            if int(head.content_length[:20]) > self.max_body:
+            if int(head.content_length[:20]) > self.max_body and not streams:
                 raise self._too_large()
 
     def _check_host(self, host: bytes | None) -> None:

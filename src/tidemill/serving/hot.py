@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
-from tidemill.errors import ConflictError, InputError, TooLargeError
-from tidemill.records import Feedback
-from tidemill.runtime.statements import parse_feedback
-from tidemill.serving.answering import Answer, json_answer
+from tidemill.serving.answering import Answer
 from tidemill.serving.asgi import Receive
+from tidemill.serving.bulk import BulkAnswer, BulkDoor
+from tidemill.serving.describing import BULK
+from tidemill.serving.feedback import FeedbackDoor
 from tidemill.serving.forms import FORM, JSON, declared, parse_form, parse_image, require_readable
 from tidemill.serving.guard import Guard, RequestHead
 from tidemill.serving.inference import parse_inference
 from tidemill.serving.protocol import Place, json_length, place_of, require_served, require_version
-from tidemill.serving.repeats import Once, Repeats, header_key
-from tidemill.serving.requests import PredictRequest, parse_json, parse_predict, require_short
+from tidemill.serving.repeats import Once, Repeats
+from tidemill.serving.requests import PredictRequest, parse_predict, require_short
 from tidemill.serving.service import Service
-from tidemill.store import FeedbackOutcome
 
-HOT_PATHS = ("/v1/predict", "/v1/feedback")
+HOT_PATHS = ("/v1/predict", "/v1/feedback", BULK)
 
 _SHORT = 100_000
 """Bytes up to which a form or tensors are read at once: long ones can take seconds, while others want answers."""
 
-Handler = Callable[[Service, RequestHead, Receive], Awaitable[Answer]]
+Handler = Callable[[Service, RequestHead, Receive], Awaitable[Answer | BulkAnswer]]
 
 
 class HotRoutes:
-    """Answers ``POST`` to ``/v1/predict``, to ``/v1/feedback``, and to inference by the Open Inference Protocol.
+    """Answers ``POST`` to ``/v1/predict``, to both doors of feedback, and to inference by the Open Inference Protocol.
 
     Args:
         guard: reads bodies within limits.
@@ -42,7 +40,9 @@ class HotRoutes:
         self._guard = guard
         self._max_rows = max_rows
         self._repeats = Repeats()
-        self._handlers: dict[str, Handler] = dict(zip(HOT_PATHS, (self.predict, self.feedback), strict=True))
+        feedback = FeedbackDoor(guard, max_rows)
+        answers: tuple[Handler, ...] = (self.predict, feedback.answer, BulkDoor().answer)
+        self._handlers: dict[str, Handler] = dict(zip(HOT_PATHS, answers, strict=True))
 
     def find(self, path: str) -> Handler | None:
         """What answers a POST to *path*, if that is a hot one."""
@@ -104,81 +104,3 @@ class HotRoutes:
             return parse_image(body, signature)
         read = partial(parse_form, body, content_type, signature, self._max_rows)
         return read() if len(body) <= _SHORT else await asyncio.to_thread(read)
-
-    async def feedback(self, service: Service, head: RequestHead, receive: Receive) -> Answer:
-        """Take one statement of feedback, or a list of them; they are committed when this returns.
-
-        A list is checked whole before anything of it is written. After that only a conflict can refuse a statement,
-        and it refuses that one alone.
-        """
-        self._guard.require_json(head)
-        content = parse_json(await self._guard.read_body(receive))
-        header = header_key(head)
-        if "feedback" not in content:
-            item = parse_feedback(content, "body", service.follower.feedback_spec(), service.knows, service.given)
-            submitted = service.feedback.submit(_keyed(item, content, header, header))
-            outcome = await service.deadlines.keep(asyncio.wrap_future(submitted))
-            if outcome.status == "conflict":
-                raise _conflict(outcome, "body.key")
-            return json_answer(_told(outcome), 201 if outcome.status == "accepted" else 200)
-        items = self._parse_list(service, content, header)
-        waiting = [asyncio.wrap_future(service.feedback.submit(item)) for item in items]
-        return _answer_list(await service.deadlines.keep(asyncio.gather(*waiting)))
-
-    def _parse_list(self, service: Service, content: Mapping[str, Any], header: str | None) -> list[Feedback]:
-        statements = content["feedback"]
-        if not isinstance(statements, list) or not statements or len(content) > 1:
-            raise InputError(
-                "feedback is not a list of statements, or not alone",
-                where="body",
-                mend='Give {"feedback": [{…}, …]} and nothing beside it, or one statement as the body itself.',
-            )
-        if len(statements) > self._max_rows:
-            raise TooLargeError(
-                f"{len(statements)} statements are over the limit of {self._max_rows}",
-                where="feedback",
-                mend="Split them over several requests, or raise serve.max_rows in tidemill.yaml.",
-            )
-        answer = service.follower.feedback_spec()
-        items = []
-        for i, statement in enumerate(statements):
-            where = f"feedback[{i}]"
-            if not isinstance(statement, dict):
-                raise InputError("the statement is not an object", where=where, mend="Give {FIELD: VALUE, …}.")
-            item = parse_feedback(statement, where, answer, service.knows, service.given)
-            items.append(_keyed(item, statement, header, None if header is None else f"{header}#{i}"))
-        return items
-
-
-def _keyed(item: Feedback, content: Mapping[str, Any], header: str | None, key: str | None) -> Feedback:
-    """*item* under the key of the header, unless its body has the same or its own."""
-    if key is None:
-        return item
-    if content.get("key") is None:
-        return dataclasses.replace(item, key=key)
-    if item.key != header:
-        raise InputError(
-            "the Idempotency-Key header and the body's key differ", where="key", mend="Send one of them only."
-        )
-    return item
-
-
-def _told(outcome: FeedbackOutcome) -> dict[str, Any]:
-    return {"feedback": outcome.feedback.id, "status": outcome.status, "superseded": outcome.superseded}
-
-
-def _conflict(outcome: FeedbackOutcome, where: str) -> ConflictError:
-    return ConflictError(
-        f"the key {outcome.feedback.key!r} was used before with another body",
-        where=where,
-        mend="Send the same body to repeat a statement, or a new key to make another one.",
-    )
-
-
-def _answer_list(outcomes: list[FeedbackOutcome]) -> Answer:
-    told = [_told(outcome) for outcome in outcomes]
-    conflicts = [i for i, outcome in enumerate(outcomes) if outcome.status == "conflict"]
-    if conflicts:
-        error = _conflict(outcomes[conflicts[0]], f"feedback[{conflicts[0]}].key")
-        return json_answer({**error.to_json(), "feedback": told}, error.status)
-    return json_answer({"feedback": told}, 201 if any(o.status == "accepted" for o in outcomes) else 200)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from tidemill.errors import NotFoundError
@@ -14,6 +17,9 @@ from tidemill.serving.following import Follower, OnSwap
 from tidemill.serving.gone import Gone
 from tidemill.serving.limits import Deadlines
 from tidemill.store import FeedbackWriter, JournalWriter, check_prediction_id
+
+BULK_BATCHES = 2
+"""Lone statements wait behind no more batches of the bulk doors than this: some ten milliseconds."""
 
 
 class Service:
@@ -29,6 +35,7 @@ class Service:
         conductor: drives roll-outs.
         batcher: answers predictions.
         feedback: commits feedback in groups.
+        bulk_turns: how many batches of bulk doors may be at the writer.
         deadlines: gives up what takes too long.
         folder: folds the journal.
         gone: knows which predictions were erased.
@@ -53,6 +60,8 @@ class Service:
         )
         self.deadlines = Deadlines(project.config.serve.timeout_s)
         self.feedback = FeedbackWriter(store)
+        self.bulk_turns = asyncio.Semaphore(BULK_BATCHES)
+        self._reader = ThreadPoolExecutor(1, "tidemill-reader")
         self.gone = Gone(store)
         self.gone.look()
         self.folder = Folder(store, project.config.store, also=self.gone.look)
@@ -69,13 +78,20 @@ class Service:
         self.gone.refuse(prediction)
         return check_prediction_id(self.project.store.secret, prediction)
 
-    def given(self, prediction: str) -> dict[str, Any] | None:
-        """The answer of *prediction* where the model may abstain; ``None`` while its row is in the journal."""
+    def may_abstain(self) -> bool:
+        """Whether the model that serves may give no answer, so that there may be none to confirm."""
         spec = self.follower.feedback_spec()
-        if spec.get("abstain_cost") is None and spec.get("threshold") is None:
-            return None
-        found = self.project.store.find(Prediction, id=prediction, limit=1)
-        return found[0].answer if found else None
+        return spec.get("abstain_cost") is not None or spec.get("threshold") is not None
+
+    def given(self, predictions: Collection[str]) -> Future[dict[str, dict[str, Any]]]:
+        """The answers of *predictions* by their ids, as far as their rows are in the tables.
+
+        They are read by a thread of their own: a database that hangs holds up whoever asks, and nobody else.
+        """
+        return self._reader.submit(self._answers, predictions)
+
+    def _answers(self, predictions: Collection[str]) -> dict[str, dict[str, Any]]:
+        return {found.id: found.answer for found in self.project.store.find(Prediction, id=predictions)}
 
     def trace(self, identifier: str) -> dict[str, Any]:
         """The line of an id; folds first when a prediction may be too young to be in the tables.
@@ -100,5 +116,6 @@ class Service:
         self.follower.close()
         self.batcher.close()
         self.feedback.close()
+        self._reader.shutdown(cancel_futures=True)
         self._journal.close()
         self.folder.close()
