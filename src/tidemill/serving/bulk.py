@@ -209,9 +209,9 @@ class BulkAnswer:
         following = iter(outcomes)
         said = []
         for line in batch.lines:
-            error = line.error or broken
-            if error is not None:
-                said.append({"line": line.number, "status": "refused", **error.to_json()})
+            refused = line.error or broken
+            if refused is not None:
+                said.append({"line": line.number, "status": "refused", **refused.to_json()})
                 continue
             outcome = next(following)
             answer = {"line": line.number, **told(outcome)}
@@ -283,9 +283,9 @@ async def _lines(receive: Receive) -> AsyncIterator[list[bytes | None]]:
         body, more = message.get("body", b""), message.get("more_body", False)
         found: list[bytes | None] = []
         if b"\n" in body or not more:
-            *found, rest = b"".join([*begun, body]).split(b"\n")
-            if skipping and found:
-                found, skipping = found[1:], False
+            *whole, rest = b"".join([*begun, body]).split(b"\n")
+            found += whole[1:] if skipping else whole
+            skipping = skipping and not whole
             if not more and rest and not skipping:
                 found.append(rest)
             begun, size = [rest], len(rest)
