@@ -87,7 +87,7 @@ def _read(described: Any, place: str, binary: memoryview, max_rows: int) -> tupl
         raise InputError("the input is no object with a name", where=place, mend=mend)
     name, datatype = described["name"], described.get("datatype")
     where = f"input {name[:200]!r}"
-    if datatype not in NUMBERS and datatype != TEXT:
+    if not isinstance(datatype, str) or (datatype not in NUMBERS and datatype != TEXT):
         hint = nearest(str(datatype)[:20].upper(), [*NUMBERS, TEXT])
         mend = f"Use one of {', '.join(NUMBERS)}, {TEXT}."
         raise InputError(f"there is no datatype {str(datatype)[:40]!r}.{hint}", where=where, mend=mend)
