@@ -13,7 +13,8 @@ import pytest
 from small_project import Served, digit
 
 from tidemill.records import Feedback, Member
-from tidemill.serving.bulk import BULK, MAX_LINE
+from tidemill.serving.bulk import MAX_LINE
+from tidemill.serving.describing import BULK
 
 HEAD = {"content-type": "application/x-ndjson"}
 
