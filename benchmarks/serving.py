@@ -41,7 +41,7 @@ PEERS = {
     "fastapi": ["fastapi", "uvicorn[standard]"],
     "litserve": ["litserve==0.2.19"],
     "bentoml": ["bentoml==1.4.40"],
-    "mlflow": ["mlflow==3.18.0"],
+    "mlflow": ["mlflow==3.17.2"],
 }
 SERVERS = ("tidemill", *PEERS, "bare")
 SETS = ("mnist", "ag-news")
