@@ -37,6 +37,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, load: Load) -> None:
         self.load = load
+        self.transport: asyncio.WriteTransport
         self.due = 0.0
         self.length = -1
         self.received = bytearray()
@@ -118,7 +119,11 @@ class Load:
     async def run(self, address: tuple[str, int], connections: int, seconds: float) -> float:
         """Send; when counting began."""
         loop = asyncio.get_running_loop()
-        made = [(await loop.create_connection(lambda: Connection(self), *address))[1] for _ in range(connections)]
+        made = []
+        for _ in range(connections):
+            transport, connection = await loop.create_connection(lambda: Connection(self), *address)
+            connection.transport = transport
+            made.append(connection)
         began = time.perf_counter()
         counted = began + WARM_UP
         self.ends = counted + seconds
