@@ -77,3 +77,28 @@ def test_dates_are_dates_whichever_way_they_are_told() -> None:
         if quick is not None:
             assert known, text
             assert quick[0] == spelling._parsed(strings([text]), None)[0]
+
+
+def test_one_date_in_its_usual_form_is_the_same_moment() -> None:
+    rng = random.Random(0)
+    texts = [
+        "2026-02-29",
+        "2026-13-01",
+        "0000-01-01",
+        "2026-01-01T24:00",
+        "2026-01-01T23:59:60",
+        "2026-1-1",
+        "٢٠٢٦-01-01",
+    ]
+    for _ in range(3000):
+        day = f"{rng.choice([1, 1677, 1970, 2262, 9999, rng.randint(1, 9999)]):04}-{rng.randint(1, 12):02}"
+        text = f"{day}-{rng.randint(1, 31):02}"
+        if rng.random() < 0.8:
+            text += f"{rng.choice('T ')}{rng.randint(0, 23):02}:{rng.randint(0, 59):02}"
+            text += rng.choice(["", ":07", f":59.{rng.randint(0, 999_999):06}", f":01.{rng.randint(0, 9)}"])
+            text += rng.choice(["", "Z", "+00:00", "-11:30", "+14:00", "+0200"])
+        texts.append(text)
+    quick = [spelling.plain_seconds(text) for text in texts]
+    assert 1500 < sum(moment is not None for moment in quick) < len(texts)
+    for text, moment in zip(texts, quick, strict=True):
+        assert moment is None or moment == spelling.to_seconds(strings([text]))[0], text

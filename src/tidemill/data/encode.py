@@ -137,6 +137,9 @@ def _number(value: Any) -> float | None:
 def _date(value: Any) -> float | None:
     if isinstance(value, str):
         text = value.strip()
+        quick = spelling.plain_seconds(text)
+        if quick is not None:
+            return quick
         if text.casefold() in spelling.MISSING:
             return None
         seconds = float(spelling.to_seconds(pa.array([text], pa.large_string()))[0])

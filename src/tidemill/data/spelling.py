@@ -6,6 +6,7 @@ spelling means the same value everywhere. All functions work on whole Arrow colu
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Callable
 from itertools import product
@@ -29,6 +30,9 @@ _DATE = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?$"
 _NUMBER_ALONE = re.compile(_NUMBER[:-1] + r"\Z", re.ASCII)
 _WHOLE = re.compile(r"^([+-]?\d+)\.0+$")
 _ZONED = r"^\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$"
+_USUAL = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND = datetime.timedelta(microseconds=1)
 _MISSING_SET = pa.array(
     sorted({"".join(letters) for word in MISSING for letters in product(*({c, c.upper()} for c in word))}),
     pa.large_string(),
@@ -301,6 +305,22 @@ def to_seconds(strings: pa.Array) -> Floats:
         if fits.any():
             seconds[fits] = _parsed(strings.filter(pa.array(fits)), zone)
     return seconds
+
+
+def plain_seconds(text: str) -> float | None:
+    """The same for one date in its usual form, a hundred times as fast; ``None`` for any other text, date or not.
+
+    >>> plain_seconds("1970-01-02"), plain_seconds("1970-01-01T01:00:00.5+01:00"), plain_seconds("1970")
+    (86400.0, 0.5, None)
+    """
+    if _USUAL.fullmatch(text) is None:
+        return None
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    since = moment - (_EPOCH if moment.tzinfo is not None else _EPOCH.replace(tzinfo=None))
+    return (since // _MICROSECOND) / 1e6
 
 
 def _plain_moments(strings: pa.Array) -> Floats | None:
