@@ -133,6 +133,31 @@ def test_predict_from_arguments_files_and_stdin(run: Any, shell: Any, project: P
     assert (both.code, both.json["error"]["where"]) == (2, "--file")
 
 
+def test_predict_into_a_file(run: Any, project: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    lines = [",".join(map(str, VALUES)) for _ in range(3)]
+    rows.write_text("\n".join([",".join(NAMES), *lines]) + "\n", encoding="utf-8")
+    answers = tmp_path / "answers.jsonl"
+    result = run("predict", "-C", project, "--file", rows, "--output", answers, "--keep-inputs")
+    assert result.code == 0 and result.out == f"3 rows answered in {answers}\n" and "predict: answering" in result.err
+    written = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+    assert [row["predicted_label"] for row in written] == ["setosa"] * 3 and written[0]["sepal_length"] == "5.1"
+    with rows.open("a", encoding="utf-8") as file:
+        file.write("wide,1,1,1\n")
+    refused = run("predict", "-C", project, "--file", rows, "--output", answers, "--json")
+    assert (
+        refused.code == 2
+        and "--skip-bad" in refused.json["error"]["mend"]
+        and "row 4" in refused.json["error"]["where"]
+    )
+    found = run("predict", "-C", project, "-f", rows, "-o", answers, "--skip-bad", "--scores", "--json").json
+    assert (found["rows"], found["rejected"], found["rejects"]) == (3, 1, f"{answers}.rejects.jsonl")
+    assert "1 left out" in run("predict", "-C", project, "-f", rows, "-o", answers, "--skip-bad").out
+    for arguments in (["-o", answers], [*FLOWER, "-o", answers, "-f", rows], [*FLOWER, "--skip-bad"]):
+        wrong = run("predict", "-C", project, *arguments, "--json")
+        assert wrong.code == 2 and wrong.json["error"]["mend"].startswith("Give --")
+
+
 def test_export_and_load(run: Any, project: Path, tmp_path: Path) -> None:
     assert run("export", "-C", project, "champion", tmp_path / "package").code == 0
     import tidemill

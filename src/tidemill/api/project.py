@@ -161,8 +161,39 @@ class Project(OpenProject):
             InputError: an input does not fit the signature.
             NotReadyError: nothing has been promoted yet.
         """
-        predictor = self._predictor(model)
-        return predictor.predict([inputs] if isinstance(inputs, Mapping) else list(inputs))
+        most = int(self.config.limits.image_megapixels * 1_000_000)
+        rows = [inputs] if isinstance(inputs, Mapping) else list(inputs)
+        return self._predictor(model).predict(rows, max_pixels=most)
+
+    def predict_file(
+        self,
+        source: str | Path,
+        output: str | Path,
+        *,
+        model: str | None = None,
+        keep_inputs: bool = False,
+        scores: bool = False,
+        ignore: Sequence[str] = (),
+        skip_bad: bool = False,
+        on_event: OnEvent = unheard,
+    ) -> JSON:
+        """Answer every row of a file in another one, in little memory; a run that was killed is gone on with.
+
+        See :func:`tidemill.project.predicting.predict_file`.
+        """
+        from tidemill.project.predicting import predict_file
+
+        return predict_file(
+            self,
+            source,
+            output,
+            model=model,
+            keep_inputs=keep_inputs,
+            scores=scores,
+            ignore=ignore,
+            skip_bad=skip_bad,
+            on_event=on_event,
+        )
 
     def feedback(
         self,

@@ -60,13 +60,17 @@ class Predictor:
         self._score = backend.scores
         self._answers = answers
 
-    def encode(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
+    def encode(self, records: Sequence[Mapping[str, Any]], *, max_pixels: int = images.MAX_PIXELS) -> dict[str, Column]:
         """Raw columns from request records.
+
+        Args:
+            records: one mapping a row; see :func:`tidemill.data.encode.encode`.
+            max_pixels: width times height that one image may have.
 
         Raises:
             InputError: a record does not fit the signature; the message names row and field.
         """
-        return encode(self.signature, records)
+        return encode(self.signature, records, max_pixels=max_pixels)
 
     def features(self, columns: Columns) -> Features:
         """What the model sees of raw columns, all rows at once."""
@@ -103,7 +107,7 @@ class Predictor:
         """
         if not records:
             return []
-        return self._answers.of(self.scores(encode(self.signature, records, max_pixels=max_pixels)))
+        return self._answers.of(self.scores(self.encode(records, max_pixels=max_pixels)))
 
     def warm_up(self) -> None:
         """Answer one made-up row, so that a broken model shows before it serves and the first request is not slow.
