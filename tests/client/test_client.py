@@ -31,6 +31,7 @@ from tidemill.errors import (
     NotFoundError,
     NotReadyError,
     ServiceError,
+    StoreError,
     TidemillError,
     TooLargeError,
 )
@@ -120,6 +121,17 @@ def test_much_feedback(service: Served, client: Client) -> None:
     assert len({receipt.feedback for receipt in receipts}) == many
     assert service.project.store.count(Feedback) == before + many
     assert list(client.feedback_many([])) == []
+    odd = {"prediction": given[0].id, "kind": "correction", "value": "elephant"}
+    good = {"prediction": given[0].id, "kind": "correction", "value": "3", "key": "bulk"}
+    refused, accepted, repeated, conflict = client.feedback_many([odd, good, good, {**good, "value": "4"}])
+    assert refused.feedback is None and refused.error is not None and "elephant" in refused.error["what"]
+    assert [r.status for r in (refused, accepted, repeated, conflict)] == [
+        "refused",
+        "accepted",
+        "repeated",
+        "conflict",
+    ]
+    assert accepted.feedback == repeated.feedback and conflict.error is not None
 
 
 def test_what_the_service_refuses_is_raised_as_what_it_is(client: Client) -> None:
@@ -254,6 +266,21 @@ def test_what_it_gives_up_on(
         with pytest.raises(kind) as refused:
             client.predict({"a": 1})
         assert type(refused.value) is kind and len(seen) == tries
+
+
+def test_lines_that_break_off_are_sent_again() -> None:
+    good = b'{"line":1,"feedback":"fb_1","status":"accepted"}\n{"line":2,"feedback":"fb_2","status":"repeated"}\n'
+    full = (
+        b'{"line":1,"status":"refused","error":{"code":"store","what":"the disk is full","where":null,"mend":null}}\n'
+    )
+    said = [{"prediction": "p", "kind": "confirmation"}] * 2
+    moods: list[tuple[int, dict[str, str], bytes]] = [(200, {}, text) for text in (good[:48], full, b"", good)]
+    with moody(*moods) as (url, seen), Client(url, retries=QUICK) as client:
+        assert [receipt.feedback for receipt in client.feedback_many(said)] == ["fb_1", "fb_2"]
+    assert len(seen) == 4 and len(set(seen)) == 1 and seen[0][1].count(b'"key":"call_') == 2
+    full_disk = pytest.raises(StoreError, match="disk is full")
+    with moody((200, {}, full)) as (url, _), Client(url, retries=ONCE) as client, full_disk:
+        list(client.feedback_many(said))
 
 
 def test_nobody_there() -> None:

@@ -170,10 +170,11 @@ class AsyncClient:
     async def feedback_many(self, statements: Iterable[Mapping[str, Any]]) -> AsyncIterator[Receipt]:
         """Many statements, each with ``prediction``, ``kind`` and so on; what became of each, in their order.
 
-        They are read and sent bit by bit, so there may be any number.
+        They are read and sent bit by bit, so there may be any number. One that does not fit stops no other: its receipt
+        says why.
 
         Raises:
-            TidemillError: see :meth:`feedback`.
+            TidemillError: the service cannot be reached, or lets nothing in.
         """
         for call in bulk_calls(statements):
             for receipt in receipts_of(await self._call(call)):
@@ -201,7 +202,7 @@ class AsyncClient:
             return False
 
     async def _call(self, call: Call) -> httpx.Response:
-        tries = Tries(self._retries, str(self._http.base_url))
+        tries = Tries(self._retries, str(self._http.base_url), call.lines)
         while True:
             outcome: httpx.Response | httpx.TransportError
             try:

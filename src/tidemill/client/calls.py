@@ -24,7 +24,7 @@ from tidemill.records import new_id
 TOKEN = "TIDEMILL_TOKEN"  # noqa: S105 - the variable's name
 ROWS = 500
 """Rows of one request; more are sent in several."""
-STATEMENTS = 500
+STATEMENTS = 1000
 """Statements of feedback of one request."""
 
 
@@ -37,6 +37,8 @@ class Call:
         path: below the service's address.
         content: the body, written once, so that each try sends the same.
         key: under which it may be sent again; ``None`` where that needs none.
+        kind: the type of the body.
+        lines: so many lines a whole answer has; 0 where it is no lines.
     """
 
     method: str
@@ -44,6 +46,7 @@ class Call:
     content: bytes | None = None
     key: str | None = None
     kind: str = "application/json"
+    lines: int = 0
 
     @property
     def headers(self) -> dict[str, str]:
@@ -129,7 +132,8 @@ def bulk_calls(statements: Iterable[Mapping[str, Any]]) -> Iterator[Call]:
     rest = iter(statements)
     while part := list(itertools.islice(rest, STATEMENTS)):
         keyed = [one if one.get("key") is not None else {**one, "key": new_id("call")} for one in part]
-        yield Call("POST", "/v1/feedback", encoded({"feedback": keyed}))
+        content = b"\n".join(map(encoded, keyed))
+        yield Call("POST", "/v1/feedback/bulk", content, kind="application/x-ndjson", lines=len(part))
 
 
 def encoded(content: Any) -> bytes:
@@ -186,7 +190,7 @@ def content_of(response: httpx.Response) -> Any:
 
 def receipts_of(response: httpx.Response) -> list[Receipt]:
     """What became of the statements of one request."""
-    return [Receipt.of(said) for said in content_of(response)["feedback"]]
+    return [Receipt.of(orjson.loads(line)) for line in response.content.splitlines()]
 
 
 def path_of_trace(identifier: str) -> str:

@@ -41,6 +41,22 @@ def error_of(status: int, body: bytes) -> TidemillError:
     return kind(what, where=where, mend=mend)
 
 
+def broken_off(body: bytes, lines: int) -> TidemillError | None:
+    """Why an answer of lines ends before its *lines* are told, or with some that the service could not commit.
+
+    >>> broken_off(b'{"line": 1, "status": "accepted"}', 1) is None
+    True
+    """
+    said = body.splitlines()
+    last = _said(said[-1]) if said else None
+    if last is not None and last.get("code") in ("store", "overloaded"):
+        return error_of(503, said[-1])
+    if len(said) >= lines:
+        return None
+    mend = "Send the rest again."
+    return ServiceError(f"the answer ends after {len(said)} of {lines} lines", mend=mend)
+
+
 def _said(body: bytes) -> dict[str, Any] | None:
     """What stands under ``error``; ``None`` where somebody in between has answered."""
     try:

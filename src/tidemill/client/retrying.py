@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from tidemill.client.failures import error_of, unreachable
+from tidemill.client.failures import broken_off, error_of, unreachable
 
 AGAIN = frozenset({408, 429, 502, 503, 504})
 """Answers that say nothing against the request itself."""
@@ -59,11 +59,13 @@ class Tries:
     Args:
         retries: how patient to be.
         url: of the service, for messages.
+        lines: so many lines a whole answer has; 0 where it is no lines.
     """
 
-    def __init__(self, retries: Retries, url: str) -> None:
+    def __init__(self, retries: Retries, url: str, lines: int = 0) -> None:
         self._retries = retries
         self._url = url
+        self._lines = lines
         self._made = 0
         self._began = time.monotonic()
 
@@ -76,9 +78,11 @@ class Tries:
         self._made += 1
         told = None
         if isinstance(outcome, httpx.Response):
-            if outcome.is_success:
+            broken = broken_off(outcome.content, self._lines) if outcome.is_success and self._lines else None
+            if outcome.is_success and broken is None:
                 return outcome
-            error, again = error_of(outcome.status_code, outcome.content), outcome.status_code in AGAIN
+            error = broken or error_of(outcome.status_code, outcome.content)
+            again = broken is not None or outcome.status_code in AGAIN
             told = outcome.headers.get("retry-after")
         else:
             error, again = unreachable(self._url, outcome, self._made), isinstance(outcome, LOST)

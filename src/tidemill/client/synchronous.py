@@ -183,10 +183,11 @@ class Client:
     def feedback_many(self, statements: Iterable[Mapping[str, Any]]) -> Iterator[Receipt]:
         """Many statements, each with ``prediction``, ``kind`` and so on; what became of each, in their order.
 
-        They are read and sent bit by bit, so there may be any number.
+        They are read and sent bit by bit, so there may be any number. One that does not fit stops no other: its receipt
+        says why.
 
         Raises:
-            TidemillError: see :meth:`feedback`.
+            TidemillError: the service cannot be reached, or lets nothing in.
         """
         for call in bulk_calls(statements):
             yield from receipts_of(self._call(call))
@@ -213,7 +214,7 @@ class Client:
             return False
 
     def _call(self, call: Call) -> httpx.Response:
-        tries = Tries(self._retries, str(self._http.base_url))
+        tries = Tries(self._retries, str(self._http.base_url), call.lines)
         while True:
             outcome: httpx.Response | httpx.TransportError
             try:
