@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -42,8 +43,9 @@ def add_feedback(database: Database, items: Sequence[Feedback]) -> list[Feedback
     """Commit *items* in one transaction; one outcome each, in their order.
 
     Of several statements by one author on one subject and of one family (a label, a rating, …) the one with the latest
-    ``created`` is in force; the others carry its id in ``superseded_by``, also when they arrive after it. Of two
-    tokens each speaks for authors of its own: with another one nobody can take back what an author said.
+    ``created`` is in force; the others carry its id in ``superseded_by``, also when they arrive after it. Where that
+    lies ahead, the clock has gone back since, and the one that is written later is in force. Of two tokens each speaks
+    for authors of its own: with another one nobody can take back what an author said.
 
     Raises:
         StoreError: nothing of the group was written.
@@ -66,6 +68,7 @@ def _add(database: Database, items: Sequence[Feedback], keys: set[str]) -> list[
         outdone = bulk.select(connection, _FEEDBACK, "superseded_by", {f.id for f in known.values()})
         replaced = {f.superseded_by: f.id for f in outdone}
 
+        now = time.time()
         new: dict[str, Feedback] = {}
         outdated: dict[str, str] = {}
         outcomes: list[tuple[str, Literal["accepted", "repeated", "conflict"]]] = []
@@ -77,7 +80,7 @@ def _add(database: Database, items: Sequence[Feedback], keys: set[str]) -> list[
             place = _place(item)
             older = in_force.get(place)
             stored = item if item.superseded_by is None else dataclasses.replace(item, superseded_by=None)
-            if older is not None and older.created > item.created:
+            if older is not None and item.created < older.created <= now:
                 stored = dataclasses.replace(item, superseded_by=older.id)
             else:
                 in_force[place] = stored
