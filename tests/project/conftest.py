@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # _person.py is a program too, so it is in no package
 
 import tidemill
 from tidemill.records import Model, Prediction

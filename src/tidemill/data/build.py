@@ -109,6 +109,7 @@ def build_index(
     exempt = np.zeros(table.n, bool)
     if len(chosen):
         rows = TiedRows(table, chosen, facts, signature, live, tally)
+        rows.drop_forgotten()
         rows.drop_empty()
         rows.annotate(annotations)
         rows.preset_from_sources()

@@ -267,7 +267,8 @@ def _gathered(
     stated = _in_force(store.find(Feedback, kind=LABEL_KINDS), until, lambda f: (f.subject, f.author, f.via))
     annotated = _in_force(store.find(Annotation), until, lambda a: (a.subject, a.author))
     everything: list[Feedback | Annotation] = [*stated, *annotated]
-    predictions = {p.id: p for p in store.find(Prediction, id={s.subject for s in everything})}
+    everything = [statement for statement in everything if not statement.erased]
+    predictions = {p.id: p for p in store.find(Prediction, id={s.subject for s in everything}) if not p.erased}
     heads = {t.name for t in store.find(Token, revoked=None) if {"admin", "label"} & set(t.scopes)}
     by_key: dict[str, list[_Said]] = defaultdict(list)
     by_sample: dict[str, list[_Said]] = defaultdict(list)

@@ -87,7 +87,7 @@ def recent_traffic(
     newest: dict[str, Prediction] = {}
     size = 0
     for prediction in found:
-        if prediction.key in newest:
+        if prediction.erased or prediction.key in newest:
             continue
         newest[prediction.key] = prediction
         size += len(orjson.dumps(prediction.inputs))

@@ -24,6 +24,7 @@ from tidemill.data.assigned import fold_journal
 from tidemill.errors import BusyError, InputError
 from tidemill.loop import OnEvent, unheard
 from tidemill.project.archive import HEADER, VERSION, ArchiveWriter, read_manifest
+from tidemill.project.forgetting import note_backup
 from tidemill.project.opened import STATE, OpenProject
 from tidemill.records import JSON
 from tidemill.store import migrations, portable
@@ -55,7 +56,7 @@ def backup(project: OpenProject, target: Path, *, on_event: OnEvent = unheard) -
         BusyError: another backup is being made, or ``tidemill gc`` runs.
         StoreError: the disk is full, or the database is away.
     """
-    started = time.monotonic()
+    started, started_at = time.monotonic(), time.time()
     store = project.store
     path = _place(project, target)
     with contextlib.ExitStack() as stack:
@@ -70,6 +71,7 @@ def backup(project: OpenProject, target: Path, *, on_event: OnEvent = unheard) -
         _files(store.root, archive, on_event)
         size = archive.finish(rows=rows)
         count = len(archive.members)
+        note_backup(store.root, path, started_at)
     return {"path": str(path), "bytes": size, "files": count, "rows": rows, "seconds": time.monotonic() - started}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, cast, get_args
 
 from tidemill.errors import InputError, NotFoundError
@@ -26,7 +26,7 @@ EPISODE_KINDS = ("rating", "comment", "reward")
 """What may be said of an episode."""
 MAX_MEMBERS = 1000
 """How many predictions of an episode one statement may name."""
-_FIELDS = ("prediction", "episode", "predictions", "kind", "value", "author", "asked", "key")
+_FIELDS = frozenset(("prediction", "episode", "predictions", "kind", "value", "author", "asked", "key"))
 
 
 def parse_feedback(
@@ -44,7 +44,7 @@ def parse_feedback(
         content: the JSON object.
         where: its place in the request.
         answer: the spec of the answers that it may correct.
-        known: whether a prediction id was given out by this project.
+        known: whether a prediction id was given out by this project; raises NotFoundError where it was erased.
         given: the answer of a prediction, or ``None`` where it is not at hand; needed only where models abstain, by
             those who do not call :func:`require_answer` later.
         via: the name of the token by which it came.
@@ -53,8 +53,10 @@ def parse_feedback(
         InputError: a field is unknown, missing, or not what its kind asks for, or there is no answer to confirm.
         NotFoundError: no prediction has this id.
     """
-    only_fields(content, _FIELDS, where, "Send prediction and kind, and if you like value, author, asked and key.")
-    subject, predictions = "", ()
+    if not _FIELDS.issuperset(content):
+        only_fields(content, _FIELDS, where, "Send prediction and kind, and if you like value, author, asked and key.")
+    subject: str = ""
+    predictions: tuple[str, ...] = ()
     if "episode" not in content:
         subject = _prediction(content.get("prediction"), f"{where}.prediction", known)
         if "predictions" in content:
@@ -92,9 +94,7 @@ def parse_feedback(
     )
 
 
-def _episode(
-    content: Mapping[str, Any], kind: str, where: str, known: Known
-) -> tuple[str, tuple[str, ...]]:
+def _episode(content: Mapping[str, Any], kind: str, where: str, known: Known) -> tuple[str, tuple[str, ...]]:
     """The subject of what is said of an episode, and the predictions that are named as its own."""
     if "prediction" in content:
         raise InputError(
@@ -164,6 +164,8 @@ def _value(kind: str, value: Any, where: str, answer: Mapping[str, Any], known: 
 
 def _correction(value: Any, where: str, answer: Mapping[str, Any]) -> str | float | list[str]:
     several = answer.get("kind") == "multilabel"
+    if not several and isinstance(value, str) and value in answer.get("labels", ()):  # as nearly always
+        return value
     if value is None:
         right = "the list of right labels, [] for none" if several else "the right label or number"
         raise InputError("a correction needs the right value", where=where, mend=f"Give {right}.")
@@ -200,7 +202,11 @@ def _prediction(identifier: Any, where: str, known: Known) -> str:
     if not isinstance(identifier, str):
         what = "the prediction's id is missing" if identifier is None else f"the id is {kind_of(identifier)}"
         raise InputError(what, where=where, mend="Give the id that /v1/predict answered, pred_….")
-    if not known(identifier):
+    try:
+        given_out = known(identifier)
+    except NotFoundError as error:  # it was erased
+        raise NotFoundError(error.what, where=where, mend=error.mend) from None
+    if not given_out:
         raise NotFoundError(
             f"no prediction has the id {identifier[:MAX_NAME]!r}",
             where=where,
@@ -233,7 +239,7 @@ def _text(value: str, where: str) -> str:
     return value
 
 
-def only_fields(content: Mapping[str, Any], fields: tuple[str, ...], where: str, mend: str) -> None:
+def only_fields(content: Mapping[str, Any], fields: Collection[str], where: str, mend: str) -> None:
     """Refuse a field that nobody reads, with the nearest right name.
 
     Raises:
@@ -262,5 +268,5 @@ def nearest(word: str, words: Iterable[str]) -> str:
     >>> nearest("input", ["inputs", "key"])
     " Did you mean 'inputs'?"
     """
-    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word, sorted(words), n=1, cutoff=0.6)
     return f" Did you mean {found[0]!r}?" if found else ""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,6 +23,7 @@ from tidemill.data import spelling
 from tidemill.data.build import Index, build_index
 from tidemill.data.clean import Tally
 from tidemill.data.dataset import open_assignments, write_version
+from tidemill.data.forgotten import Forgotten, veiled
 from tidemill.data.parts import Part, SideColumns, import_part, live_part, open_part
 from tidemill.data.schema import Signature
 from tidemill.data.sources import Limits, Source, Summary, merge, open_source
@@ -117,10 +118,12 @@ def prepare(
     """
     tell = on_event or (lambda _event: None)
     opened = open_sources(config, sources)
-    summary = summarise_sources(store.root, opened)
+    forgotten = Forgotten.of(store)
+    plain = {config.target, config.weight} if forgotten else None
+    summary = summarise_sources(store.root, opened, lambda said: _veiled(said, plain, store.secret))
     signature = signature_of(task, config, summary, stated_labels(settled.annotations.values()))
     side = _side_columns(config, summary)
-    parts = [_import(store.root, source, signature, side, tell) for source in opened]
+    parts = [_import(store.root, source, signature, side, tell, forgotten) for source in opened]
     if side.time is not None and all(np.isnan(part.array("time")).all() for part in parts):
         mend = "Name a column of dates or numbers under splits.key, or choose another policy."
         raise SourceError(f"no row has a moment in {side.time!r}.", where="splits.key", mend=mend)
@@ -158,7 +161,7 @@ def prepare(
             tally.add(reason, count, [])
         _check_target(index, signature, tally)
         _tell_labels(index, signature, tally)
-        identifier = index.identifier(signature)
+        identifier = _unspoilt(store, index.identifier(signature))
         if store.exists(Dataset, identifier):
             tell(_event("nothing new: the dataset stands already"))
             return identifier
@@ -180,6 +183,13 @@ def prepare(
         store.insert(record)
         tell(_event(f"dataset of {len(index.split):,} rows is ready", len(index.split), len(index.split)))
         return identifier
+
+
+def _unspoilt(store: Store, identifier: str) -> str:
+    """The id, unless it is that of a version from which rows were erased since: these may have come by another way."""
+    while store.exists(Dataset, identifier) and store.get(Dataset, identifier).report.get("erased"):
+        identifier = f"data_{hashlib.sha256(identifier.encode()).hexdigest()[:26]}"
+    return identifier
 
 
 def _event(what: str, done: int | None = None, total: int | None = None) -> dict[str, Any]:
@@ -207,16 +217,31 @@ def open_sources(config: Config, sources: Sequence[str]) -> list[Source]:
     return [open_source(s, limits=source_limits(config), target=config.target) for s in sources]
 
 
-def summarise_sources(root: Path, sources: Sequence[Source]) -> Summary:
-    """One summary of all sources, each cached under the root by its fingerprint."""
-    return merge([_summary(root, source) for source in sources])
+def summarise_sources(
+    root: Path, sources: Sequence[Source], veil: Callable[[Summary], Summary] = lambda said: said
+) -> Summary:
+    """One summary of all sources, each cached under the root by its fingerprint as *veil* leaves it."""
+    return merge([_summary(root, source, veil) for source in sources])
 
 
-def _summary(root: Path, source: Source) -> Summary:
+def _veiled(summary: Summary, plain: Collection[str | None] | None, secret: bytes) -> Summary:
+    """A summary without values of columns other than *plain*, which a source may still hold of erased samples."""
+    if plain is None:
+        return summary
+    columns = [
+        column
+        if column.name in plain
+        else replace(column, examples=(), values=veiled(column.values, secret), members=veiled(column.members, secret))
+        for column in summary.columns
+    ]
+    return replace(summary, columns=tuple(columns))
+
+
+def _summary(root: Path, source: Source, veil: Callable[[Summary], Summary]) -> Summary:
     fingerprint = source.fingerprint()
     folder = _summary_folder(root, fingerprint)
     if not is_complete(folder):
-        keep_summary(root, fingerprint, source.summary())
+        keep_summary(root, fingerprint, veil(source.summary()))
     return Summary.from_json(read_manifest(folder))
 
 
@@ -404,8 +429,13 @@ def _label_rows(index: Index, which: np.ndarray[Any, np.dtype[np.bool_]], labels
     return np.bincount(index.target[which], minlength=labels)
 
 
-def _import(root: Path, source: Source, signature: Signature, side: SideColumns, tell: Listener) -> Part:
-    return import_part(root, source, signature, side, lambda rows: tell(_event(f"reading {source.name}", rows)))
+def _import(
+    root: Path, source: Source, signature: Signature, side: SideColumns, tell: Listener, forgotten: Forgotten
+) -> Part:
+    def progress(rows: int) -> None:
+        tell(_event(f"reading {source.name}", rows))
+
+    return import_part(root, source, signature, side, progress, forgotten)
 
 
 def _live_parts(root: Path, newest: Dataset | None, signature: Signature, samples: Sequence[LiveSample]) -> list[Part]:

@@ -195,12 +195,27 @@ def scrub(connection: sa.Connection, tables: Iterable[str], where: str) -> list[
     driver.add_notice_handler(hear)
     try:
         for table in tables:
+            _forget_statistics(connection, quote(table))
             run(f"VACUUM (FULL, ANALYZE) {quote(table)}")
         _outwait_readers(connection, where)
         run("VACUUM (FULL) pg_catalog.pg_statistic")
     finally:
         driver.remove_notice_handler(hear)
     return said
+
+
+def _forget_statistics(connection: sa.Connection, table: str) -> None:
+    """Of an empty table the server keeps what it noted last, however often it is analysed, unless a column changes."""
+    run = connection.exec_driver_sql
+    if run(f"SELECT EXISTS (SELECT FROM {table})").scalar_one():  # noqa: S608 - quoted
+        return
+    texts = run(
+        "SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 "
+        "AND NOT attisdropped AND atttypid = 'text'::regtype",
+        (table,),
+    ).scalars()
+    if changes := ", ".join(f"ALTER COLUMN {column} TYPE text" for column in texts):
+        run(f"ALTER TABLE {table} {changes}")
 
 
 def _outwait_readers(connection: sa.Connection, where: str) -> None:

@@ -56,6 +56,7 @@ def restore(
     with progress(session) as listener:
         done = restored(archive, folder, store=store, on_event=listener)
     session.answer({**done, "next": [f"tidemill doctor -C {shlex.quote(done['folder'])}"]}, _view)
+    session.note("what was erased after the backup was made is here again: erase it anew with `tidemill forget`")
 
 
 def _checked(data: dict[str, Any]) -> Any:

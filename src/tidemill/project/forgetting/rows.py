@@ -17,7 +17,7 @@ from tidemill.data.keys import Keys, key_array, key_text
 from tidemill.data.parts import Part
 from tidemill.data.splits import DROPPED, TRAIN, VALIDATION
 from tidemill.data.storage import is_complete
-from tidemill.records import Annotation, Dataset, Feedback, Model, Prediction, Run
+from tidemill.records import Annotation, Dataset, Feedback, Model, Run
 from tidemill.store import Store
 from tidemill.store.erasing import keys_of, with_keys
 
@@ -77,8 +77,9 @@ class Aim:
     Attributes:
         content: content keys of imported rows that are erased.
         origins: predictions whose live rows are erased.
-        spoken: predictions whose live rows have their label from a statement that is erased.
-        labelled: keys of imported samples that an annotator labelled whose word is erased.
+        spoken: predictions whose live rows may have their label from a statement that is erased, and when the first
+            such statement was made, UTC seconds: versions from before do not know it.
+        labelled: the same for imported samples, by the keys in their ids.
         since: when the first of it came into the project, UTC seconds; 0 where that is not known.
     """
 
@@ -94,12 +95,15 @@ class Aim:
             *store.find(Feedback, id=feedback),
             *store.find(Annotation, id=annotations),
         ]
-        subjects = {statement.subject for statement in said}
-        asked = {subject for subject in subjects if subject.startswith(Prediction.prefix)}
+        first: dict[str, float] = {}
+        for statement in sorted(said, key=lambda s: -s.created):
+            first[statement.subject] = statement.created
+        latest_first = sorted(keys_of(store, first.keys()).items(), key=lambda item: -first[item[0]])
+        by_key = {key: first[identifier] for identifier, key in latest_first}  # the earliest is written last
         self.content = content
         self.origins = set(predictions)
-        self.spoken = {*asked, *with_keys(store, set(keys_of(store, asked).values()))} - self.origins
-        self.labelled = key_array(sorted(s.removeprefix(SAMPLE) for s in subjects if s.startswith(SAMPLE)))
+        self.spoken = {i: by_key[key] for i, key in with_keys(store, by_key.keys()).items() if i not in self.origins}
+        self.labelled = {s.removeprefix(SAMPLE): when for s, when in first.items() if s.startswith(SAMPLE)}
         self.trains = bool(len(content) or said)
         self.since = 0.0 if len(content) else min((s.created for s in said), default=0.0)
 
@@ -140,11 +144,13 @@ def touched(store: Store, aim: Aim) -> list[Touched]:
     """The versions with such rows, among those whose files are there."""
     found = []
     for record, arrays in on_disk(store):
-        gone, back = [_NONE], [np.flatnonzero(np.isin(arrays.samples, aim.labelled)).astype(np.int64)]
+        labelled = key_array(key for key, when in aim.labelled.items() if when < record.created)
+        spoken = {identifier for identifier, when in aim.spoken.items() if when < record.created}
+        gone, back = [_NONE], [np.flatnonzero(np.isin(arrays.samples, labelled)).astype(np.int64)]
         for part, start in zip(arrays.parts, arrays.starts, strict=False):
             gone += [start + rows_of(part, aim.content, aim.origins), start + rows_in(part, OVERWRITTEN)]
             if part.live:
-                back.append(start + rows_of(part, _NO_KEYS, aim.spoken))
+                back.append(start + rows_of(part, _NO_KEYS, spoken))
         one = Touched(record, arrays, np.unique(np.concatenate(gone)), np.unique(np.concatenate(back)))
         if len(one.rows):
             found.append(one)

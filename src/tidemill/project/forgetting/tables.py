@@ -15,6 +15,7 @@ from tidemill.data.splits import DROPPED, SPLITS
 from tidemill.data.targets import is_labelled
 from tidemill.project.forgetting.naming import Named
 from tidemill.project.forgetting.rows import Touched
+from tidemill.project.forgetting.slices import own_slices
 from tidemill.records import (
     EPISODE,
     JSON,
@@ -57,21 +58,34 @@ def drop_questions(store: Store, named: Named, found: Collection[Touched]) -> in
 
 
 def drop_quotations(store: Store, named: Named, found: Collection[Touched]) -> int:
-    """Take rows out of the mistakes that reports show, and out of what preparation told; how many reports had some."""
+    """Take rows out of reports, and out of what preparation told; how many reports quoted some.
+
+    Reports show mistakes, and name slices by values, which may be one person's alone.
+    """
+    slices = {one.record.id: own_slices(one.arrays, one.gone) for one in found}
     names = {*named.predictions, *named.samples, *(name for one in found for name in one.names())}
     changed = 0
     for identifier in store.ids(Report):
         report = store.get(Report, identifier)
-        shown: list[JSON] = report.content.get("mistakes") or []
-        left = [m for m in shown if names.isdisjoint((m["sample"], m["origin"]))]
-        if len(left) < len(shown):
-            store.update(dataclasses.replace(report, content={**report.content, "mistakes": left}))
+        own, shown = slices.get(report.dataset_id, set()), report.content
+        left = {
+            **shown,
+            "mistakes": [m for m in _list(shown, "mistakes") if names.isdisjoint((m["sample"], m["origin"]))],
+        }
+        left["slices"] = [s for s in _list(shown, "slices") if s["slice"] not in own]
+        if any(len(left[name]) < len(_list(shown, name)) for name in ("mistakes", "slices")):
+            store.update(dataclasses.replace(report, content=left))
             changed += 1
     for record in store.find(Dataset):
         told = {**record.report, "actions": without(record.report.get("actions", []), names)}
         if told["actions"] != record.report.get("actions", []):
             store.update(dataclasses.replace(record, report=told))
     return changed
+
+
+def _list(content: JSON, name: str) -> list[JSON]:
+    """A list of a report; one that was made by hand, or long ago, may have none."""
+    return content.get(name) or []
 
 
 def recount(store: Store, one: Touched) -> None:
