@@ -17,6 +17,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 JSON = dict[str, Any]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32, sorts as ASCII
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS = (60, 50, 40, 30, 20, 10, 0)
 _lock = threading.Lock()
 _last = 0
 
@@ -32,15 +34,18 @@ def new_id(prefix: str) -> str:
     """
     global _last
     with _lock:
-        value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
-        if value >> 80 <= _last >> 80:
-            value = _last + 1
-        _last = value
+        now = time.time_ns() // 1_000_000
+        _last = _last + 1 if now <= _last >> 80 else now << 80 | int.from_bytes(os.urandom(10), "big")
+        value = _last
     return f"{prefix}_{_encode(value)}"
 
 
 def _encode(value: int) -> str:
-    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
+    """130 bits as 26 letters, two at a time."""
+    high, low = value >> 60, value & (1 << 60) - 1
+    letters = [_PAIRS[high >> shift & 1023] for shift in _SHIFTS]
+    letters += [_PAIRS[low >> shift & 1023] for shift in _SHIFTS[1:]]
+    return "".join(letters)
 
 
 def id_time(identifier: str) -> float:

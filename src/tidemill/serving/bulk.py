@@ -207,7 +207,7 @@ class BulkAnswer:
         except TidemillError as error:
             broken = error
         following = iter(outcomes)
-        said = []
+        said: list[dict[str, Any]] = []
         for line in batch.lines:
             refused = line.error or broken
             if refused is not None:

@@ -46,8 +46,7 @@ class FeedbackDoor:
         if "feedback" not in content:
             item = parse_feedback(content, "body", service.follower.feedback_spec(), service.knows, via=head.via)
             await require_answers(service, [item], ["body"])
-            submitted = service.feedback.submit(_keyed(item, content, header, header))
-            outcome = await service.deadlines.keep(asyncio.wrap_future(submitted))
+            outcome = await service.deadlines.keep(service.lone.submit(_keyed(item, content, header, header)))
             if outcome.status == "conflict":
                 raise conflict(outcome, "body.key")
             return json_answer(told(outcome), 201 if outcome.status == "accepted" else 200)

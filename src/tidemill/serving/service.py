@@ -14,6 +14,7 @@ from tidemill.serving.batcher import Batcher
 from tidemill.serving.conducting import Conductor
 from tidemill.serving.folding import Folder
 from tidemill.serving.following import Follower, OnSwap
+from tidemill.serving.gathering import Gatherer
 from tidemill.serving.gone import Gone
 from tidemill.serving.limits import Deadlines
 from tidemill.store import FeedbackWriter, JournalWriter, check_prediction_id
@@ -35,6 +36,7 @@ class Service:
         conductor: drives roll-outs.
         batcher: answers predictions.
         feedback: commits feedback in groups.
+        lone: gathers statements that come one a request.
         bulk_turns: how many batches of bulk doors may be at the writer.
         deadlines: gives up what takes too long.
         folder: folds the journal.
@@ -60,6 +62,7 @@ class Service:
         )
         self.deadlines = Deadlines(project.config.serve.timeout_s)
         self.feedback = FeedbackWriter(store)
+        self.lone = Gatherer(self.feedback)
         self.bulk_turns = asyncio.Semaphore(BULK_BATCHES)
         self._reader = ThreadPoolExecutor(1, "tidemill-reader")
         self.gone = Gone(store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
@@ -34,7 +35,7 @@ def insert(connection: sa.Connection, mapping: Mapping[Any], records: Sequence[R
         connection.execute(mapping.table.insert(), [mapping.row(record) for record in records])
         return
     try:
-        rows = [mapping.values(record) for record in records]
+        rows = mapping.values(records)
     except (TypeError, ValueError) as error:
         raise InputError(f"a record holds a value that cannot be stored ({error})") from error
     if copies:
@@ -42,9 +43,9 @@ def insert(connection: sa.Connection, mapping: Mapping[Any], records: Sequence[R
         return
     whole = len(rows) - len(rows) % _ROWS
     for start in range(0, whole, _ROWS):
-        values = tuple(value for row in rows[start : start + _ROWS] for value in row)
+        values = tuple(itertools.chain.from_iterable(rows[start : start + _ROWS]))
         connection.exec_driver_sql(mapping.insertion(_ROWS), values)
-    if rest := [tuple(row) for row in rows[whole:]]:
+    if rest := rows[whole:]:
         connection.exec_driver_sql(mapping.insertion(1), rest)
 
 
