@@ -141,13 +141,13 @@ def test_a_promotion_by_hand_ends_a_rollout(store: Store, model: str, status: st
     rollout = put(store, decided(store, "model_2")) and running_rollout(store)
     assert rollout is not None
     by_hand = Deployment(id=new_id("deploy"), name="default", model_id=model, action="promote", reason="hurry")
-    ended = put_into_force(store, by_hand)
+    _, ended = put_into_force(store, by_hand)
     assert ended is not None and ended.status == status and "hurry" in ended.reason
     champion = store.champion()
     assert champion is not None and champion.model_id == model
     if status == "promoted":
         assert (ended.deployment_id, champion.decision_id) == (by_hand.id, rollout.decision_id)
-    assert put_into_force(store, Deployment(**{**_record(by_hand), "id": new_id("deploy")})) is None
+    assert put_into_force(store, Deployment(**{**_record(by_hand), "id": new_id("deploy")}))[1] is None
 
 
 def _record(deployment: Deployment) -> dict[str, object]:

@@ -70,7 +70,7 @@ def rollback(project: OpenProject, *, reason: str | None = None, author: str | N
 
 
 def _deploy(project: OpenProject, model_id: str, action: str, reason: str, author: str | None) -> JSON:
-    deployment = Deployment(
+    made = Deployment(
         id=new_id(Deployment.prefix),
         name="default",
         model_id=model_id,
@@ -78,7 +78,7 @@ def _deploy(project: OpenProject, model_id: str, action: str, reason: str, autho
         reason=reason,
         author=author,
     )
-    ended = put_into_force(project.store, deployment)
+    deployment, ended = put_into_force(project.store, made)
     return to_json(deployment) | {"rollout": None if ended is None else to_json(ended)}
 
 

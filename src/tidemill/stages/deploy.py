@@ -144,11 +144,11 @@ def end_rollout(
         return _ended(store, rollout, status, reason, evidence, author, deployment)
 
 
-def put_into_force(store: Store, deployment: Deployment) -> Rollout | None:
+def put_into_force(store: Store, deployment: Deployment) -> tuple[Deployment, Rollout | None]:
     """Deploy by hand. A roll-out that is under way ends with it: the model that it is measured by has changed.
 
     Returns:
-        The roll-out that ended so.
+        The deployment, which names the decision that its roll-out began with, and the roll-out that ended.
     """
     with store.transaction():
         rollout = running_rollout(store, deployment.name)
@@ -156,12 +156,11 @@ def put_into_force(store: Store, deployment: Deployment) -> Rollout | None:
             deployment = dataclasses.replace(deployment, decision_id=rollout.decision_id)
         store.deploy(deployment)
         if rollout is None:
-            return None
+            return deployment, None
         status: Ending = "promoted" if deployment.model_id == rollout.challenger_id else "stopped"
         said = "Promoted" if status == "promoted" else f"{deployment.model_id} was put into force"
-        return _ended(
-            store, rollout, status, f"{said} by hand: {deployment.reason}", None, deployment.author, deployment
-        )
+        reason = f"{said} by hand: {deployment.reason}"
+        return deployment, _ended(store, rollout, status, reason, None, deployment.author, deployment)
 
 
 def _ended(
