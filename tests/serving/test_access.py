@@ -251,6 +251,7 @@ def test_the_document_says_what_each_operation_needs(closed: Served, service: Se
         "/v1/feedback/bulk": [{"token": ["feedback"]}],
         "/v1/models": [{"token": ["predict"]}],
         "/v1/trace/{identifier}": [{"token": ["admin"]}],
+        "/metrics": [{"token": ["admin"]}],
         "/healthz": None,
         "/readyz": None,
         "/v2": [{"token": ["predict"]}],

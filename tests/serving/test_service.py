@@ -287,8 +287,8 @@ def test_health_models_and_description(service: Served) -> None:
 
     document = service.client.get("/openapi.json").json()
     assert set(document["paths"]) == {
-        "/v1/predict", "/v1/feedback", "/v1/feedback/bulk", "/v1/models", "/v1/trace/{identifier}", "/healthz", "/readyz",
-        "/v2", "/v2/health/live", "/v2/health/ready",
+        "/v1/predict", "/v1/feedback", "/v1/feedback/bulk", "/v1/models", "/v1/trace/{identifier}", "/healthz",
+        "/readyz", "/metrics", "/v2", "/v2/health/live", "/v2/health/ready",
         *(f"/v2/models/{{name}}{version}{what}" for version in ("", "/versions/{version}")
           for what in ("", "/ready", "/infer")),
     }  # fmt: skip

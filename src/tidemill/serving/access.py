@@ -39,6 +39,7 @@ Need = Literal["open", "page", "any"] | Scope
 NEEDS: dict[str, Need] = {
     "/healthz": "open",
     "/readyz": "open",
+    "/metrics": "admin",
     "/docs": "page",
     "/openapi.json": "page",
     "/v1/predict": "predict",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from tidemill.serving.following import OnSwap
 from tidemill.serving.guard import EVERYWHERE, Guard, RequestHead, is_loopback
 from tidemill.serving.hot import HotRoutes
 from tidemill.serving.logs import RequestLog
+from tidemill.serving.metrics import Meter
 from tidemill.serving.protocol import shaped, told
 from tidemill.serving.routes import create_api
 from tidemill.serving.service import Service
@@ -49,6 +51,7 @@ class Application:
         self._project = project
         self._on_swap = on_swap
         self._service: Service | None = None
+        self._meter = Meter()
         self._guard = Guard(
             hosts=(*settings.hosts, host) if exposed and host else settings.hosts,
             origins=settings.origins,
@@ -72,7 +75,7 @@ class Application:
     def start(self) -> None:
         """Open what serving needs, and load the champion if there is one."""
         self._door.tokens.start()
-        self._service = Service(self._project, self._on_swap)
+        self._service = Service(self._project, self._meter, self._on_swap)
 
     def stop(self) -> None:
         """Answer what waits, flush, fold, and close."""
@@ -91,6 +94,7 @@ class Application:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
         try:
             head = RequestHead.of(scope)
             self._guard.check(head, streams=scope["path"] == BULK)
@@ -100,21 +104,23 @@ class Application:
                 head = replace(head, via=token.name)
             handler = self._hot.find(scope["path"]) if scope["method"] == "POST" else None
             if handler is None:
-                await self._others(scope, receive, send)
+                await self._others(scope, receive, send, began)
                 return
             answer = await handler(self.service(), head, receive)
         except TidemillError as error:
             answer = told(scope["path"], error)
         except Exception as error:  # the last line of defence: no caller ever sees a traceback
             answer = shaped(scope["path"], log_fault(scope, error))
+        self._meter.request(scope["path"], answer.status, time.perf_counter() - began)
         await answer.send(send)
 
-    async def _others(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _others(self, scope: Scope, receive: Receive, send: Send, began: float) -> None:
         started = False
 
         async def noting(message: Message) -> None:
             nonlocal started
             if not started:
+                self._meter.request(scope["path"], message["status"], time.perf_counter() - began)
                 message = secured(message)
             started = True
             await send(message)

@@ -36,6 +36,8 @@ from tidemill.monitor.rollout_evidence import caller_of
 from tidemill.records import JSON, Prediction
 from tidemill.serving._base import Served
 from tidemill.serving.limits import Deadlines, Line
+from tidemill.serving.marks import MARKS, Marks
+from tidemill.serving.metrics import Meter
 from tidemill.serving.requests import PredictRequest, require_few_pixels
 from tidemill.serving.rolling import Job, Rolling
 from tidemill.serving.window import Window
@@ -53,8 +55,11 @@ class _Waiting:
 
     request: PredictRequest
     answer: asyncio.Future[bytes]
+    since: float
     plain: bool = False
     """The champion shall answer, whatever the caller's share is."""
+    marks: Marks | None = None
+    """Where its stages are noted, when somebody traces it."""
 
 
 class Batcher:
@@ -69,12 +74,14 @@ class Batcher:
         most_pixels: and all images of one request together.
         latency: seconds that an answer should take at most.
         timeout: seconds after which nobody waits for an answer any more.
+        meter: counts and times.
     """
 
     def __init__(
         self,
         served: Callable[[], Served],
         journal: JournalWriter,
+        meter: Meter,
         *,
         secret: bytes,
         audit_rate: float,
@@ -85,6 +92,7 @@ class Batcher:
     ) -> None:
         self._served = served
         self._journal = journal
+        self._meter = meter
         self._secret = secret
         self._audit_rate = audit_rate
         self._max_pixels = max_pixels
@@ -110,13 +118,20 @@ class Batcher:
         self._line.enter(rows, QUEUE_ROWS)
         answered = False
         try:
-            waiting = _Waiting(request, asyncio.get_running_loop().create_future(), plain=request.pinned)
-            self._queue.put(waiting)
-            body = await self._deadlines.keep(waiting.answer)
+            answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            since = time.perf_counter()
+            self._queue.put(_Waiting(request, answer, since, plain=request.pinned, marks=MARKS.get()))
+            body = await self._deadlines.keep(answer)
             answered = True
+            self._meter.stages["total"].add(time.perf_counter() - since)
             return body
         finally:
             self._line.leave(rows, answered=answered)
+
+    @property
+    def rows(self) -> int:
+        """How many rows wait."""
+        return self._line.rows
 
     def close(self) -> None:
         """Answer what waits, then stop."""
@@ -146,8 +161,14 @@ class Batcher:
         for batch in self._batches():
             began = time.perf_counter()
             rows = sum(len(waiting.request.records) for waiting in batch)
+            self._meter.batches.add(rows)
+            queued = self._meter.stages["queue"]
+            for waiting in batch:
+                queued.add(began - waiting.since)
+                if waiting.marks is not None:
+                    waiting.marks.append(("queue", waiting.since, began))
             try:
-                self._answer(batch)
+                self._answer(batch, began)
                 self._window.note(rows, time.perf_counter() - began)
             except Exception as error:  # whatever it is, those who wait are told, and the thread lives on
                 _resolve([(waiting, error) for waiting in batch])
@@ -168,17 +189,28 @@ class Batcher:
                 rows += len(more.request.records)
             yield batch
 
-    def _answer(self, batch: list[_Waiting]) -> None:
+    def _answer(self, batch: list[_Waiting], began: float) -> None:
         served = self._served()
         batch, columns = self._encode(served, self._wanted(served, batch))
         if not batch:
             return
         keys = [key_text(key) for key in content_keys(columns, served.predictor.signature)]
+        began = self._note("encode", batch, began)
         if served.rolling is not None:
             self._answer_rolling(served, served.rolling, batch, columns, keys)
             return
         answers = _answers(served, columns)
+        self._note("predict", batch, began)
         self._hand_over(served, batch, iter(keys), iter(answers))
+
+    def _note(self, stage: str, batch: Sequence[_Waiting], began: float) -> float:
+        """A stage of a batch is over, which has taken each of its requests as long as all of them; when it ended."""
+        now = time.perf_counter()
+        self._meter.stages[stage].add(now - began, len(batch))
+        for waiting in batch:
+            if waiting.marks is not None:
+                waiting.marks.append((stage, began, now))
+        return now
 
     def _hand_over(
         self,
@@ -198,7 +230,9 @@ class Batcher:
             ]
             predictions += made
             bodies.append((waiting, (waiting.request.writer or _body)(served, made)))
-        self._journal.submit(*predictions).add_done_callback(lambda done: self._deliver(done, bodies))
+        self._meter.answered(served.deployment.model_id, len(predictions))
+        began = time.perf_counter()
+        self._journal.submit(*predictions).add_done_callback(lambda done: self._deliver(done, bodies, batch, began))
         return predictions
 
     def _answer_rolling(
@@ -214,7 +248,9 @@ class Batcher:
         answered = sorted([*own, *drawn])
         found: dict[int, dict[str, Any]] = {}
         if answered:
+            began = time.perf_counter()
             found = dict(zip(answered, _answers(served, _taken(columns, answered, len(keys))), strict=True))
+            self._note("predict", [batch[i] for i in mine], began)
         made: list[Prediction] = []
         if mine:
             part = [batch[i] for i in mine]
@@ -352,9 +388,12 @@ class Batcher:
             shadow=shadow,
         )
 
-    def _deliver(self, done: Future[None], bodies: list[tuple[_Waiting, bytes]]) -> None:
+    def _deliver(
+        self, done: Future[None], bodies: list[tuple[_Waiting, bytes]], batch: Sequence[_Waiting], began: float
+    ) -> None:
         """Called by the journal's thread when the batch is on disk, or cannot be."""
         error = done.exception()
+        self._note("journal", batch, began)
         _resolve([(waiting, body if error is None else error) for waiting, body in bodies])
 
 

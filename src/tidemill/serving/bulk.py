@@ -88,7 +88,12 @@ class BulkAnswer:
         header: the key that stands for the whole request; each line without its own gets its place in it.
         via: the name of the caller's token.
         receive: gives the body.
+
+    Attributes:
+        status: of the answer, which begins before all is read.
     """
+
+    status = 200
 
     def __init__(
         self, service: Service, spec: dict[str, Any], header: str | None, via: str | None, receive: Receive
@@ -250,7 +255,7 @@ class _Outbox:
         """Send everything, until the end."""
         with self._file:
             await self._more.wait()
-            await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await self._send({"type": "http.response.start", "status": BulkAnswer.status, "headers": _HEADERS})
             while True:
                 if self._sent < self._written:
                     self._file.seek(self._sent)

@@ -19,6 +19,7 @@ from tidemill.runtime.statements import MAX_NAME, nearest
 from tidemill.serving.access import require_needs
 from tidemill.serving.answering import Answer, RequestError, log_fault
 from tidemill.serving.describing import INFER_PATHS, describe, errors
+from tidemill.serving.exposition import add_metrics
 from tidemill.serving.hot import HOT_PATHS
 from tidemill.serving.page import api_page
 from tidemill.serving.protocol import add_protocol, place_of, shaped, told
@@ -49,6 +50,7 @@ def create_api(service: Running, needs_token: Callable[[], bool]) -> FastAPI:
     _add_health(api, service)
     _add_records(api, service)
     add_protocol(api, service)
+    add_metrics(api, service)
     _add_description(api, service, needs_token)
     _add_errors(api)
     require_needs([*HOT_PATHS, *INFER_PATHS, *(route.path for route in api.routes if isinstance(route, APIRoute))])

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from tidemill.errors import NotFoundError
-from tidemill.records import Prediction
+from tidemill.records import JSON, Deployment, Prediction
 from tidemill.serving._base import ServedProject
 from tidemill.serving.batcher import Batcher
 from tidemill.serving.conducting import Conductor
@@ -17,6 +17,7 @@ from tidemill.serving.following import Follower, OnSwap
 from tidemill.serving.gathering import Gatherer
 from tidemill.serving.gone import Gone
 from tidemill.serving.limits import Deadlines
+from tidemill.serving.metrics import Colleagues, Meter
 from tidemill.store import FeedbackWriter, JournalWriter, check_prediction_id
 
 BULK_BATCHES = 2
@@ -27,6 +28,7 @@ class Service:
     """The living parts of one serving process; making one starts them.
 
     Args:
+        meter: counts and times.
         on_swap: told of each deployment that is taken up.
 
     Attributes:
@@ -43,16 +45,19 @@ class Service:
         gone: knows which predictions were erased.
     """
 
-    def __init__(self, project: ServedProject, on_swap: OnSwap | None = None) -> None:
+    def __init__(self, project: ServedProject, meter: Meter, on_swap: OnSwap | None = None) -> None:
         store = project.store
         self.project = project
+        self._meter = meter
+        self._on_swap = on_swap
         self.max_text = int(project.config.limits.text_mb * 1_000_000)
         self.conductor = Conductor(project)
-        self.follower = Follower(project, on_swap, on_broken=self.conductor.give_up)
+        self.follower = Follower(project, self._swapped, on_broken=self.conductor.give_up)
         self._journal = JournalWriter(store.root)
         self.batcher = Batcher(
             self.follower.served,
             self._journal,
+            meter,
             secret=store.secret,
             audit_rate=project.config.audit.rate,
             max_pixels=int(project.config.limits.image_megapixels * 1_000_000),
@@ -61,7 +66,7 @@ class Service:
             timeout=project.config.serve.timeout_s,
         )
         self.deadlines = Deadlines(project.config.serve.timeout_s)
-        self.feedback = FeedbackWriter(store)
+        self.feedback = FeedbackWriter(store, meter.stated)
         self.lone = Gatherer(self.feedback)
         self.bulk_turns = asyncio.Semaphore(BULK_BATCHES)
         self._reader = ThreadPoolExecutor(1, "tidemill-reader")
@@ -71,6 +76,20 @@ class Service:
         self.follower.start()
         self.folder.start()
         self.conductor.start()
+        self._colleagues = Colleagues(store, self._own_numbers)
+        self._colleagues.start()
+
+    def _swapped(self, deployment: Deployment) -> None:
+        self._meter.swaps += 1
+        if self._on_swap is not None:
+            self._on_swap(deployment)
+
+    def _own_numbers(self) -> JSON:
+        return {**self._meter.to_json(), "queue_rows": self.batcher.rows}
+
+    def numbers(self) -> dict[int, tuple[int, JSON]]:
+        """Process id and numbers of every process that serves the project now, this one among them."""
+        return self._colleagues.gather()
 
     def knows(self, prediction: str) -> bool:
         """Whether this project gave out *prediction*, also when its row is still in the journal.
@@ -115,6 +134,7 @@ class Service:
 
     def close(self) -> None:
         """Answer and commit what waits, flush the journal, and fold it."""
+        self._colleagues.close()
         self.conductor.close()
         self.follower.close()
         self.batcher.close()

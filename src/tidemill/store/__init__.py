@@ -14,6 +14,7 @@ from tidemill.store.secrets import (
     new_prediction_id,
 )
 from tidemill.store.store import Store
+from tidemill.store.unfolded import unfolded
 from tidemill.store.writers import FeedbackWriter, JournalWriter
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "new_prediction_id",
     "open_store",
     "running_rollout",
+    "unfolded",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,12 +55,22 @@ class JournalWriter:
 
 
 class FeedbackWriter:
-    """Commits feedback to the tables of *store* in groups."""
+    """Commits feedback to the tables of *store* in groups.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        told: of the outcomes of each group that has been committed.
+    """
+
+    def __init__(self, store: Store, told: Callable[[Sequence[FeedbackOutcome]], None] | None = None) -> None:
+        def commit(items: list[Feedback]) -> list[FeedbackOutcome]:
+            outcomes = store.add_feedback(items)
+            if told is not None:
+                told(outcomes)
+            return outcomes
+
         # 200 pieces hold the write lock for a few milliseconds.
         self._group: GroupCommitter[Feedback, FeedbackOutcome] = GroupCommitter(
-            store.add_feedback, name="the feedback writer", limit=200
+            commit, name="the feedback writer", limit=200
         )
 
     def submit(self, feedback: Feedback) -> Future[FeedbackOutcome]:
