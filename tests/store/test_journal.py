@@ -305,6 +305,23 @@ def test_a_segment_that_came_back_is_folded_once(store: Store, make_prediction: 
     assert store.find(Prediction) == made and store.count(LiveKey) == 3
 
 
+def test_what_another_model_would_have_answered_finds_its_prediction(store: Store, make_prediction: Make) -> None:
+    first, second, alone = (make_prediction() for _ in range(3))
+    shadow = {"model_id": "model_2", "answer": {"label": "naïve ☃", "score": 0.5}}
+    writer = JournalWriter(store.root)
+    writer.submit(first, alone).result()
+    assert fold(store) == 2
+    writer.submit(second).result()
+    writer.add_shadows({second.id: shadow, first.id: shadow, "pred_that_was_erased": shadow}).result()
+    writer.submit(second).result()  # a request that was sent again
+    assert fold(store) == 1
+    writer.close()
+    assert fold(store) == 0 and segment_files(store.root / "journal") == []
+    expected = {first.id: shadow, second.id: shadow, alone.id: None}
+    assert {p.id: p.shadow for p in store.find(Prediction)} == expected
+    assert damaged(store) == []
+
+
 def test_a_living_writer_keeps_its_segment_and_is_followed(store: Store, make_prediction: Make) -> None:
     writer = JournalWriter(store.root)
     made = []

@@ -181,7 +181,7 @@ def _read(path: Path, batch: Sequence[segments.Entry]) -> tuple[dict[str, Predic
     for entry in batch:
         found = _record(path, entry)
         if isinstance(found, Prediction):
-            predictions[found.id] = found
+            predictions.setdefault(found.id, found)  # a request that is sent again has the same ids
         elif found["id"] in predictions:  # as nearly all are: the other model answers within milliseconds
             predictions[found["id"]] = replace(predictions[found["id"]], shadow=found["shadow"])
         else:
