@@ -13,7 +13,7 @@ import httpx
 import pytest
 from small_project import SmallProject, digit, served
 
-from tidemill.records import Feedback, Prediction
+from tidemill.records import Feedback, Model, Prediction
 from tidemill.serving.logs import MOST_IDS, JsonLines, TextLines, logged_to
 from tidemill.serving.tokens import make_token
 
@@ -64,6 +64,18 @@ def test_each_request_leaves_one_line_with_the_ids_that_it_made(
     everything = json.dumps(lines)
     assert text not in everything and secret not in everything and "forged" not in requests[4]["request"]
     assert requests[5]["path"] == "/v1/trace/x\nforged"  # which JSON keeps on one line
+
+
+def test_an_inference_leaves_its_ids_too(project: SmallProject, capfd: pytest.CaptureFixture[str]) -> None:
+    image = {"name": "image", "shape": [2, 8, 8], "datatype": "UINT8", "data": [0] * 128}
+    trap = {"id": '","predictions":"pred_forged"}', "inputs": [image], "parameters": {"binary_data_output": True}}
+    with served(project) as running:
+        answers = [running.client.post("/v2/models/default/infer", json=body) for body in ({"inputs": [image]}, trap)]
+    made = [answer.content.split(b'"predictions":"')[-1].split(b'"')[0].decode().split(",") for answer in answers]
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    requests = [line for line in lines if line["logger"] == "tidemill.requests"]
+    assert [line["predictions"] for line in requests] == made and [line["rows"] for line in requests] == [2, 2]
+    assert {line["model"] for line in requests} == {project.store.find(Model)[0].id}
 
 
 def test_a_fault_is_one_line_with_its_traceback(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from small_project import Served, SmallProject, digit, served
 
 from tidemill.errors import ConflictError, NotReadyError
@@ -40,6 +44,25 @@ def test_a_repeated_request_gets_the_first_answer(service: Served) -> None:
     service.client.get(f"/v1/trace/{ids[0]}")
     fold(service.project.store)
     assert service.project.store.count(Prediction) == before + 4
+
+
+def test_a_form_is_the_same_whatever_its_boundary(service: Served) -> None:
+    answers = []
+    for boundary in ("a", "b", "b"):
+        body = f'--{boundary}\r\nContent-Disposition: form-data; name="image"\r\n\r\n{png(9)}\r\n--{boundary}--\r\n'
+        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Idempotency-Key": "order-5"}
+        answers.append(service.client.post("/v1/predict", content=body, headers=headers))
+    assert answers[0].status_code == 200 and len({answer.content for answer in answers}) == 1
+    json = service.client.post(
+        "/v1/predict", json={"inputs": {"image": png(9)}}, headers={"Idempotency-Key": "order-5"}
+    )
+    assert json.content == answers[0].content
+
+
+def png(row: int) -> str:
+    file = io.BytesIO()
+    Image.fromarray(np.array(digit(row)["image"], np.uint8)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def test_a_refusal_is_not_remembered(service: Served) -> None:

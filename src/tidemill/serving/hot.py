@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import orjson
+
 from tidemill.serving.answering import Answer
 from tidemill.serving.asgi import Receive
 from tidemill.serving.bulk import BulkAnswer, BulkDoor
@@ -56,20 +58,19 @@ class HotRoutes:
         if head.content_type != b"application/json":
             require_readable(head.content_type)
         body = await self._guard.read_body(receive)
-        if head.idempotency_key is None:
-            return await self._predict(service, head, body, None)
-        once = Once.of(head, "/v1/predict")
-        return await self._repeats.answer(once, body, partial(self._predict, service, head, body, once))
-
-    async def _predict(self, service: Service, head: RequestHead, body: bytes, once: Once | None) -> Answer:
         if head.content_type == b"application/json":
             request = parse_predict(body, self._max_rows)
         else:
             request = await self._read(service, head.content_type or b"", body)
         if len(body) > service.max_text:  # otherwise no text in it can be too long
             require_short(request.records, service.follower.served().predictor.signature, service.max_text)
-        if once is not None:
-            request = dataclasses.replace(request, once=once)
+        if head.idempotency_key is None:
+            return Answer(200, await service.batcher.predict(request))
+        once = Once.of(head, "/v1/predict")
+        request = dataclasses.replace(request, once=once)
+        return await self._repeats.answer(once, _content(request), partial(self._predict, service, request))
+
+    async def _predict(self, service: Service, request: PredictRequest) -> Answer:
         return Answer(200, await service.batcher.predict(request))
 
     async def infer(self, place: Place, service: Service, head: RequestHead, receive: Receive) -> Answer:
@@ -104,3 +105,8 @@ class HotRoutes:
             return parse_image(body, signature)
         read = partial(parse_form, body, content_type, signature, self._max_rows)
         return read() if len(body) <= _SHORT else await asyncio.to_thread(read)
+
+
+def _content(request: PredictRequest) -> bytes:
+    """What a request says, however it is written: a form has another boundary each time it is sent."""
+    return orjson.dumps([request.records, request.key, request.caller])

@@ -54,9 +54,9 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """What was answered to which body, or will be."""
+    """What was answered to which content, or will be."""
 
-    body: bytes
+    content: bytes
     answer: asyncio.Future[Answer]
     until: float
 
@@ -84,19 +84,19 @@ class Repeats:
         self._bytes = 0
         self._given: OrderedDict[Once, _Given] = OrderedDict()
 
-    async def answer(self, once: Once, body: bytes, make: Callable[[], Awaitable[Answer]]) -> Answer:
-        """What was answered to *body* under this key, or else what *make* answers; a refusal is not remembered.
+    async def answer(self, once: Once, content: bytes, make: Callable[[], Awaitable[Answer]]) -> Answer:
+        """What was answered to *content* under this key, or else what *make* answers; a refusal is not remembered.
 
         One that comes while the first is still being answered waits for it.
 
         Raises:
-            ConflictError: the key came with another body before.
+            ConflictError: the key came with another content before.
         """
         self._forget_old()
-        digest = hashlib.blake2b(body, digest_size=16).digest()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
         known = self._given.get(once)
         if known is not None:
-            if known.body != digest:
+            if known.content != digest:
                 raise ConflictError(
                     f"the key {once.key!r} was used before with another body",
                     where="Idempotency-Key header",
