@@ -99,7 +99,7 @@ class Child:
 
 
 class Callers:
-    """Predict, and give feedback one by one, in lists and by the file; note what was acknowledged."""
+    """Predict, and give feedback one by one, in lists and in bulk; note what was acknowledged."""
 
     def __init__(self, port: str, said: dict[str, str]) -> None:
         self.predicted: dict[str, Any] = {}
@@ -107,7 +107,7 @@ class Callers:
         self.odd: list[str] = []
         self._stop = threading.Event()
         self._url = f"http://127.0.0.1:{port}"
-        self._threads = [threading.Thread(target=self._run, args=(w,)) for w in (self._one, self._list, self._one)]
+        self._threads = [threading.Thread(target=self._run, args=(w,)) for w in (self._one, self._list, self._bulk)]
         for thread in self._threads:
             thread.start()
 
@@ -143,6 +143,19 @@ class Callers:
         if ids:
             keys = [f"key-{i}" for i in ids]
             self._state(client, "/v1/feedback", {"feedback": [statement(i) for i in ids]}, keys)
+
+    def _bulk(self, client: httpx.Client, number: int) -> None:
+        lines = [json.dumps(statement(i)) for i in self._predict(client, [row(number + i) for i in range(20)])]
+        kind = {"Content-Type": "application/x-ndjson"}
+        with client.stream("POST", "/v1/feedback/bulk", content="\n".join(lines), headers=kind) as answer:
+            if answer.status_code != 200:
+                self.odd.append(answer.read().decode())
+                return
+            for told, line in zip(map(json.loads, answer.iter_lines()), lines, strict=False):  # until the kill
+                if told["status"] == "accepted":
+                    self.said[json.loads(line)["key"]] = told["feedback"]
+                else:
+                    self.odd.append(str(told))
 
     def _state(self, client: httpx.Client, path: str, body: dict[str, Any], keys: list[str]) -> None:
         answer = client.post(path, json=body)
