@@ -136,7 +136,8 @@ def test_feedback_files_go_both_ways_whole_or_not_at_all(trained: tidemill.Proje
         trained.feedback_import(lines)
     assert trained.store.count(Feedback) == count
     lines.write_text(json.dumps(good) + "\n")
-    assert trained.feedback_import(lines) == {"accepted": 1, "repeated": 0, "conflict": 0}
+    done = trained.feedback_import(lines)
+    assert done == {"accepted": 1, "repeated": 0, "conflict": 0, "refused": 0, "faults": []}
     assert trained.feedback_export(tmp_path / "out.jsonl")["rows"] == count + 1
     assert json.loads((tmp_path / "out.jsonl").read_text().splitlines()[-1])["author"] == "bob"
 

@@ -18,10 +18,12 @@ from tidemill.project import (
     cleaning,
     data_page,
     housekeeping,
+    importing,
     labels,
     lineage,
     overview,
     rollouts,
+    said,
     start_project,
 )
 from tidemill.project.rollouts import Phase
@@ -197,32 +199,49 @@ class Project(OpenProject):
 
     def feedback(
         self,
-        prediction: str,
+        prediction: str | None = None,
         value: Any = None,
         *,
         kind: str = "correction",
         author: str = "anonymous",
         asked: bool = False,
         key: str | None = None,
+        episode: str | None = None,
+        predictions: Sequence[str] | None = None,
     ) -> JSON:
-        """State something about a prediction; committed when this returns."""
-        item = {
-            "prediction": prediction,
-            "value": value,
-            "kind": kind,
-            "author": author,
-            "asked": asked,
-            "key": key,
-        }
-        return _outcome(labels.add_feedback(self, [("feedback", item)])[0])
+        """State something about a prediction, or about an episode by its name; committed when this returns.
 
-    def feedback_import(self, path: str | Path) -> JSON:
-        """Feedback from a JSONL or CSV file of ``prediction``, ``kind``, ``value``, ``author``, ``asked`` and ``key``;
-        an exported file may be imported, too.
+        Args:
+            predictions: of an episode those that belong to it; others may be named later.
         """
-        outcomes = labels.add_feedback(self, read_statements(Path(path), self.signature, "value"))
-        statuses = [outcome.status for outcome in outcomes]
-        return {status: statuses.count(status) for status in ("accepted", "repeated", "conflict")}
+        about: JSON = {"prediction": prediction}
+        if episode is not None:
+            about = {"episode": episode, "predictions": None if predictions is None else list(predictions)}
+            about |= {} if prediction is None else {"prediction": prediction}
+        item = {**about, "value": value, "kind": kind, "author": author, "asked": asked, "key": key}
+        return _outcome(importing.add_feedback(self, [("feedback", item)])[0])
+
+    def feedback_import(
+        self, path: str | Path, *, author: str | None = None, skip: bool = False, on_event: OnEvent = unheard
+    ) -> JSON:
+        """Feedback from a JSONL, CSV or Parquet file of ``prediction``, ``kind``, ``value``, ``author``, ``asked`` and
+        ``key``; see :func:`tidemill.project.importing.import_feedback`. An exported file may be imported, too.
+        """
+        return importing.import_feedback(self, Path(path), author=author, skip=skip, on_event=on_event)
+
+    def feedback_list(
+        self, n: int = 20, *, kind: str | None = None, author: str | None = None, about: str | None = None
+    ) -> JSON:
+        """The newest statements, and how many of each kind are in force; see
+        :func:`tidemill.project.said.statements`.
+        """
+        return said.statements(self, n, kind=kind, author=author, about=about)
+
+    def authors(self) -> JSON:
+        """How everybody stands who stated a label, and why labels are held back; see
+        :func:`tidemill.project.said.authors`.
+        """
+        return said.authors(self)
 
     def feedback_export(self, path: str | Path) -> JSON:
         """All feedback as JSONL, or as CSV where the file is named so."""

@@ -58,7 +58,7 @@ def ordinary(answers: Sequence[JSON], sure: float = 0.0) -> Ordinary:
     own = [chance for answer in answers for chance in _chances(answer)]
     if not own:
         return Ordinary()
-    classes = max(2, max((len(answer.get("scores", ())) for answer in answers if "labels" not in answer), default=2))
+    classes = max(2, max((len(_scores(answer)) for answer in answers if "labels" not in answer), default=2))
     other = (1.0 - max(fmean(own), sure)) / (classes - 1)
     return Ordinary(own=fmean(own), other=max(other, _SMALLEST))
 
@@ -82,7 +82,7 @@ def fit(answer: Mapping[str, Any], label: Any, usual: Ordinary) -> float:
     """
     if "value" in answer:
         found = _number_fit(answer, label, usual)
-    elif usual.other <= 0 or not answer.get("scores"):
+    elif usual.other <= 0 or not _scores(answer):
         return 0.0
     elif "labels" in answer:
         found = _several_fit(answer, label, usual)
@@ -99,13 +99,19 @@ def tolerance(answer: Mapping[str, Any], usual: Ordinary) -> float:
 
 def _chances(answer: Mapping[str, Any]) -> list[float]:
     """The probabilities of what was answered: one, or one a label where several may hold."""
-    scores: Mapping[str, float] = answer.get("scores") or {}
+    scores = _scores(answer)
     if not scores:
         return []
     if "labels" in answer:
         given = set(answer["labels"])
         return [score if name in given else 1.0 - score for name, score in scores.items()]
     return [scores.get(_given(answer), 0.0)]
+
+
+def _scores(answer: Mapping[str, Any]) -> Mapping[str, float]:
+    """The probability of each label; empty where an answer has none, or an older task left them in another form."""
+    scores = answer.get("scores")
+    return scores if isinstance(scores, Mapping) else {}
 
 
 def _given(answer: Mapping[str, Any]) -> str:

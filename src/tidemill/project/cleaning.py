@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from tidemill.data.dataset import folders
 from tidemill.errors import BusyError, StoreError
 from tidemill.project.opened import OpenProject
-from tidemill.records import JSON, Annotation, Dataset, Deployment, Feedback, Model, Prediction, to_json
+from tidemill.records import JSON, Annotation, Dataset, Deployment, Feedback, Member, Model, Prediction, to_json
 from tidemill.store import Store, running_rollout
 
 VERSIONS = 3
@@ -97,11 +97,12 @@ def _doomed(project: OpenProject) -> list[Path]:
 
 
 def _old_predictions(project: OpenProject) -> list[str]:
-    """Ids of predictions past their time that no statement refers to: labels are settled from those that have one."""
+    """Ids of predictions past their time of which nobody spoke: labels are settled from those of which somebody did."""
     store = project.store
     before = time.time() - project.config.keep.predictions_days * 86_400
     old = store.ids(Prediction, created_before=before)
     spoken = {f.subject for f in store.find(Feedback)} | {a.subject for a in store.find(Annotation)}
+    spoken |= {member.prediction for member in store.find(Member)}
     return [identifier for identifier in old if identifier not in spoken]
 
 

@@ -1,4 +1,4 @@
-"""What people say: feedback on answers, and answers to the questions of the queues.
+"""Labels as people type them, and their answers to the questions of the queues; feedback, as it is taken out.
 
 A label is stated as its kind has it: one of the labels, a list of labels (perhaps none), or a number.
 """
@@ -6,9 +6,8 @@ A label is stated as its kind has it: one of the labels, a list of labels (perha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,7 @@ from tidemill.project.opened import OpenProject
 from tidemill.project.statements import Placed, split_labels, write_csv
 from tidemill.records import JSON, Annotation, Feedback, Prediction, QueueItem, new_id, to_json
 from tidemill.runtime.answers import parse_label
-from tidemill.runtime.statements import parse_feedback
-from tidemill.store import FeedbackOutcome, Store, check_prediction_id
-from tidemill.store.erasing import erased_ids, refuse_erased
+from tidemill.store.erasing import refuse_erased
 
 
 def answer_spec(project: OpenProject) -> JSON:
@@ -46,35 +43,9 @@ def stated(project: OpenProject, texts: Sequence[str]) -> Any:
     return [label for text in texts for label in split_labels(text, signature)]
 
 
-def add_feedback(project: OpenProject, items: Iterable[Placed]) -> list[FeedbackOutcome]:
-    """Check all statements, then commit them together; when one is faulty, none is written."""
-    spec, store = answer_spec(project), project.store
-    known, given = partial(_given_out, store.secret, erased_ids(store)), partial(given_answer, store)
-    return store.add_feedback([parse_feedback(imported(item), where, spec, known, given) for where, item in items])
-
-
-def _given_out(secret: bytes, gone: Set[str], prediction: str) -> bool:
-    refuse_erased(gone, prediction)
-    return check_prediction_id(secret, prediction)
-
-
-def given_answer(store: Store, prediction: str) -> JSON | None:
-    """The answer of a prediction; ``None`` while it is only in the journal."""
-    found = store.find(Prediction, id=prediction, limit=1)
-    return found[0].answer if found else None
-
-
-def imported(item: JSON) -> JSON:
-    """A statement as it is given; of one that was exported, what it says."""
-    if "subject" not in item or "prediction" in item:
-        return item
-    said = {name: item[name] for name in item if name not in ("id", "created", "superseded_by", "subject")}
-    return {"prediction": item["subject"], **said}
-
-
 def export_feedback(project: OpenProject, path: Path) -> int:
     """Write all feedback as JSONL, or as CSV where the file is named so; the number of statements."""
-    items = project.store.find(Feedback)
+    items = [item for item in project.store.find(Feedback) if not item.erased]
     if path.suffix == ".csv":
         write_csv(path, [to_json(item) for item in items], [f.name for f in fields(Feedback)], project.signature)
         return len(items)

@@ -7,7 +7,9 @@ from tidemill.data.storage import is_complete
 from tidemill.errors import NotFoundError
 from tidemill.project.forgetting import tombstone
 from tidemill.records import (
+    EPISODE,
     JSON,
+    PAIR,
     Annotation,
     Cycle,
     Dataset,
@@ -15,6 +17,7 @@ from tidemill.records import (
     Deployment,
     Erasure,
     Feedback,
+    Member,
     Model,
     Prediction,
     Record,
@@ -45,6 +48,8 @@ def trace(store: Store, identifier: str) -> JSON:
     Raises:
         NotFoundError: no record has this id.
     """
+    if identifier.startswith((PAIR, EPISODE)):
+        return _several(store, identifier) | {"feedback": _said(store, identifier)}
     prefix = identifier.partition("_")[0]
     if prefix == "smp":
         return _sample(store, identifier)
@@ -66,6 +71,7 @@ def trace(store: Store, identifier: str) -> JSON:
     match record:
         case Prediction():
             line["feedback"] = [to_json(f) for f in store.find(Feedback, subject=record.id)]
+            line |= _beside(store, record.id)
             line["annotations"] = [to_json(a) for a in store.find(Annotation, subject=record.id)]
             line["model"] = _if_kept(store, Model, record.model_id)
         case Feedback() | Annotation():
@@ -98,7 +104,36 @@ def _if_kept(store: Store, kind: type[Record], identifier: str | None) -> JSON |
     return trace(store, identifier) if store.exists(kind, identifier) else {"kind": "removed", "id": identifier}
 
 
+def _said(store: Store, subject: str | list[str]) -> list[JSON]:
+    return [to_json(item) for item in store.find(Feedback, subject=subject) if not item.erased]
+
+
+def _beside(store: Store, prediction: str) -> JSON:
+    """What was said of a prediction together with others."""
+    subjects = [member.subject for member in store.find(Member, prediction=prediction)]
+    return {
+        "pairs": _said(store, [subject for subject in subjects if subject.startswith(PAIR)]),
+        "episodes": _said(store, [subject for subject in subjects if subject.startswith(EPISODE)]),
+    }
+
+
+def _several(store: Store, subject: str) -> JSON:
+    """A pair or an episode, by what was said of it.
+
+    Raises:
+        NotFoundError: nothing was.
+    """
+    members = [member.prediction for member in store.find(Member, subject=subject)]
+    if not members and not store.find(Feedback, subject=subject, limit=1):
+        mend = "List what was said with `tidemill feedback list`."
+        raise NotFoundError(f"nobody has said anything of {subject!r}", mend=mend)
+    kind = "pair" if subject.startswith(PAIR) else "episode"
+    return {"kind": kind, "record": {"id": subject, "predictions": members}}
+
+
 def _subject(store: Store, subject: str) -> JSON:
+    if subject.startswith((PAIR, EPISODE)):
+        return _several(store, subject)
     if subject.startswith("smp_"):
         return _sample(store, subject)
     # Feedback may come before its prediction has been folded into the tables.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 
 from tidemill.data.assigned import fold_journal
-from tidemill.data.settled import settled_labels
+from tidemill.data.settled import Settled
 from tidemill.errors import NotReadyError
 from tidemill.gate import replay
 from tidemill.monitor.live_quality import METRICS, agreement
 from tidemill.monitor.triggers import labels_since_cycle, triggers_of
 from tidemill.packages import read_manifest
+from tidemill.project import said
 from tidemill.project.opened import OpenProject
 from tidemill.records import (
     JSON,
@@ -40,12 +41,15 @@ def status(project: OpenProject) -> JSON:
     cycles = store.find(Cycle, newest_first=True, limit=1)
     dataset = project.dataset
     waiting = {p: store.count(QueueItem, done=False, purpose=p) for p in ("audit", "settle", "useful")}
+    settled = said.settle(project)
     live = {
         "predictions": store.count(Prediction),
         "feedback": store.count(Feedback),
+        "kinds": said.kinds(project),
+        "held": said.reasons(settled),
         "labels_since_cycle": labels_since_cycle(store),
         "waiting": waiting,
-        **live_quality(project),
+        **live_quality(project, settled),
     }
     return {
         "folder": str(project.dir),
@@ -63,15 +67,17 @@ def status(project: OpenProject) -> JSON:
     }
 
 
-def live_quality(project: OpenProject) -> JSON:
+def live_quality(project: OpenProject, settled: Settled) -> JSON:
     """How good the answers given to audited traffic were, as the labels asked for say.
+
+    Args:
+        settled: what people said.
 
     Returns:
         ``{"audited", "answered", "metric", "quality", "abstained"}``: *quality* is the weighted mean of *metric* (the
         share of right answers among those given, the F1 of a sample's labels, or the absolute error), *abstained* the
         weighted share that had no answer; ``None`` where there is nothing to tell it from.
     """
-    settled = settled_labels(project.store, project.task.label)
     judged = [s for s in settled.live if s.split != "train"]
     found = [(agreement(s.prediction.answer, s.label), s.weight) for s in judged]
     total = sum(weight for _, weight in found)

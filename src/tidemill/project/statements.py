@@ -1,10 +1,11 @@
-"""Files of statements: JSON lines, or CSV with a header, in which several labels stand in one cell."""
+"""Files of statements: JSON lines, Parquet, or CSV with a header, in which several labels stand in one cell."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +15,56 @@ from tidemill.records import JSON
 
 Placed = tuple[str, JSON]
 """A statement and where it stands, as messages name it."""
+Maybe = tuple[str, JSON | InputError]
+"""The same, or why there is none."""
 
 COMMA = ","
+_AT_ONCE = 5000
 
 
 def read_statements(path: Path, signature: Signature, field: str) -> Iterator[Placed]:
-    """The statements of a JSONL file, or of a ``.csv`` or ``.tsv`` file with a header.
+    """The statements of a JSONL or Parquet file, or of a ``.csv`` or ``.tsv`` file with a header.
 
     In CSV an empty cell is a field that is left out, and *field* (``value`` or ``label``) holds what its kind asks for:
-    where any number of labels is right, all of them with the source's separator (else a comma) between.
+    where any number of labels is right, all of them with the source's separator (else a comma) between. In Parquet a
+    null is a field that is left out.
 
     Raises:
         NotFoundError: no such file.
         InputError: a line is no JSON object or no row; names it.
     """
+    for where, item in read_each(path, signature, field):
+        if isinstance(item, InputError):
+            raise item
+        yield where, item
+
+
+def read_each(path: Path, signature: Signature, field: str) -> Iterator[Maybe]:
+    """The same, but a faulty line stops no other.
+
+    Raises:
+        NotFoundError: no such file.
+        InputError: the file is not what its name says.
+    """
     if not path.is_file():
         raise NotFoundError(f"there is no file {path}", mend="Check the path.")
     if path.suffix in (".csv", ".tsv"):
         yield from _read_csv(path, signature, field)
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield f"{path}:{number}", _object(line, f"{path}:{number}")
+    elif path.suffix == ".parquet":
+        yield from _read_parquet(path)
+    else:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    where = f"{path}:{number}"
+                    yield where, _kept(_object, line, where)
+
+
+def _kept(read: Callable[..., JSON], *arguments: Any, **more: Any) -> JSON | InputError:
+    try:
+        return read(*arguments, **more)
+    except InputError as error:
+        return error
 
 
 def _object(line: bytes, where: str) -> JSON:
@@ -53,7 +81,26 @@ def _object(line: bytes, where: str) -> JSON:
     return item
 
 
-def _read_csv(path: Path, signature: Signature, field: str) -> Iterator[Placed]:
+def _read_parquet(path: Path) -> Iterator[Maybe]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_AT_ONCE):
+                for row in batch.to_pylist():
+                    number += 1
+                    item = {name: value for name, value in row.items() if value is not None}
+                    if item.get("kind") == "preference" and isinstance(item.get("value"), str):
+                        item["value"] = _kept(_object, item["value"].encode(), f"{path}:{number}")
+                    fault = item.get("value")
+                    yield f"{path}:{number}", fault if isinstance(fault, InputError) else item
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"not Parquet: {error}", where=str(path), mend="Write it anew, or name it as it is.") from None
+
+
+def _read_csv(path: Path, signature: Signature, field: str) -> Iterator[Maybe]:
     reader: Any = None
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -65,9 +112,10 @@ def _read_csv(path: Path, signature: Signature, field: str) -> Iterator[Placed]:
                     continue
                 if len(cells) != len(names):
                     what = f"the row has {len(cells)} cells, and the header {len(names)}"
-                    raise InputError(what, where=where, mend="Put quotes around a cell with a comma in it.")
+                    yield where, InputError(what, where=where, mend="Put quotes around a cell with a comma in it.")
+                    continue
                 item: JSON = {name: cell for name, cell in zip(names, cells, strict=True) if cell.strip()}
-                yield where, _typed(item, signature, field, where, given=field in names)
+                yield where, _kept(_typed, item, signature, field, where, given=field in names)
     except UnicodeDecodeError:
         raise InputError("not UTF-8 text", where=str(path), mend="Save the file as UTF-8.") from None
     except csv.Error as error:
@@ -82,6 +130,8 @@ def _typed(item: JSON, signature: Signature, field: str, where: str, *, given: b
         if word not in ("true", "false", "1", "0"):
             raise InputError(f"asked is {item['asked']!r}", where=where, mend="Write true or false.")
         item["asked"] = word in ("true", "1")
+    if "predictions" in item:
+        item["predictions"] = re.findall(r"[^\s\[\]\",;|]+", item["predictions"])
     kind, cell = item.get("kind", "correction"), item.get(field)
     if cell is not None and kind in ("rating", "reward"):
         try:

@@ -28,10 +28,8 @@ def _view(data: dict[str, Any]) -> Any:
         *_rollout(data["rollout"]),
         ("data", _dataset(data["dataset"])),
         ("predictions", units.count(live["predictions"])),
-        (
-            "feedback",
-            f"{units.count(live['feedback'])}; {units.count(live['labels_since_cycle'])} labels since the cycle",
-        ),
+        ("feedback", _feedback(live)),
+        *(("held back", f"{units.count(n)}: {reason}") for reason, n in live["held"].items()),
         ("audit", answered if live["quality"] is None else f"{answered}, {_audited(live)}"),
         ("questions", waiting or "none waiting"),
         *((f"trigger {trigger['trigger']}", _trigger(trigger)) for trigger in data["triggers"]),
@@ -39,6 +37,13 @@ def _view(data: dict[str, Any]) -> Any:
         ("on disk", units.size(data["store_bytes"])),
     ]
     return layout.stack(layout.pairs(rows), layout.following(data["next"]))
+
+
+def _feedback(live: dict[str, Any]) -> str:
+    """How much was said, of which kinds, and what of it no cycle has seen."""
+    kinds = ", ".join(f"{units.count(n)} {kind}" for kind, n in live["kinds"].items())
+    fresh = f"{units.count(live['labels_since_cycle'])} labels since the cycle"
+    return f"{kinds}; {fresh}" if kinds else fresh
 
 
 def _audited(live: dict[str, Any]) -> str:
