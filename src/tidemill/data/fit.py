@@ -94,7 +94,7 @@ def fit(answer: Mapping[str, Any], label: Any, usual: Ordinary) -> float:
 def tolerance(answer: Mapping[str, Any], usual: Ordinary) -> float:
     """How far two numbers stated for what was answered so may lie apart and still say the same."""
     low, high = answer.get("interval") or (0.0, 0.0)
-    return (high - low) / 4 or usual.spread / 20
+    return float((high - low) / 4 or usual.spread / 20)
 
 
 def _chances(answer: Mapping[str, Any]) -> list[float]:
