@@ -29,7 +29,7 @@ from tidemill.monitor.rollout_start import judge_of, new_rollout
 from tidemill.packages import Manifest, write_package
 from tidemill.records import Deployment, Model, Prediction, QueueItem, Rollout, new_id
 from tidemill.runtime import Predictor, load
-from tidemill.serving.rolling import CANARY_ROWS, Challenger, Job
+from tidemill.serving.rolling import CANARY_ROWS, SHADOW_ROWS, Challenger, Job
 from tidemill.stages.deploy import begin_rollout, change_rollout, end_rollout, put_into_force
 from tidemill.store import canary_draw, fold
 
@@ -423,10 +423,14 @@ def test_a_challenger_with_too_much_to_do_leaves_callers_to_the_champion(project
 
     taken = [challenger.answer(job()) for _ in range(6)]
     assert taken == [True] * (CANARY_ROWS // 256) + [False] * 2
-    for _ in range(20):
-        challenger.shadow(job(), audited=False)
+    rows = [(f"pred_{row}", digit(0)) for row in range(256)]
+    logged: list[str] = []
+    for _ in range(SHADOW_ROWS // 256 + 4):
+        challenger.shadow(rows, lambda ids, answers: logged.extend(ids[: len(answers)]), audited=False)
     assert challenger.shed == 4 * 256
+    challenger.shadow(rows, lambda ids, answers: logged.extend(ids[: len(answers)]), audited=True)
+    assert challenger.shed == 4 * 256, "what the audit drew has room"
     free.set()
-    until(lambda: len(told) == 4 + 16)
-    assert set(told) == {256}
+    until(lambda: len(logged) == SHADOW_ROWS + 256)
+    assert told == [256] * (CANARY_ROWS // 256)
     challenger.close()

@@ -39,13 +39,16 @@ from tidemill.serving.limits import Deadlines, Line
 from tidemill.serving.marks import MARKS, Marks
 from tidemill.serving.metrics import Meter
 from tidemill.serving.requests import PredictRequest, require_few_pixels
-from tidemill.serving.rolling import Job, Rolling
+from tidemill.serving.rolling import Job, Rolling, finite_answers
 from tidemill.serving.window import Window
 from tidemill.store import JournalWriter
 from tidemill.store.secrets import audit_draw, canary_draw, new_prediction_id, repeated_prediction_id
 
 QUEUE_ROWS = 20_000
 CHECK_SECONDS = 10.0
+SPARE = 0.4
+"""Load up to which a challenger in the shadow answers more than what the audit drew."""
+SMOOTH = 0.1
 _NO_SHADOWS: Iterator[None] = itertools.repeat(None)
 
 
@@ -101,6 +104,7 @@ class Batcher:
         self._line = Line(timeout)
         self._deadlines = Deadlines(timeout)
         self._checked = -1.0
+        self._load = self._ended = 0.0
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="tidemill-batcher", daemon=True)
         self._thread.start()
@@ -189,17 +193,18 @@ class Batcher:
                 rows += len(more.request.records)
             yield batch
 
-    def _answer(self, batch: list[_Waiting], began: float) -> None:
+    def _answer(self, batch: list[_Waiting], taken: float) -> None:
         served = self._served()
         batch, columns = self._encode(served, self._wanted(served, batch))
         if not batch:
             return
         keys = [key_text(key) for key in content_keys(columns, served.predictor.signature)]
-        began = self._note("encode", batch, began)
+        began = self._note("encode", batch, taken)
         if served.rolling is not None:
             self._answer_rolling(served, served.rolling, batch, columns, keys)
+            self._measure(taken)
             return
-        answers = _answers(served, columns)
+        answers = finite_answers(served.predictor, columns)
         self._note("predict", batch, began)
         self._hand_over(served, batch, iter(keys), iter(answers))
 
@@ -249,7 +254,9 @@ class Batcher:
         found: dict[int, dict[str, Any]] = {}
         if answered:
             began = time.perf_counter()
-            found = dict(zip(answered, _answers(served, _taken(columns, answered, len(keys))), strict=True))
+            found = dict(
+                zip(answered, finite_answers(served.predictor, _taken(columns, answered, len(keys))), strict=True)
+            )
             self._note("predict", [batch[i] for i in mine], began)
         made: list[Prediction] = []
         if mine:
@@ -260,7 +267,14 @@ class Batcher:
             shadows = [_shadow(served.deployment.model_id, found[row]) if row in drawn else None for row in given]
             part = [batch[i] for i in theirs]
             self._let_answer(served, rolling, part, columns, [keys[row] for row in given], given, shadows)
-        self._let_shadow(rolling, made, columns, own, len(keys))
+        self._let_shadow(rolling, made)
+
+    def _measure(self, started: float) -> None:
+        """Keep in mind which part of the time this thread has had to work lately."""
+        ended = time.perf_counter()
+        share = (ended - started) / max(ended - self._ended, 1e-9)
+        self._load += SMOOTH * (min(share, 1.0) - self._load)
+        self._ended = ended
 
     def _is_theirs(self, rolling: Rolling, waiting: _Waiting, content_key: str) -> bool:
         """Whether the challenger answers a request: all of its rows, by who asks."""
@@ -303,17 +317,14 @@ class Batcher:
         if not rolling.challenger.answer(job):
             failed()
 
-    def _let_shadow(
-        self, rolling: Rolling, made: Sequence[Prediction], columns: dict[str, Column], rows: Sequence[int], total: int
-    ) -> None:
-        """Have the challenger answer for the log: what the audit drew, and when nobody waits, the rest too."""
-        idle = rolling.rollout.phase == "shadow" and self._queue.empty()
+    def _let_shadow(self, rolling: Rolling, made: Sequence[Prediction]) -> None:
+        """Have the challenger answer for the log: what the audit drew, and while there is time, the rest too."""
+        spare = rolling.rollout.phase == "shadow" and self._load < SPARE
+        log = partial(self._log, rolling.rollout.challenger_id)
         for audited in (True, False):
-            chosen = [(row, p) for row, p in zip(rows, made, strict=True) if p.audited == audited]
-            if chosen and (audited or idle):
-                log = partial(self._log, rolling.rollout.challenger_id, [prediction.id for _, prediction in chosen])
-                part = _taken(columns, [row for row, _ in chosen], total)
-                rolling.challenger.shadow(Job(part, [p.inputs for _, p in chosen], log), audited=audited)
+            chosen = [(p.id, p.inputs) for p in made if p.audited == audited]
+            if chosen and (audited or spare):
+                rolling.challenger.shadow(chosen, log, audited=audited)
 
     def _log(self, model: str, predictions: Sequence[str], answers: Sequence[dict[str, Any]]) -> None:
         """Note what the challenger answered, on its thread; nobody waits for it."""
@@ -404,18 +415,6 @@ def callers_key(text: str) -> str:
     True
     """
     return key_text(strings_key(pa.array([text]))[0])
-
-
-def _answers(served: Served, columns: dict[str, Column]) -> list[dict[str, Any]]:
-    """One answer a row.
-
-    Raises:
-        ArithmeticError: the model gave scores that are not finite.
-    """
-    scores = served.predictor.scores(columns)
-    if not np.isfinite(scores).all():
-        raise ArithmeticError(f"{served.deployment.model_id} gave scores that are not finite")
-    return served.predictor.answers(scores)
 
 
 def _taken(columns: dict[str, Column], rows: Sequence[int], total: int) -> dict[str, Column]:

@@ -1,23 +1,25 @@
 """The challenger of a roll-out while it is served: on a thread of its own, so that it holds up nobody else's answers.
 
-In the shadow its answers are only logged, after the champion's have been handed over, and it is spared first when there
-is much to do. As a canary it answers its share of the callers. Whatever it fails at, or does not answer in time, the
+In the shadow its answers are only logged, after the champion's have been handed over, and it is spared when there is
+much to do. As a canary it answers its share of the callers. Whatever it fails at, or does not answer in time, the
 champion answers instead; enough of that ends the roll-out.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from queue import SimpleQueue
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, Literal
 
 import numpy as np
 
-from tidemill.data.arrays import Column, length
+from tidemill.data.arrays import Column
 from tidemill.data.encode import encode
 from tidemill.data.schema import Signature
 from tidemill.records import Deployment, Rollout
@@ -29,29 +31,36 @@ SHADOW_ROWS = 4096
 """Rows that may wait for answers which nobody waits for; those that the audit drew have ten times as much room."""
 CANARY_ROWS = 1024
 """Rows of callers that may wait for the challenger; the champion answers the others."""
+GATHER = 0.05
+"""Seconds for which rows in the shadow gather: a few large batches disturb the champion less than many small ones."""
+BATCH_ROWS = 256
 END = 5.0
 
+_Word = Literal["gather", "end"]
+Answers = list[dict[str, Any]]
 OnBroken = Callable[[str, str], None]
 """Told the roll-out's id, and why its challenger is given up."""
+Log = Callable[[Sequence[str], Answers], None]
+"""Takes the ids of predictions, and what the challenger would have answered."""
 
 
 @dataclass(slots=True)
 class Job:
-    """Rows for the challenger to answer.
+    """Rows of callers for the challenger to answer.
 
     Attributes:
         columns: the rows as the champion reads them.
-        records: the same as the caller sent them, for a challenger that reads other columns.
+        records: the same as the callers sent them, for a challenger that reads other columns.
         done: is given the answers, on the challenger's thread.
-        failed: called instead when there are none; ``None`` where nobody waits.
+        failed: called instead when there are none.
         since: when it was handed over, by the monotonic clock.
         taken: its end has been told: by whoever was first.
     """
 
     columns: Mapping[str, Column]
     records: Sequence[Mapping[str, Any]]
-    done: Callable[[list[dict[str, Any]]], None]
-    failed: Callable[[], None] | None = None
+    done: Callable[[Answers], None]
+    failed: Callable[[], None]
     since: float = field(default_factory=time.monotonic)
     taken: bool = False
 
@@ -92,44 +101,39 @@ class Challenger:
         self._on_broken = on_broken
         self._most_faults = int(rollout.evidence["policy"]["max_faults"])
         self._lock = threading.Lock()
-        self._waiting: dict[int, Job] = {}  # those for which callers wait, the oldest first
-        self._rows = {"canary": 0, "shadow": 0}
         self._open = True
-        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._waiting: dict[int, Job] = {}  # the oldest first
+        self._rows = 0
+        self._shadows: deque[tuple[str, Mapping[str, Any], Log]] = deque()
+        self._queue: SimpleQueue[Job | _Word] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="tidemill-challenger", daemon=True)
         self._thread.start()
 
     def answer(self, job: Job) -> bool:
         """Answer callers; whether it was taken on. It is not after the end, and where too many wait already."""
-        rows = length(job.columns)
+        rows = len(job.records)
         with self._lock:
-            if not self._open or self._rows["canary"] + rows > CANARY_ROWS:
+            if not self._open or self._rows + rows > CANARY_ROWS:
                 return False
-            self._rows["canary"] += rows
+            self._rows += rows
             self._waiting[id(job)] = job
             self._queue.put(job)
         return True
 
-    def shadow(self, job: Job, *, audited: bool) -> None:
-        """Answer for the log, if there is room."""
-        rows = length(job.columns)
+    def shadow(self, rows: Sequence[tuple[str, Mapping[str, Any]]], log: Log, *, audited: bool) -> None:
+        """Answer for the log, if there is room: predictions by their ids, each with what was sent."""
         with self._lock:
-            if self._open and self._rows["shadow"] + rows <= SHADOW_ROWS * (10 if audited else 1):
-                self._rows["shadow"] += rows
-                self._queue.put(job)
-            else:
-                self.shed += rows
+            waiting = len(self._shadows)
+            if not self._open or waiting + len(rows) > SHADOW_ROWS * (10 if audited else 1):
+                self.shed += len(rows)
+                return
+            self._shadows.extend((identifier, record, log) for identifier, record in rows)
+            if not waiting:
+                self._queue.put("gather")
 
     def look(self) -> None:
         """Let the champion answer those who have waited for too long; asked now and then by another thread."""
-        before = time.monotonic() - self._patience
-        with self._lock:
-            late = [job for job in self._waiting.values() if job.since < before and not job.taken]
-            for job in late:
-                job.taken = True
-        for job in late:
-            assert job.failed is not None
-            job.failed()
+        late = self._take(before=time.monotonic() - self._patience)
         if late:
             self._fault(f"it had not answered after {self._patience:g} seconds")
 
@@ -144,44 +148,69 @@ class Challenger:
             if not self._open:
                 return
             self._open = False
-            left = [job for job in self._waiting.values() if not job.taken]
-            for job in left:
+            self._shadows.clear()
+        self._take()
+        self._queue.put("end")
+
+    def _take(self, before: float = math.inf) -> int:
+        """Give to the champion what was handed over before then; how much there was."""
+        with self._lock:
+            found = [job for job in self._waiting.values() if job.since < before and not job.taken]
+            for job in found:
                 job.taken = True
-        for job in left:
-            assert job.failed is not None
+        for job in found:
             job.failed()
-        self._queue.put(None)
+        return len(found)
 
     def _run(self) -> None:
-        while (job := self._queue.get()) is not None:
+        due: float | None = None
+        while True:
+            if due is not None and time.monotonic() >= due:
+                due = self._answer_shadows()
             try:
-                answers = None if job.taken or not self._open else self._answers(job)
-            except Exception as error:  # a challenger can fail in ways of its own; callers must not notice
-                logger.warning("%s failed", self.rollout.challenger_id, exc_info=error)
-                answers = None
-                self._fault(f"{type(error).__name__}: {error}")
-            self._finish(job, answers)
+                job = self._queue.get(timeout=None if due is None else max(due - time.monotonic(), 0.0))
+            except Empty:
+                continue
+            if job == "end":
+                return
+            if isinstance(job, Job):
+                self._answer_callers(job)
+            else:
+                due = time.monotonic() + GATHER
 
-    def _answers(self, job: Job) -> list[dict[str, Any]]:
-        columns = job.columns
-        if not self._reads_alike:
-            columns = encode(self.predictor.signature, job.records, max_pixels=self._max_pixels)
-        scores = self.predictor.scores(columns)
-        if not np.isfinite(scores).all():
-            raise ArithmeticError("it gave scores that are not finite")
-        return self.predictor.answers(scores)
-
-    def _finish(self, job: Job, answers: list[dict[str, Any]] | None) -> None:
+    def _answer_callers(self, job: Job) -> None:
+        columns = job.columns if self._reads_alike else None
+        answers = None if job.taken else self._answers(job.records, columns)
         with self._lock:
             first, job.taken = not job.taken, True
-            waited_for = self._waiting.pop(id(job), None) is not None
-            self._rows["canary" if waited_for else "shadow"] -= length(job.columns)
-        if not first:
-            return
-        if answers is not None:
+            del self._waiting[id(job)]
+            self._rows -= len(job.records)
+        if first and answers is not None:
             job.done(answers)
-        elif job.failed is not None:
+        elif first:
             job.failed()
+
+    def _answer_shadows(self) -> float | None:
+        """Answer what has gathered, up to a bound; when there is more to do, if there is."""
+        with self._lock:
+            rows = [self._shadows.popleft() for _ in range(min(BATCH_ROWS, len(self._shadows)))]
+            due = time.monotonic() if self._shadows else None
+        if rows and (answers := self._answers([record for _, record, _ in rows])) is not None:
+            rows[0][2]([identifier for identifier, _, _ in rows], answers)
+        return due
+
+    def _answers(
+        self, records: Sequence[Mapping[str, Any]], columns: Mapping[str, Column] | None = None
+    ) -> Answers | None:
+        """One answer a row; ``None`` when it failed, which counts."""
+        try:
+            if columns is None:
+                columns = encode(self.predictor.signature, records, max_pixels=self._max_pixels)
+            return finite_answers(self.predictor, columns)
+        except Exception as error:  # a challenger can fail in ways of its own; callers must not notice
+            logger.warning("%s failed", self.rollout.challenger_id, exc_info=error)
+            self._fault(f"{type(error).__name__}: {error}")
+            return None
 
     def _fault(self, what: str) -> None:
         self.faults += 1
@@ -190,6 +219,18 @@ class Challenger:
         times = "" if self.faults == 1 else f" {self.faults} times, the last time"
         self._on_broken(self.rollout.id, f"The challenger failed{times}: {what}.")
         self.end()
+
+
+def finite_answers(predictor: Predictor, columns: Mapping[str, Column]) -> Answers:
+    """One answer a row.
+
+    Raises:
+        ArithmeticError: the model gave scores that are not finite.
+    """
+    scores = predictor.scores(columns)
+    if not np.isfinite(scores).all():
+        raise ArithmeticError(f"{predictor.manifest.id} gave scores that are not finite")
+    return predictor.answers(scores)
 
 
 @dataclass(frozen=True, slots=True)
