@@ -85,6 +85,8 @@ def live(folder: Path) -> dict[str, Any]:
         project.cycle(max_trials=0)
         project.data(search=False)
         project.report_html(store.root / "report-champion.html")
+        for name in ("label-errors.json", ".label-errors.json.torn"):
+            (store.root / arrays_path(project) / name).write_text(f"[{MARK}]", encoding="utf-8")
         (store.root / "crash-1.txt").write_text(f"Traceback {MARK}", encoding="utf-8")
         (store.root / "cycles.log").write_text(f"warning: {MARK}\n", encoding="utf-8")
         pending = [asked(project, {"text": f"just now {MARK}"}, caller=NAME)]
@@ -101,6 +103,12 @@ def live(folder: Path) -> dict[str, Any]:
         "sample": sample,
         "his": [p.id for p in his],
     }
+
+
+def arrays_path(project: tidemill.Project) -> str:
+    """Where the newest dataset version lies."""
+    assert project.dataset is not None
+    return project.dataset.path
 
 
 def traces(root: Path, *needles: str | bytes) -> set[str]:

@@ -25,7 +25,20 @@ from tidemill.data.keys import key_int
 from tidemill.data.splits import DROPPED
 from tidemill.errors import BusyError, InputError, NotFoundError
 from tidemill.project.forgetting import unfinished
-from tidemill.records import Annotation, Cycle, Deployment, Erasure, Feedback, LiveKey, Prediction, QueueItem, Report
+from tidemill.records import (
+    Annotation,
+    Cycle,
+    Deployment,
+    Erasure,
+    Feedback,
+    LiveKey,
+    Member,
+    Prediction,
+    QueueItem,
+    Report,
+    episode_of,
+    pair_of,
+)
 from tidemill.store import JournalWriter, fold
 from tidemill.tasks import get_task
 from tidemill.testing.tasks import write_records
@@ -258,7 +271,7 @@ def test_a_token_of_the_same_name_is_told_of(project: tidemill.Project) -> None:
 
 
 def test_a_kill_at_any_moment_is_gone_on_with_when_the_project_is_opened(folder: Path, ids: dict[str, Any]) -> None:
-    places = 6
+    places = 4
     program = [sys.executable, str(Path(__file__).with_name("_person.py")), str(folder / "p"), str(places)]
     killed = subprocess.run(program, capture_output=True, text=True, check=False)
     assert killed.returncode == 0, killed.stderr
@@ -321,7 +334,7 @@ def test_of_an_image_no_pixel_is_left(tmp_path: Path) -> None:
     project = tidemill.init(tmp_path / "p", data=data, target="label", recipes=BASELINES)
     with contextlib.closing(project.store) as store:
         project.cycle(max_trials=0)
-        project.data()
+        project.data(search=False)
         arrays = open_dataset(store.root, project.dataset)  # type: ignore[arg-type]
         shown = json.loads((store.root / project.dataset.path / "profile.json").read_text())["pictures"]  # type: ignore[union-attr]
         (column,) = [f.name for f in arrays.signature.inputs]
@@ -342,9 +355,7 @@ def test_of_an_image_no_pixel_is_left(tmp_path: Path) -> None:
         done = project.forget(ids=[sample], same_content=True)
         assert done["counts"]["samples"] == 1 and done["counts"]["predictions"] == 1
         assert traces(store.root, *needles) == set()
-        project.data()
-        project.cycle(max_trials=0)
-        assert traces(store.root, *needles) == set()
+        project.data(search=False)
         for file in data.rglob("*.png"):
             os.utime(file)
         project.cycle(max_trials=0)
@@ -360,7 +371,7 @@ def test_of_a_row_of_a_table_only_models_know(tmp_path: Path) -> None:
     project = tidemill.init(tmp_path / "p", data=data, target="label", recipes=BASELINES)
     with contextlib.closing(project.store) as store:
         project.cycle(max_trials=0)
-        project.data()
+        project.data(search=False)
         needles = (f"{MARK}-11", np.float64(0.123456789).tobytes())
         assert rooms(traces(store.root, *needles)) >= {"data"}
         arrays = open_dataset(store.root, project.dataset)  # type: ignore[arg-type]
@@ -373,6 +384,33 @@ def test_of_a_row_of_a_table_only_models_know(tmp_path: Path) -> None:
         made = {m["id"] for m in project.models()} - {m["id"] for m in done["models"]}
         assert made and not made & {Path(path).parts[1] for path in traces(store.root, *needles)}
         assert rooms(traces(store.root, *needles)) <= {"models"}
+
+
+def test_of_pairs_and_episodes_only_what_speaks_of_others_too_stays(
+    project: tidemill.Project, ids: dict[str, Any]
+) -> None:
+    store, (one, two, *_), (his, _) = project.store, ids["predictions"], ids["his"]
+    alone, shared = episode_of(f"chat of {MARK}"), episode_of("a chat of both")
+    said = {
+        "pair": (pair_of(one, his), "bob", (one, his)),
+        "alone": (alone, "bob", (one, two)),
+        "shared": (shared, "bob", (one, his)),
+        "hers": (shared, NAME, (one, his)),
+    }
+    for name, (subject, author, members) in said.items():
+        item = Feedback(
+            id=f"fb_{name}", subject=subject, kind="reward", value=1.0, author=author, key=name, predictions=members
+        )
+        assert store.add_feedback([item])[0].status == "accepted"
+    project.forget(author=NAME)
+    gone = {name for name in said if store.get(Feedback, f"fb_{name}").erased}
+    assert gone == {"pair", "alone", "hers"}
+    assert (
+        store.get(Feedback, "fb_shared").predictions == (one, his) and store.get(Feedback, "fb_alone").predictions == ()
+    )
+    left = {member.subject for member in store.find(Member)}
+    assert shared in left and alone not in left and pair_of(one, his) not in left
+    assert traces(store.root, f"chat of {MARK}") == set()
 
 
 def test_mistakes_in_reports_and_questions_are_rid_of_it(project: tidemill.Project, ids: dict[str, Any]) -> None:

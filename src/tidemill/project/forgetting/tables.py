@@ -115,7 +115,9 @@ def blank_rows(store: Store, named: Named, by: str) -> int:
     blank(store, Feedback, named.feedback, by)
     blank(store, Annotation, named.annotations, by)
     blank(store, Prediction, named.predictions, by)
-    store.delete(Member, [m.id for m in store.find(Member, prediction=named.predictions) if m.subject.startswith(PAIR)])
+    store.delete(QueueItem, store.ids(QueueItem, subject=named.predictions))  # a roll-out may just have asked of one
+    pairs = {m.subject for m in store.find(Member, prediction=named.predictions) if m.subject.startswith(PAIR)}
+    store.delete(Member, store.ids(Member, subject=pairs))
     for episode in episodes:
         if all(f.erased for f in store.find(Feedback, subject=episode)):  # its name is of nobody else
             rename_subject(store, (Feedback, Member), episode, EPISODE + digest(store.secret, episode))
