@@ -80,28 +80,7 @@ def fastapi() -> None:
 
 def litserve() -> None:
     """LitServe with its batching on."""
-    import litserve
-
-    class Api(litserve.LitAPI):
-        def setup(self, _device: str) -> None:
-            self.answers = model()
-
-        def decode_request(self, request: dict[str, Any]) -> Any:
-            return taken(request["inputs"])
-
-        def batch(self, inputs: list[Any]) -> list[Any]:
-            return inputs
-
-        def predict(self, rows: list[Any]) -> list[dict[str, Any]]:
-            return self.answers(rows)
-
-        def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            return output
-
-        def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
-            return output
-
-    server = litserve.LitServer(
+    server = _litserve.LitServer(
         Api(max_batch_size=BATCH, batch_timeout=PATIENCE), accelerator="cpu", workers_per_device=1
     )
     server.run(port=int(PORT), host="127.0.0.1", generate_client_file=False, log_level="warning", access_log=False)
@@ -137,6 +116,32 @@ def mlflow() -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "-m", str(folder), "-p", PORT]
     os.execv(command[0], [*command, "--env-manager", "local", "--workers", "1"])
+
+
+# Classes that the servers' own processes import again, each where its library is installed.
+if PEER == "litserve":
+    import litserve as _litserve
+
+    class Api(_litserve.LitAPI):
+        """The model as LitServe serves it."""
+
+        def setup(self, _device: str) -> None:
+            self.answers = model()
+
+        def decode_request(self, request):  # LitServe reads annotations, and would not find these
+            return taken(request["inputs"])
+
+        def batch(self, inputs: list[Any]) -> list[Any]:
+            return inputs
+
+        def predict(self, rows: list[Any]) -> list[dict[str, Any]]:
+            return self.answers(rows)
+
+        def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return output
+
+        def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
+            return output
 
 
 if os.environ.get("PEER") == "bentoml-service":
