@@ -11,8 +11,8 @@ from typing import Any
 from tidemill.data.targets import readable, settled_number
 from tidemill.data.trust import FIRM, Voice, Weight
 
-CROWD = 1.5 * math.log(0.7 / 0.3)
-"""The most that all who are not trusted yet weigh together: hardly more than one of them, less than one trusted."""
+CROWD = 1.5
+"""All who are not trusted yet weigh no more together than so many times the weightiest of them."""
 TIE = 0.1
 """Two labels whose weights differ by less than this share of their sum are as good as one another."""
 _FAINT = 0.1
@@ -87,8 +87,8 @@ def _count_numbers(votes: Sequence[Vote], powers: Sequence[float], counts: dict[
 def _powers(votes: Sequence[Vote]) -> list[float]:
     """What each vote weighs in the count."""
     powers = [_power(vote.weight) for vote in votes]
-    unproven = sum(sorted(power for vote, power in zip(votes, powers, strict=True) if not _vouches(vote)))
-    scale = min(1.0, CROWD / unproven) if unproven else 1.0
+    unproven = sorted(power for vote, power in zip(votes, powers, strict=True) if not _vouches(vote))
+    scale = min(1.0, CROWD * unproven[-1] / sum(unproven)) if any(unproven) else 1.0
     return [power if _vouches(vote) else power * scale for vote, power in zip(votes, powers, strict=True)]
 
 
@@ -104,8 +104,8 @@ def _odds(votes: Sequence[Vote]) -> float:
     """Log odds that what *votes* agree on is right, as far as the voices tell."""
     weights = [vote.weight for vote in votes if vote.weight is not None]
     proven = sum(sorted(w.odds for w in weights if w.standing in ("annotator", "trusted")))
-    others = sum(sorted(w.odds for w in weights if w.standing not in ("annotator", "trusted")))
-    return proven + min(max(others, -FIRM), CROWD)
+    others = sorted(w.odds for w in weights if w.standing not in ("annotator", "trusted"))
+    return proven + max(-FIRM, min(sum(others), CROWD * max(0.0, others[-1]))) if others else proven
 
 
 def _is_certain(votes: Sequence[Vote]) -> bool:

@@ -7,8 +7,9 @@ annotators said of the same inputs, what trusted authors said of them, and how w
 (:mod:`tidemill.data.fit`). Authors who are not trusted vouch for nobody, however many of them agree.
 
 Three things keep a burst of wrong words from doing harm. Many words within an hour are judged on their own, so that no
-good name covers them. Those whose authors are too new to be judged one by one are judged together. And on one question
-all who are not trusted yet count together hardly more than one of them.
+good name covers them. Authors who are too new to be judged one by one are judged together, and one who appeared in the
+same hour as others begins as low as they stand. And on one question all who are not trusted yet count together hardly
+more than one of them.
 """
 
 from __future__ import annotations
@@ -169,8 +170,12 @@ class _Jury:
         self._count = np.bincount(self.voice, minlength=len(voices)).astype(np.float64)
         self._nameless = np.array([voice.author == ANONYMOUS for voice in voices], bool)
         self._start = np.where(self._nameless, min(_NAMELESS, policy.start), policy.start)
+        born = np.full(len(voices), np.iinfo(np.int64).max, np.int64)
+        np.minimum.at(born, self.voice, hour)
+        self._cohort = np.unique(born, return_inverse=True)[1].reshape(-1)
         self.crowd, self._who, self._burst = self._crowds(hour)
-        self._size = np.bincount(self.crowd).astype(np.float64)
+        self._once = self._shares()
+        self._size = np.bincount(self.crowd, self._once)
         self.chance: Floats = np.empty(0)
         self.trust: Floats = np.empty(0)
         self.is_trusted = np.zeros(len(voices), bool)
@@ -188,6 +193,12 @@ class _Jury:
         pairs[~burst, 1] = -1
         found, crowd = np.unique(pairs, axis=0, return_inverse=True)
         return crowd.reshape(-1).astype(np.int64), found[:, 0], found[:, 1] >= 0
+
+    def _shares(self) -> Floats:
+        """What each word counts among those judged together: what many say of one input in unison is one word."""
+        pairs = np.stack([self.crowd, self._label[self._mine]], axis=1)
+        _, place, many = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+        return 1.0 / many[place.reshape(-1)]
 
     def deliberate(self) -> npt.NDArray[np.bool_]:
         """Find every crowd's chance and every author's trust; which words are a trusted author's."""
@@ -219,17 +230,22 @@ class _Jury:
 
     def _settle(self, evidence: Floats) -> None:
         """The fixed point of chances and beliefs."""
-        n = len(self._voices)
-        own = self._who >= 0
+        n, cohort = len(self._voices), self._cohort
+        own, voice = self._who >= 0, np.maximum(self._who, 0)
         start = np.where(self._who == -2, min(_NAMELESS, self._policy.start), self._policy.start)
-        voice = np.maximum(self._who, 0)
+        counted = np.bincount(self.voice, self._once, minlength=n)
+        others = np.bincount(cohort, counted)[cohort] - counted
         chance = start.copy()
         for _ in range(_STEPS):
             believed = _expit(_logit(chance)[self.crowd] + evidence)
-            in_crowd = np.bincount(self.crowd, believed, minlength=len(chance))
+            in_crowd = np.bincount(self.crowd, believed * self._once, minlength=len(chance))
             of_voice = np.bincount(self.voice, believed, minlength=n)
-            # A crowd begins where the rest of what its author said has led.
-            rest = (PRIOR * start + of_voice[voice] - in_crowd) / (PRIOR + self._count[voice] - self._size)
+            once = np.bincount(self.voice, believed * self._once, minlength=n)
+            # An author begins no higher than those who appeared at the same time, and what comes in a burst begins
+            # where the rest of what its author said has led.
+            theirs = (PRIOR * self._start + np.bincount(cohort, once)[cohort] - once) / (PRIOR + others)
+            begun = np.minimum(self._start, theirs)
+            rest = (PRIOR * begun[voice] + of_voice[voice] - in_crowd) / (PRIOR + self._count[voice] - self._size)
             before = np.where(own, rest, start)
             after = np.clip((PRIOR * before + in_crowd) / (PRIOR + self._size), 1e-3, 1 - 1e-3)
             moved = float(np.abs(after - chance).max())
@@ -237,7 +253,7 @@ class _Jury:
             if moved < _EXACT:
                 break
         self.chance = chance
-        self.trust = (PRIOR * self._start + of_voice) / (PRIOR + self._count)
+        self.trust = (PRIOR * begun + of_voice) / (PRIOR + self._count)
 
     def crowds(self) -> list[Crowd]:
         """What is known of each crowd."""
@@ -245,8 +261,10 @@ class _Jury:
         pairs = np.unique(np.stack([self.crowd, self.voice], axis=1), axis=0)
         speakers = np.bincount(pairs[:, 0], minlength=len(odds))
         return [
-            Crowd(self._voices[who] if who >= 0 else None, bool(burst), int(size), int(many), float(known))
-            for who, burst, size, many, known in zip(self._who, self._burst, self._size, speakers, odds, strict=True)
+            Crowd(self._voices[who] if who >= 0 else None, bool(burst), int(words), int(many), float(known))
+            for who, burst, words, many, known in zip(
+                self._who, self._burst, np.bincount(self.crowd), speakers, odds, strict=True
+            )
         ]
 
 
