@@ -21,7 +21,9 @@ BURST = 2.0
 """Seconds' worth of requests that may come at once."""
 ADDRESSES = 20_000
 """Addresses that are remembered; the one that has been quiet for longest is forgotten first."""
-WINDOW = 0.25
+WINDOW, LONG_WINDOW, ENOUGH_ROWS = 0.25, 2.0, 64
+"""Seconds in which the speed of a line is measured, the longer one while few rows have left: a moment's pause, in which
+one row was answered, says nothing about those behind it."""
 TICK = 0.1
 
 
@@ -178,7 +180,7 @@ class Line:
             return
         self._answered += rows
         now = self._clock()
-        if self.rows and now - self._since >= WINDOW:
+        if self.rows and now - self._since >= (WINDOW if self._answered >= ENOUGH_ROWS else LONG_WINDOW):
             seen = self._answered / (now - self._since)
             self.rate = seen if self.rate is None else (self.rate + seen) / 2
             self._since, self._answered = now, 0
