@@ -206,7 +206,8 @@ def wait(process: subprocess.Popen[bytes], port: int, path: str, first: str, log
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", first.encode(), {"Content-Type": "application/json"}
     )
-    for _ in range(600):
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
                 answer.read()

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PEER, PACKAGE, PORT = sys.argv[1:4] if len(sys.argv) > 3 else (os.environ["PEER"], os.environ["PACKAGE"], "0")
+# The processes that a server starts by its own command have other arguments.
+PEER, PACKAGE, PORT = (os.environ["PEER"], os.environ["PACKAGE"], "0") if "PEER" in os.environ else sys.argv[1:4]
 BATCH, PATIENCE = 64, 0.002  # seconds: waiting longer for a batch cost every batching peer throughput and time
 
 Answers = Callable[[list[Any]], list[dict[str, Any]]]
@@ -99,10 +100,10 @@ def mlflow() -> None:
     import mlflow.pyfunc
 
     class Model(mlflow.pyfunc.PythonModel):
-        def load_context(self, _context: Any) -> None:
+        def load_context(self, context):
             self.answers = model()
 
-        def predict(self, _context: Any, model_input: Any, params: Any = None) -> Any:
+        def predict(self, context, model_input, params=None):
             rows = model_input.to_dict("records") if hasattr(model_input, "to_dict") else list(model_input)
             return self.answers(rows)
 
