@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 import tidemill
@@ -69,10 +77,10 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_command_of_the_page_runs(server: Server, folder: Path, tmp_path: Path) -> None:
     typed = "".join(blocks("sh")).splitlines()
-    assert len(typed) >= 10 and len([line for line in typed if line.startswith(NOT_RUN)]) == 2
+    assert len(typed) >= 10 and len([line for line in typed if line.startswith(NOT_RUN)]) == 3
     said = {}
     for line in typed:
-        if line.startswith(NOT_RUN):
+        if line.startswith((NOT_RUN, "OTEL_")):  # the latter goes on for ever, and is run below
             continue
         command = re.sub(r"postgresql://tidemill@db\.example/(\w+)", lambda m: database(server, m[1]), line)
         command = re.sub(r" /(var|srv)/", rf" {tmp_path}/\1/", command)
@@ -99,3 +107,33 @@ def test_the_line_for_cron_says_what_the_program_does(folder: Path, tmp_path: Pa
     (tmp_path / "backups").mkdir()
     tidemill_command(["backup", "-C", str(folder), str(tmp_path / "backups")], tmp_path)
     assert len(list((tmp_path / "backups").glob(pattern[1]))) == 1
+
+
+def test_the_line_for_traces_sends_them(folder: Path) -> None:
+    (line,) = [line for line in "".join(blocks("sh")).splitlines() if line.startswith("OTEL_")]
+    sent: list[bytes] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            sent.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        command = line.replace("localhost:4318", f"127.0.0.1:{collector.server_address[1]}")
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        run: Any = {"cwd": folder, "env": environment, "stdout": subprocess.PIPE, "text": True}
+        # In the place of the shell, so that the signal reaches it.
+        command = f"export {command.replace(' tidemill', '; exec tidemill')} --port 0"
+        with subprocess.Popen(["bash", "-c", command], **run) as up:
+            assert up.stdout is not None
+            url = up.stdout.readline().split()[1]
+            assert httpx.get(f"{url}/v1/models", timeout=30).status_code == 200
+            up.send_signal(signal.SIGINT)
+            assert up.wait(timeout=60) == 0
+        collector.shutdown()
+    assert any(b"GET /v1/models" in body for body in sent)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from tidemill.config import parse_duration
 from tidemill.data.sources import merge
-from tidemill.loop import OnEvent, Setting, plan, run_cycle
+from tidemill.loop import OnEvent, Setting, plan, run_cycle, untraced
 from tidemill.project import OpenProject, rollouts
 from tidemill.project.cleaning import require_room
 from tidemill.records import JSON, Dataset, Decision, Rollout, to_json
+from tidemill.serving.tracing import SpanOf, traced_cycle
 from tidemill.stages.prepare import open_sources, signature_of
 from tidemill.tasks import metric_of
 
@@ -17,8 +18,8 @@ _PATIENCE = 60.0
 """Seconds that a cycle waits for a database that is away: the restart of a server must not cost hours of work."""
 
 
-def setting_of(project: OpenProject) -> Setting:
-    """What a cycle of this project is given."""
+def setting_of(project: OpenProject, span: SpanOf = untraced) -> Setting:
+    """What a cycle of this project is given; *span* traces its stages."""
     return Setting(
         store=project.store,
         task=project.task,
@@ -26,6 +27,7 @@ def setting_of(project: OpenProject) -> Setting:
         sources=project.sources,
         recipes=project.recipes,
         threads=project.threads,
+        span=span,
     )
 
 
@@ -44,12 +46,14 @@ def run(
     Raises:
         StoreError: the project is over its disk quota.
         ConflictError: a roll-out is under way.
+        ExtraMissingError: traces are asked for, and OpenTelemetry is not installed.
     """
     require_room(project)
     rollouts.require_none(project)
-    with project.store.database.patient(_PATIENCE):
+    traced = traced_cycle(project.config.serve.tracing, trigger)
+    with traced as span, project.store.database.patient(_PATIENCE):
         cycle = run_cycle(
-            setting_of(project),
+            setting_of(project, span),
             budget=None if budget is None else parse_duration(budget, where="--budget"),
             max_trials=max_trials,
             max_epochs=max_epochs,

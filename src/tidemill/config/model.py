@@ -382,6 +382,11 @@ class Serve(Section):
     proxies: tuple[Text, ...] = Field(
         default=(), description="addresses of proxies in front, which are believed who the caller is"
     )
+    tracing: bool | None = Field(
+        default=None,
+        description="send spans of requests and cycles by OpenTelemetry, as OTEL_… variables say; null: when they say "
+        "where to",
+    )
     log: Literal["text", "json"] | None = Field(
         default=None, description="a line a request on stderr, as text or as JSON; null: only warnings and errors"
     )

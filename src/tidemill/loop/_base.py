@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,11 @@ OnEvent = Callable[[dict[str, Any]], None]
 The last four stand where they make sense; ``estimated`` is true of a total that may yet change."""
 
 
+def untraced(_stage: str) -> AbstractContextManager[None]:
+    """Nobody traces."""
+    return nullcontext()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """What does not change during a cycle.
@@ -28,6 +34,7 @@ class Setting:
         sources: paths and ids of the data, ready to be opened.
         recipes: what is tried for a signature, baselines first.
         threads: CPU threads that training may use.
+        span: traces what is done inside under the name of its stage.
     """
 
     store: Store
@@ -36,6 +43,7 @@ class Setting:
     sources: tuple[str, ...]
     recipes: Callable[[Signature], tuple[Recipe, ...]]
     threads: int
+    span: Callable[[str], AbstractContextManager[None]] = untraced
 
     @property
     def metric(self) -> str:

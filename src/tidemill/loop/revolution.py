@@ -49,7 +49,7 @@ class Revolution:
         self.setting = setting
         self.store = setting.store
         self.cycle = cycle
-        self.steps = Steps(setting.store, cycle, on_event)
+        self.steps = Steps(setting.store, cycle, on_event, setting.span)
 
     def run(self) -> Cycle:
         """Go through all steps; the finished cycle's record, not yet stored."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TypeVar
 
-from tidemill.loop._base import OnEvent
+from tidemill.loop._base import OnEvent, untraced
 from tidemill.records import JSON, Cycle, new_id
 from tidemill.store import Store
 
@@ -21,13 +22,21 @@ class Steps:
         store: where outputs are committed.
         cycle: whose steps they are.
         on_event: told what happens.
+        span: traces each stage.
 
     Attributes:
         seconds: wall time by stage, of this process alone when the cycle was resumed.
     """
 
-    def __init__(self, store: Store, cycle: Cycle, on_event: OnEvent) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cycle: Cycle,
+        on_event: OnEvent,
+        span: Callable[[str], AbstractContextManager[None]] = untraced,
+    ) -> None:
         self.store = store
+        self._span = span
         self.cycle = cycle
         self.on_event = on_event
         self.seconds: dict[str, float] = {}
@@ -51,7 +60,8 @@ class Steps:
         """What *work* returns; its time counts under *stage*."""
         started = time.perf_counter()
         try:
-            return work()
+            with self._span(stage):
+                return work()
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
 

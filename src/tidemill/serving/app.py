@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from starlette.middleware.cors import CORSMiddleware
 
@@ -24,6 +25,10 @@ from tidemill.serving.metrics import Meter
 from tidemill.serving.protocol import shaped, told
 from tidemill.serving.routes import create_api
 from tidemill.serving.service import Service
+from tidemill.serving.tracing import Traced
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 
 class Application:
@@ -150,8 +155,8 @@ def create_app(project: ServedProject) -> ASGIApp:
     return wrapped(Application(project), project.config.serve)
 
 
-def wrapped(application: Application, settings: Serve) -> ASGIApp:
-    """*application* with what only some projects ask for: answers that other pages may read, and a log."""
+def wrapped(application: Application, settings: Serve, tracer: Tracer | None = None) -> ASGIApp:
+    """*application* with what only some projects ask for: answers that other pages may read, traces, and a log."""
     app: ASGIApp = application
     if settings.origins:
         app = _Secured(
@@ -159,7 +164,14 @@ def wrapped(application: Application, settings: Serve) -> ASGIApp:
                 app,
                 allow_origins=list(settings.origins),
                 allow_methods=["GET", "POST"],
-                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Inference-Header-Content-Length"],
+                allow_headers=[
+                    "Authorization",
+                    "Content-Type",
+                    "Idempotency-Key",
+                    "Inference-Header-Content-Length",
+                    "Traceparent",
+                    "Tracestate",
+                ],
                 expose_headers=[
                     "Idempotent-Replayed",
                     "Inference-Header-Content-Length",
@@ -168,6 +180,8 @@ def wrapped(application: Application, settings: Serve) -> ASGIApp:
                 ],
             )
         )
+    if tracer is not None:
+        app = Traced(app, tracer)
     return RequestLog(app) if settings.log else app
 
 

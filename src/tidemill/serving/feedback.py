@@ -13,6 +13,7 @@ from tidemill.runtime.statements import parse_feedback, require_answer
 from tidemill.serving.answering import Answer, json_answer
 from tidemill.serving.asgi import Receive
 from tidemill.serving.guard import Guard, RequestHead
+from tidemill.serving.marks import marked
 from tidemill.serving.repeats import header_key
 from tidemill.serving.requests import parse_json
 from tidemill.serving.service import Service
@@ -46,7 +47,8 @@ class FeedbackDoor:
         if "feedback" not in content:
             item = parse_feedback(content, "body", service.follower.feedback_spec(), service.knows, via=head.via)
             await require_answers(service, [item], ["body"])
-            outcome = await service.deadlines.keep(service.lone.submit(_keyed(item, content, header, header)))
+            with marked("commit"):
+                outcome = await service.deadlines.keep(service.lone.submit(_keyed(item, content, header, header)))
             if outcome.status == "conflict":
                 raise conflict(outcome, "body.key")
             return json_answer(told(outcome), 201 if outcome.status == "accepted" else 200)
@@ -54,7 +56,8 @@ class FeedbackDoor:
         await require_answers(service, items, [f"feedback[{i}]" for i in range(len(items))])
         portions = [items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE)]
         waiting = [asyncio.wrap_future(service.feedback.submit_all(portion)) for portion in portions]
-        done = await service.deadlines.keep(asyncio.gather(*waiting))
+        with marked("commit"):
+            done = await service.deadlines.keep(asyncio.gather(*waiting))
         return _answer_list([outcome for outcomes in done for outcome in outcomes])
 
     def _parse_list(

@@ -146,6 +146,7 @@ class RequestLog:
                 "ms": round((time.perf_counter() - started) * 1000, 2),
                 "address": client[0] if (client := scope.get("client")) else None,
                 "token": scope.get("tidemill.token"),
+                "trace": scope.get("tidemill.trace"),
                 **_ids(scope["path"], status, body),
             }
             fields = {name: value for name, value in fields.items() if value is not None}

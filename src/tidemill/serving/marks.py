@@ -6,9 +6,7 @@ anything to a request that carries none.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from contextvars import ContextVar
 
 Marks = list[tuple[str, float, float]]
@@ -17,15 +15,27 @@ Marks = list[tuple[str, float, float]]
 MARKS: ContextVar[Marks | None] = ContextVar("tidemill.marks", default=None)
 
 
-@contextlib.contextmanager
-def marked(name: str) -> Iterator[None]:
-    """Note how long the block takes, if the request that is being answered is traced."""
-    marks = MARKS.get()
-    if marks is None:
-        yield
-        return
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        marks.append((name, began, time.perf_counter()))
+class marked:  # noqa: N801 - it is used as a function is
+    """Note how long the block takes, if the request that is being answered is traced.
+
+    >>> token = MARKS.set([])
+    >>> with marked("commit"):
+    ...     pass
+    >>> [name for name, began, ended in MARKS.get() if began <= ended]
+    ['commit']
+    >>> MARKS.reset(token)
+    """
+
+    __slots__ = ("_began", "_marks", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._marks = MARKS.get()
+        if self._marks is not None:
+            self._began = time.perf_counter()
+
+    def __exit__(self, *_error: object) -> None:
+        if self._marks is not None:
+            self._marks.append((self._name, self._began, time.perf_counter()))

@@ -26,6 +26,7 @@ from tidemill.serving.following import OnSwap
 from tidemill.serving.guard import is_loopback
 from tidemill.serving.logs import logged_to
 from tidemill.serving.tls import tls_context
+from tidemill.serving.tracing import tracing
 from tidemill.serving.workers import Workers
 from tidemill.store import Store
 
@@ -64,6 +65,7 @@ def serve(
         ConfigError: *host* would open the service to other machines, and there is no token; or it may not be listened
             on; or the files for TLS are faulty.
         BusyError: the port is taken.
+        ExtraMissingError: traces are asked for, and OpenTelemetry is not installed.
     """
     settings = settings or project.config.serve
     host = settings.host if host is None else host
@@ -94,10 +96,10 @@ def answer(
 ) -> None:
     """Serve *project* on a socket that listens already, in this process alone; see :func:`serve`."""
     tls = tls_context(_file(project, settings.tls_certificate), _file(project, settings.tls_key))
-    with logged_to(sys.stderr, settings.log):
+    with logged_to(sys.stderr, settings.log), tracing(settings.tracing) as tracer:
         application = Application(project, on_swap, settings, host=host)
         config = uvicorn.Config(
-            wrapped(application, settings),
+            wrapped(application, settings, tracer),
             lifespan="off",  # started and stopped here, so that an error reaches the caller as it is
             ws="none",
             access_log=False,
