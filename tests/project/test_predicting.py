@@ -116,8 +116,13 @@ def write(folder: Path, kind: str, columns: dict[str, list[Any]]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("source", [".csv", ".parquet", ".jsonl", ".jsonl.gz"])
-@pytest.mark.parametrize("output", [".csv", ".csv.gz", ".tsv", ".parquet", ".jsonl", ".jsonl.gz"])
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        (".csv", ".csv"), (".csv", ".parquet"), (".csv", ".jsonl"), (".parquet", ".csv.gz"), (".parquet", ".parquet"),
+        (".parquet", ".jsonl"), (".jsonl", ".tsv"), (".jsonl", ".parquet"), (".jsonl.gz", ".jsonl.gz"),
+    ],
+)  # fmt: skip
 def test_every_format_in_and_out(project: tidemill.Project, tmp_path: Path, source: str, output: str) -> None:
     columns = table(ROWS)
     file, target = write(tmp_path, source, columns), tmp_path / f"answers{output}"

@@ -302,6 +302,17 @@ def test_health_models_and_description(service: Served) -> None:
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
+def test_the_document_is_made_once_for_each_model(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = service.client.get("/openapi.json")
+
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("tidemill.serving.routes.describe", again)
+    assert service.client.get("/openapi.json").content == first.content
+    assert service.client.get("/docs").status_code == 200
+
+
 def find_references(node: Any) -> set[str]:
     if isinstance(node, dict):
         here = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
