@@ -118,6 +118,7 @@ def test_a_full_disk_is_told_and_the_service_goes_on_by_itself_when_there_is_roo
                 assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1, answer.text
                 error = answer.json()["error"]
                 assert error["code"] == "store" and "space" in f"{error['what']} {error['mend']}", error
+            assert client.get("/readyz").status_code == 503
             assert client.get("/healthz").status_code == 200, "the process lives"
             assert client.get("/v1/models").status_code == 200, "what was written can be read"
             enlarge()
