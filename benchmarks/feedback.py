@@ -34,18 +34,20 @@ import tidemill
 from _common import HERE, ROOT, in_process, machine, table
 from feedback_bare import SETTINGS, insertion
 from serving import free_port, load, wait
+from serving_load import WARM_UP
 from tidemill.records import Feedback, new_id
 from tidemill.serving.feedback import AT_ONCE
 from tidemill.store import Store, new_prediction_id
 
 PRODUCERS = 64
+MOST_RATE = 30_000
 LABELS = [str(digit) for digit in range(10)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000, help="of a bulk request")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement of the single door")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement of the single door")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where the stores lie; the system's temporary folder unless given")
     for hidden in ("--raw", "--send"):
@@ -95,7 +97,8 @@ def one_round(place: Path, made: tidemill.Project, rows: int, seconds: float) ->
         found["bulk"] = float(sent["rate"])
     for name in ("single", "bare"):
         bodies = place / f"{name}.json"
-        bodies.write_text(json.dumps([json.dumps(said) for said in statements(made.store, int(15_000 * seconds))]))
+        enough = int(MOST_RATE * (seconds + WARM_UP))  # none is sent twice: their keys are unique
+        bodies.write_text(json.dumps([json.dumps(said) for said in statements(made.store, enough)]))
         with fresh(place, made) as folder, served(folder, bare=name == "bare") as port:
             answered = load(port, "/v1/feedback", bodies, PRODUCERS, seconds, 0)
             if answered["failed"]:
