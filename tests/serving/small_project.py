@@ -194,7 +194,7 @@ class SmallProject:
 
 def small_config(**serve: Any) -> Config:
     audit = {"rate": serve.pop("audit_rate", 0.3)}
-    decision, rollout = serve.pop("decision", {}), serve.pop("rollout", {})
+    others = {name: serve.pop(name, {}) for name in ("decision", "rollout", "feedback")}
     return Config.model_validate(
         {
             "schema": 1,
@@ -202,8 +202,7 @@ def small_config(**serve: Any) -> Config:
             "data": ["sklearn:digits"],
             "target": "digit",
             "audit": audit,
-            "decision": decision,
-            "rollout": rollout,
+            **others,
             "serve": {"port": 0, **serve},
         }
     )
