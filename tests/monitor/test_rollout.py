@@ -172,7 +172,7 @@ def evidence(difference: float, n: int = 400, *, spread: float = 0.2, **changed:
         "min_response": 0.5,
     }
     policy |= {name: changed.pop(name) for name in list(changed) if name in policy}
-    counted = {"answered": 1000, "challenger": 100, "asked": 500, "responded": 400, "elapsed": 120.0}
+    counted = {"answered": 1000, "challenger": 100, "asked": 500, "responded": 400, "elapsed": 120.0, "doubted": 0}
     judge = {"kind": "classification", "metric": "accuracy"}
     made = {"schema": 1, "policy": policy, "judge": judge, "phase": "canary", **counted, **changed}
     return made | {"labels": asdict(found), "interval": as_json(interval(found, ALPHA))}
@@ -201,6 +201,12 @@ def test_the_rule(shown: JSON, outcome: str, said: str) -> None:
     verdict = decide(shown)
     assert verdict.outcome == outcome and said in verdict.reason, verdict
     assert replay(shown) == verdict
+
+
+def test_whose_word_is_doubted_is_told() -> None:
+    said = "; 3 more are left out, of authors whose word is doubted"
+    assert decide(evidence(0.0, doubted=3)).reason.endswith(said)
+    assert decide(evidence(0.0, doubted=3) | {"labels": None, "interval": None}).reason.endswith(said)
 
 
 def test_without_labels_it_goes_on() -> None:

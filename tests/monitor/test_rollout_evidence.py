@@ -151,7 +151,8 @@ def test_authors_whose_word_has_proved_wrong_decide_nothing(rolled: Rolled) -> N
         rolled.store.insert(note)
     rolled.said(rolled.given("01"), "b", "eve")
     assert rolled.evidence()["labels"]["rows"] == 1
-    assert rolled.evidence(FeedbackPolicy())["labels"] is None
+    doubting = rolled.evidence(FeedbackPolicy())
+    assert (doubting["labels"], doubting["doubted"]) == (None, 1)
 
 
 def test_the_callers_are_the_clusters(rolled: Rolled) -> None:

@@ -202,18 +202,19 @@ def as_json(found: Interval) -> JSON | None:
 
 def told_of(evidence: JSON) -> str:
     """The labels so far, in words."""
-    labels, found, policy = evidence["labels"], evidence["interval"], evidence["policy"]
+    labels, found, policy, doubted = (evidence[name] for name in ("labels", "interval", "policy", "doubted"))
+    left_out = f"; {doubted:,} more are left out, of authors whose word is doubted" if doubted else ""
     if labels is None:
-        return "no audited answer has a label that was asked for yet"
+        return f"no audited answer has a label that was asked for yet{left_out}"
     whom = f"{labels['rows']:,.0f} labelled {_plural('answer', labels['rows'])} to {labels['callers']:,.0f} callers"
     if found is None:
-        return f"{whom} tell nothing yet"
+        return f"{whom} tell nothing yet{left_out}"
     metric = evidence["judge"]["metric"]
     text = f"on {whom} the difference is {_signed(metric, found['difference'])}"
     text += f" (at least {_signed(metric, found['low'])}, at most {_signed(metric, found['high'])})"
     if found["callers"] < policy["min_callers"]:
         text += f"; they count as {found['callers']:.0f} callers, and {policy['min_callers']} are needed"
-    return text
+    return text + left_out
 
 
 def _held_back(evidence: JSON) -> str | None:

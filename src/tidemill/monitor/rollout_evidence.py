@@ -76,7 +76,7 @@ def begun(store: Store, policy: JSON, judge: JSON) -> JSON:
     """
     start = newest_row(store)
     counted = {"seq": start, "questions": start, "answered": 0, "challenger": 0, "asked": 0, "responded": 0}
-    said = {"statements": 0, "said": 0.0, "labels": None, "interval": None, "scores": None}
+    said = {"statements": 0, "said": 0.0, "doubted": 0, "labels": None, "interval": None, "scores": None}
     return {"schema": SCHEMA, "policy": policy, "judge": judge, "start": start, **counted, **said, "elapsed": 0.0}
 
 
@@ -136,6 +136,8 @@ def gather(
     if sure or elapsed - evidence["said"] < _LATE:
         doubted = doubts.voices(store, rollout, label_of, statements, sure=sure) if statements else frozenset()
         evidence |= _measured(store, rollout, labelled(store, rollout, label_of, doubted))
+        everybody = labelled(store, rollout, label_of) if doubted else []
+        evidence["doubted"] = max(0, len(everybody) - int((evidence["labels"] or {"rows": 0})["rows"]))
     return evidence
 
 
