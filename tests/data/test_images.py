@@ -101,3 +101,13 @@ def test_arrays_that_are_no_image(values: object, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         images.from_array(values, (2, 2, 1))
     assert caught.value.mend
+
+
+def test_rows_of_whole_numbers_are_read_as_numpy_reads_them() -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (6, 4))
+    for values in (rows.tolist(), [[0, 255]], (rows / 1.0).tolist(), rows[..., None].tolist()):
+        shape = (len(values), len(values[0]), 1)
+        np.testing.assert_array_equal(images.from_array(values, shape), images.from_array(np.asarray(values), shape))
+    for wrong in ([[1, 256]], [[-1, 2]], [[1, 2], [3]], [[True, False]], [["a", "b"]], [[]], ["ab", "cd"]):
+        with pytest.raises(InputError):
+            images.from_array(wrong, (1, 2, 1))

@@ -1,8 +1,8 @@
 """Folding the journal into the tables in the background, so that cycles, traces and the queue see recent traffic.
 
 A little traffic is folded by a thread of the serving process. A lot of it would take the interpreter's lock away from
-the answers (at 7,000 requests a second, two fifths of them), so then a process of its own does it, with a lower
-priority, until the traffic has calmed down.
+the answers (at 7,000 requests a second, two fifths of them), so what is too much to fold at once is left to a process
+of its own, with a lower priority, until the traffic has calmed down.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 from tidemill.data.assigned import fold_journal
 from tidemill.engines.local import LocalEngine, LocalJob
 from tidemill.errors import BusyError, TidemillError
-from tidemill.store import Store, open_store
+from tidemill.store import Store, open_store, waiting
 
 logger = logging.getLogger("tidemill.serving")
 
 INTERVAL = 1.0
-MUCH = 1000
+MUCH = 500_000
 CALM = 30.0
 
 
@@ -36,7 +36,7 @@ class Folder:
         store: whose journal.
         url: the store's database, as the configuration names it.
         interval: seconds between two passes.
-        much: predictions in one pass from which on a process of its own takes over.
+        much: bytes of the journal in one pass from which on a process of its own takes over.
         also: called once a pass, before it.
 
     Attributes:
@@ -97,9 +97,17 @@ class Folder:
                     continue
                 self.helper.wait()
                 self.helper = None
-            if self.now() >= self._much:
+            if not self._is_much():
+                self.now()
+            else:
                 arguments = {"root": str(self._store.root), "url": self._url, "parent": os.getpid()}
                 self.helper = LocalEngine(threads=1).submit("tidemill.serving.folding:fold_while_busy", arguments)
+
+    def _is_much(self) -> bool:
+        try:
+            return waiting(self._store) >= self._much
+        except TidemillError:  # which folding will meet, too, and tell
+            return False
 
 
 def fold_while_busy(root: str, url: str | None, parent: int) -> int:
@@ -114,9 +122,8 @@ def fold_while_busy(root: str, url: str | None, parent: int) -> int:
             if os.getppid() != parent:
                 raise SystemExit  # nobody is left to tell the result
             with contextlib.suppress(BusyError):
-                folded = fold_journal(store)
-                total += folded
-                if folded >= MUCH * INTERVAL:
+                if waiting(store) >= MUCH * INTERVAL:
                     last = time.monotonic()
+                total += fold_journal(store)
             time.sleep(INTERVAL)
     return total
