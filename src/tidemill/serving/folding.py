@@ -18,6 +18,7 @@ from pathlib import Path
 from tidemill.data.assigned import fold_journal
 from tidemill.engines.local import LocalEngine, LocalJob
 from tidemill.errors import BusyError, TidemillError
+from tidemill.serving.collector import seldom_collected
 from tidemill.store import Store, open_store, waiting
 
 logger = logging.getLogger("tidemill.serving")
@@ -117,7 +118,7 @@ def fold_while_busy(root: str, url: str | None, parent: int) -> int:
         How many predictions became rows.
     """
     total, last = 0, time.monotonic()
-    with open_store(Path(root), url) as store:
+    with open_store(Path(root), url) as store, seldom_collected():
         while time.monotonic() - last < CALM:
             if os.getppid() != parent:
                 raise SystemExit  # nobody is left to tell the result

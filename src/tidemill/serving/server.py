@@ -21,6 +21,7 @@ from tidemill.errors import BusyError, ConfigError
 from tidemill.records import Token
 from tidemill.serving._base import ServedProject
 from tidemill.serving.app import Application, wrapped
+from tidemill.serving.collector import seldom_collected
 from tidemill.serving.connection import Shelves, connect
 from tidemill.serving.following import OnSwap
 from tidemill.serving.guard import is_loopback
@@ -117,7 +118,7 @@ def answer(
         server = _Server(config, shelves, on_ready, stop)
         try:
             application.start()
-            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            with seldom_collected(), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
                 runner.run(server.serve(sockets=[listener]))
         finally:
             application.stop()
