@@ -1,7 +1,7 @@
-"""Python's collector of cycles, told what a service is like: little of what it makes lies in cycles, and much lives long.
+"""Python's collector of cycles, told what a service is like: little of what it makes lies in cycles.
 
-A picture as nested lists is thirty objects, so that a few dozen requests under way made it look through everything again
-and again: that took as long as decoding them, and half of the time in which the journal is folded.
+A picture as nested lists is thirty objects, so that a few dozen requests under way made it look through everything
+again and again: that took as long as decoding them, and half of the time in which the journal is folded.
 """
 
 from __future__ import annotations
