@@ -102,7 +102,9 @@ class Folder:
                 self.now()
             else:
                 arguments = {"root": str(self._store.root), "url": self._url, "parent": os.getpid()}
-                self.helper = LocalEngine(threads=1).submit("tidemill.serving.folding:fold_while_busy", arguments)
+                self.helper = LocalEngine(threads=1, nice=19).submit(
+                    "tidemill.serving.folding:fold_while_busy", arguments
+                )
 
     def _is_much(self) -> bool:
         try:
