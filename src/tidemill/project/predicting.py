@@ -138,7 +138,7 @@ def predict_file(
         if error.filename is not None and not str(error.filename).startswith(str(target)):
             raise
         what = f"the answers cannot be written ({error.strerror})"
-        mend = "Free some space, and give the same command again: it goes on from here."
+        mend = "Check the disk and that you may write there, and give the same command again: it goes on from here."
         raise StoreError(what, where=str(target), mend=mend) from error
 
 

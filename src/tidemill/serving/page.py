@@ -31,6 +31,7 @@ def curl(origin: str, body: Any, path: str, *, closed: bool = False) -> str:
     """
     token = " -H 'Authorization: Bearer tm_…'" if closed else ""
     data = shlex.quote(json.dumps(body, ensure_ascii=False))
+    path = path.replace("{name}", "default")
     return f"curl {shlex.quote(origin + path)} -H 'Content-Type: application/json'{token} \\\n  -d {data}"
 
 
