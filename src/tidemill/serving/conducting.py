@@ -16,6 +16,8 @@ from tidemill.store import running_rollout
 logger = logging.getLogger("tidemill.serving")
 
 INTERVAL = 1.0
+PAUSE = 20.0
+"""How many times as long as a look took nothing is looked at: many labels must not keep the answers waiting."""
 
 
 class Conductor:
@@ -72,9 +74,11 @@ class Conductor:
             logger.info("the roll-out of %s is %s: %s", after.challenger_id, stands, after.reason)
 
     def _run(self) -> None:
+        took = 0.0
         while not self._stop:
-            self._wake.wait(self._interval)
+            self._wake.wait(max(self._interval, PAUSE * took))
             self._wake.clear()
+            began = time.monotonic()
             try:
                 self.look()
                 self._said = None
@@ -84,6 +88,8 @@ class Conductor:
                 self._say(str(error))
             except Exception as error:  # whatever it is, the service goes on answering, and the next look comes
                 self._say(f"{type(error).__name__}: {error}", error)
+            finally:
+                took = time.monotonic() - began
 
     def _say(self, what: str, error: Exception | None = None) -> None:
         if what != self._said:
