@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tidemill.config import FeedbackPolicy
 from tidemill.data.settled import settled_labels
-from tidemill.records import Annotation, Feedback, LiveKey, Prediction, new_id
+from tidemill.records import Annotation, Feedback, LiveKey, Prediction, Token, new_id
 from tidemill.store import Store, create_store
 from tidemill.tasks import get_task
 
@@ -41,7 +43,14 @@ def predict(store: Store, key: str, label: str = "a", *, split: str | None = "tr
 
 
 def say(
-    store: Store, subject: str, value: Any, author: str = "ann", *, asked: bool = False, kind: str = "correction"
+    store: Store,
+    subject: str,
+    value: Any,
+    author: str = "ann",
+    *,
+    asked: bool = False,
+    kind: str = "correction",
+    via: str | None = None,
 ) -> None:
     store.add_feedback(
         [
@@ -53,6 +62,7 @@ def say(
                 author=author,
                 asked=asked,
                 key=new_id("k"),  # type: ignore[arg-type]
+                via=via,
             )
         ]
     )
@@ -137,6 +147,110 @@ def test_what_is_said_later_is_not_seen_by_a_resumed_cycle(store: Store) -> None
     before = store.find(Feedback)[0].created
     say(store, predict(store, "k2"), "c")
     assert [s.label for s in settled_labels(store, LABEL_OF, until=before).live] == ["b"]
+
+
+def seen(store: Store, number: int, label: str, sure: float) -> str:
+    """A prediction of a model that answered *label*, so surely."""
+    subject = predict(store, f"seen {number}", label)
+    other = {"a": "b", "b": "a"}[label]
+    answer = {"label": label, "scores": {label: sure, other: 1 - sure}}
+    store.update(replace(store.get(Prediction, subject), answer=answer))
+    return subject
+
+
+def test_what_hardly_can_be_right_is_held_back_with_the_reason_until_an_annotator_says_so(store: Store) -> None:
+    with store.transaction():
+        sure = [seen(store, number, "a", 0.999) for number in range(40)]
+        torn = [seen(store, 100 + number, "a", 0.6) for number in range(10)]
+        for subject in sure:
+            say(store, subject, "b", "eve")
+        for subject in torn:
+            say(store, subject, "b", "ann")
+    settled = settled_labels(store, LABEL_OF)
+    assert {s.prediction.id for s in settled.live} == set(torn) and set(settled.held) == set(sure)
+    reason = "an author stated 40 labels within an hour, and few of them fit what is known"
+    assert set(settled.held.values()) == {reason}
+    eve = next(author for author in settled.authors if author.voice.author == "eve")
+    assert (eve.standing, eve.statements, eve.held) == ("doubted", 40, 40) and eve.trust < 0.3
+
+    for subject in sure[:30]:
+        store.insert(Annotation(id=new_id("label"), subject=subject, label="b", author="eva", purpose="settle"))
+    settled = settled_labels(store, LABEL_OF)
+    assert settled.held == {} and len(settled.live) == 50, "thirty of them were right, so the others are believed"
+    eve = next(author for author in settled.authors if author.voice.author == "eve")
+    assert (eve.standing, eve.settled, eve.agreed) == ("trusted", 30, 30)
+
+
+def test_where_every_author_has_one_vote_nothing_is_held_back(store: Store) -> None:
+    with store.transaction():
+        for number in range(40):
+            say(store, seen(store, number, "a", 0.999), "b", "eve")
+    settled = settled_labels(store, LABEL_OF, policy=FeedbackPolicy(trust=False))
+    assert len(settled.live) == 40 and settled.held == {} and settled.limited == {}
+
+
+def test_a_token_that_may_label_speaks_as_an_annotator_and_no_other_one_in_its_name(store: Store) -> None:
+    for name, scopes in (("desk", ("label", "feedback")), ("shop", ("feedback",))):
+        store.insert(Token(id=new_id("tok"), name=name, scopes=scopes, digest=name))
+    for number in range(10):
+        seen(store, 100 + number, "a", 0.6)  # what is ordinary for this model
+    subject = seen(store, 0, "a", 0.999)
+    say(store, subject, "b", "eva", via="shop")
+    assert settled_labels(store, LABEL_OF).live == []
+    say(store, subject, "b", "eva", via="desk")
+    settled = settled_labels(store, LABEL_OF)
+    assert [s.label for s in settled.live] == ["b"]
+    assert [(a.voice.via, a.standing) for a in settled.authors] == [("", "annotator"), ("shop", "new")]
+    say(store, subject, "a", "eva", via="shop")
+    assert [s.label for s in settled_labels(store, LABEL_OF).live] == ["b"], "nobody else takes back what it said"
+
+
+def test_on_audited_inputs_only_those_vote_who_were_asked_and_all_of_an_authors_answers_count_or_none(
+    store: Store,
+) -> None:
+    with store.transaction():
+        for number in range(40):
+            seen(store, 100 + number, "a", 0.6)  # what is ordinary for this model
+            say(store, seen(store, number, "a", 0.999), "b", "eve")
+    audited = [predict(store, f"drawn {n}", split="recent-test") for n in range(3)]
+    say(store, audited[0], "a", "ann", asked=True)
+    say(store, audited[0], "b", "ben")
+    say(store, audited[0], "b", "cem")
+    say(store, audited[1], "a", "eve", asked=True)
+    settled = settled_labels(store, LABEL_OF)
+    assert [(s.prediction.id, s.label) for s in settled.live] == [(audited[0], "a")]
+    assert (settled.answered, settled.audited) == (1, 3) and audited[1] in settled.held
+
+
+def test_the_word_of_few_does_not_outweigh_everything_else(store: Store) -> None:
+    with store.transaction():
+        for number in range(150):
+            say(store, predict(store, f"k{number}"), "b", f"author {number % 60}")
+    settled = settled_labels(store, LABEL_OF, imported=200.0)
+    assert {round(s.weight, 4) for s in settled.live} == {round(100 / 150, 4)}
+    assert settled.limited == {"labels of authors who are not trusted yet weigh 0.67 each": 150}
+    assert {s.weight for s in settled_labels(store, LABEL_OF, imported=4000.0).live} == {1.0}
+    wide = FeedbackPolicy(newcomers=2.0)
+    assert {s.weight for s in settled_labels(store, LABEL_OF, imported=200.0, policy=wide).live} == {1.0}
+
+
+def test_a_resumed_cycle_sees_what_was_replaced_since(store: Store) -> None:
+    subject = predict(store, "k1")
+    say(store, subject, "b")
+    before = store.find(Feedback)[0].created
+    say(store, subject, "c")
+    assert [s.label for s in settled_labels(store, LABEL_OF, until=before).live] == ["b"]
+    assert [s.label for s in settled_labels(store, LABEL_OF).live] == ["c"]
+
+
+def test_a_confirmation_of_no_answer_settles_nothing(store: Store) -> None:
+    """It was taken while its prediction was only in the journal."""
+    subject = predict(store, "k1")
+    answer = {"label": None, "abstained": True, "guess": "a", "score": 0.6, "scores": {"a": 0.6, "b": 0.4}}
+    store.update(replace(store.get(Prediction, subject), answer=answer))
+    say(store, subject, None, kind="confirmation")
+    settled = settled_labels(store, LABEL_OF)
+    assert settled.live == [] and settled.statements == 0 and settled.held == {}
 
 
 def test_equal_sets_of_labels_are_equal_votes(store: Store) -> None:

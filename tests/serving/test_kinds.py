@@ -6,7 +6,9 @@ import html
 import json
 import re
 import shlex
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,35 @@ def test_an_answer_that_was_none_cannot_be_confirmed(tmp_path: Path) -> None:
             told = service.client.post("/v1/feedback", json={"prediction": subject, "kind": "confirmation"})
             assert told.status_code == status, told.text
         assert "ebb" in told.json()["error"]["what"] and "correction" in told.json()["error"]["mend"]
+        line = json.dumps({"prediction": subject, "kind": "confirmation"})
+        head = {"content-type": "application/x-ndjson"}
+        in_bulk = service.client.post("/v1/feedback/bulk", content=f"{line}\n", headers=head)
+        assert '"status":"refused"' in in_bulk.text and "line 1.kind" in in_bulk.text
+    project.store.close()
+
+
+def test_a_database_that_hangs_holds_up_whoever_confirms_and_no_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, answer = RULES["abstaining"]
+    project = SmallProject.of_kind(tmp_path, kind, answer, decision={"min_precision": 0.9})
+    entered, go, find = threading.Event(), threading.Event(), project.store.find
+
+    def hanging(*arguments: Any, **equals: Any) -> Any:
+        if threading.current_thread().name.startswith("tidemill-reader"):
+            entered.set()
+            assert go.wait(20)
+        return find(*arguments, **equals)
+
+    with served(project) as service, ThreadPoolExecutor(1) as pool:
+        subject = predict(service, size=3.0)["id"]
+        monkeypatch.setattr(project.store, "find", hanging)
+        body = {"prediction": subject, "kind": "confirmation"}
+        confirming = pool.submit(lambda: httpx.post(f"{service.url}/v1/feedback", json=body, timeout=30))
+        assert entered.wait(20)
+        assert predict(service, size=3.0)["label"] and not confirming.done()
+        go.set()
+        assert confirming.result().status_code == 201
     project.store.close()
 
 

@@ -81,6 +81,19 @@ def test_a_classifier_that_wavers_or_says_nothing(store: Store) -> None:
     ]
 
 
+def test_of_labels_that_are_held_back_some_are_asked_for_each_reason_after_contradictions(store: Store) -> None:
+    answer = {"label": "a", "score": 0.9, "scores": {"a": 0.9, "b": 0.1}}
+    held = {predict(store, answer): "a burst" for _ in range(40)}
+    held |= {predict(store, answer): "who is that" for _ in range(3)}
+    torn = predict(store, answer)
+    counts = annotate(store, None, None, Settled(held=held, contradictions={torn: {"a": 1, "b": 1}}), seed=0)
+    assert counts["settle"] == 1 + 25 + 3
+    waiting = sorted((q for q in store.find(QueueItem) if q.purpose == "settle"), key=lambda q: q.rank)
+    assert waiting[0].subject == torn and waiting[0].reason == "people disagree: a (1), b (1)"
+    assert [q.reason for q in waiting[1:]] == ["held back: a burst"] * 25 + ["held back: who is that"] * 3
+    assert all(q.suggestion is None for q in waiting), "nobody is to be swayed"
+
+
 def test_of_several_labels_the_one_closest_to_its_threshold_counts(store: Store) -> None:
     far = predict(store, {"labels": ["cat"], "scores": {"cat": 0.9, "dog": 0.01}})
     near = predict(store, {"labels": [], "scores": {"cat": 0.48, "dog": 0.18}})

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tidemill.errors import InputError, StoreError
-from tidemill.records import Feedback
+from tidemill.records import Feedback, Member, episode_of, pair_of
 from tidemill.store import FeedbackWriter, Store
 
 Make = Callable[..., Feedback]
@@ -110,6 +110,66 @@ def test_what_arrives_late_does_not_supersede_what_was_said_later(store: Store, 
     assert outcome.status == "accepted" and outcome.superseded is None
     assert outcome.feedback.superseded_by == later.id
     assert in_force(store) == [later]
+
+
+def test_pairs_and_episodes_are_superseded_late_and_out_of_order_like_predictions(
+    store: Store, make_feedback: Make
+) -> None:
+    pair = {"subject": pair_of("pred_2", "pred_1"), "kind": "preference", "predictions": ("pred_1", "pred_2")}
+    game = {"subject": episode_of("game 7"), "kind": "reward"}
+    items = [
+        make_feedback(**pair, value={"over": "pred_2"}, created=30.0),
+        make_feedback(**game, value=3.0, predictions=("pred_1", "pred_3"), created=30.0),
+        make_feedback(**pair, value={"over": "pred_1"}, created=20.0),
+        make_feedback(**game, value=2.0, predictions=("pred_3", "pred_4"), created=20.0),
+        make_feedback(**(game | {"kind": "rating"}), value=1.0, created=10.0),
+    ]
+    store.add_feedback(items[:3])
+    outcomes = store.add_feedback(items)
+    assert [o.status for o in outcomes] == ["repeated"] * 3 + ["accepted"] * 2
+    assert {f.id for f in in_force(store)} == {items[0].id, items[1].id, items[4].id}
+    members = [(m.subject, m.prediction) for m in store.find(Member)]
+    assert members == [(pair["subject"], f"pred_{n}") for n in (1, 2)] + [
+        (game["subject"], f"pred_{n}") for n in (1, 3, 4)
+    ], "each is noted once, also those that late statements name"
+
+
+def test_with_another_token_nobody_takes_back_what_an_author_said(store: Store, make_feedback: Make) -> None:
+    mine, theirs = make_feedback(via="shop", created=1.0), make_feedback(via="stolen", created=2.0)
+    assert [o.superseded for o in store.add_feedback([mine, theirs, make_feedback(created=3.0)])] == [None] * 3
+    newer = make_feedback(via="shop", created=4.0)
+    assert store.add_feedback([newer])[0].superseded == mine.id
+    assert theirs in in_force(store)
+    again = dataclasses.replace(newer, id="fb_again", via="renewed")
+    assert store.add_feedback([again])[0].status == "repeated", "a request may be repeated with a new token"
+
+
+def test_many_handed_over_at_once_are_one_commit(
+    store: Store, make_feedback: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[int] = []
+    entered, go = threading.Event(), threading.Event()
+    real = store.add_feedback
+
+    def add(items: list[Feedback]) -> Any:
+        groups.append(len(items))
+        entered.set()
+        assert go.wait(20)
+        return real(items)
+
+    monkeypatch.setattr(store, "add_feedback", add)
+    writer = FeedbackWriter(store)
+    first = writer.submit(make_feedback(subject="pred_0"))
+    assert entered.wait(20)
+    several = writer.submit_all([make_feedback(subject=f"pred_{n}") for n in range(1, 190)])
+    lone = writer.submit(make_feedback(subject="pred_190"))
+    many = writer.submit_all([make_feedback(subject=f"pred_{n}") for n in range(191, 500)])
+    go.set()
+    assert [o.feedback.subject for o in several.result()] == [f"pred_{n}" for n in range(1, 190)]
+    assert [o.feedback.subject for o in many.result()] == [f"pred_{n}" for n in range(191, 500)]
+    assert (first.result().status, lone.result().feedback.subject) == ("accepted", "pred_190")
+    writer.close()
+    assert groups == [1, 190, 309], "a group is never cut in two, and one that is full waits for no more"
 
 
 def test_a_group_of_thousands(store: Store, make_feedback: Make) -> None:

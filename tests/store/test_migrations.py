@@ -19,7 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from tidemill.errors import ConfigError, ConflictError, ExtraMissingError, NotFoundError, StoreError
-from tidemill.records import Cycle, Generation, Token, to_json
+from tidemill.records import Cycle, Feedback, Generation, Member, Token, to_json
 from tidemill.store import Store, create_store, make_secret, migrations, open_store
 from tidemill.store.database import Database
 from tidemill.store.tables import facts, kinds, mapping_of, metadata
@@ -154,6 +154,35 @@ def test_a_store_of_every_released_revision_is_brought_up_to_date(
         assert new.find(Token, name="nobody") == []
         new.insert(Generation(id="gen_later", number=2, alpha=0.05))
         assert [g.id for g in new.find(Generation)] == ["gen_kept", "gen_later"], "and numbering goes on"
+
+
+def test_what_preferred_one_prediction_to_another_speaks_of_the_pair(tmp_path: Path, new_url: NewUrl) -> None:
+    root, url = tmp_path / "store", new_url()
+    root.mkdir()
+    make_secret(root)
+    with contextlib.closing(Database(url, root / "store.db")) as database:
+        migrations.upgrade(database, "0004")
+        with database.transaction() as connection:
+            table = sa.Table("feedback", sa.MetaData(), autoload_with=connection)
+            shared = {"author": "ann", "asked": False, "superseded_by": None}
+            for number, (better, worse) in enumerate(
+                [("pred_2", "pred_1"), ("pred_1", "pred_2"), ("pred_3", "pred_1")]
+            ):
+                row = {"id": f"fb_{number}", "created": float(number), "subject": better, "key": f"k{number}", **shared}
+                value = json.dumps({"over": worse})
+                connection.execute(table.insert(), {**row, "kind": "preference", "value": value})
+            row = {"id": "fb_9", "created": 9.0, "subject": "pred_1", "key": "k9", **shared}
+            connection.execute(table.insert(), {**row, "kind": "comment", "value": '"nice"'})
+    with open_store(root, url) as store:
+        found = [(f.subject, f.value, f.predictions) for f in store.find(Feedback)]
+        assert found == [
+            ("pair:pred_1:pred_2", {"over": "pred_1"}, ("pred_2", "pred_1")),
+            ("pair:pred_1:pred_2", {"over": "pred_2"}, ("pred_1", "pred_2")),
+            ("pair:pred_1:pred_3", {"over": "pred_1"}, ("pred_3", "pred_1")),
+            ("pred_1", "nice", ()),
+        ]
+        members = {(m.subject, m.prediction) for m in store.find(Member)}
+        assert members == {(f"pair:pred_1:pred_{n}", f"pred_{one}") for n in (2, 3) for one in (1, n)}
 
 
 def test_two_processes_bring_a_store_up_to_date_at_once(tmp_path: Path, new_url: NewUrl) -> None:

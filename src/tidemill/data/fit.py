@@ -66,7 +66,7 @@ def ordinary(answers: Sequence[JSON], sure: float = 0.0) -> Ordinary:
 def ordinary_by_model(store: Store, models: Sequence[str], until: float | None = None) -> dict[str, Ordinary]:
     """What is ordinary for each of *models*, by id, from its newest answers made before *until* (UTC seconds)."""
     return {
-        model: ordinary(store.answers(model, limit=SAMPLE, created_before=until), _sure(store, model))
+        model: ordinary(store.answers(model, limit=SAMPLE, created_before=until), _sure(store, model, until))
         for model in models
     }
 
@@ -151,9 +151,10 @@ def _number_fit(answer: Mapping[str, Any], label: Any, usual: Ordinary) -> float
     return math.log(usual.spread / scale) - near + far
 
 
-def _sure(store: Store, model: str) -> float:
+def _sure(store: Store, model: str, until: float | None) -> float:
     """The mean probability of the model's answers on its test set; 0 where no report tells."""
-    for report in store.find(Report, model_id=model, split=["reference", "validation"], newest_first=True):
+    splits = ["reference", "validation"]
+    for report in store.find(Report, model_id=model, split=splits, newest_first=True, created_before=until):
         bins = report.content.get("reliability") or [] if report.content.get("kind") == "classification" else []
         weight = sum(entry["weight"] for entry in bins)
         if weight > 0:

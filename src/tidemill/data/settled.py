@@ -208,10 +208,16 @@ class _Desk:
             self.held[prediction.id] = _why_doubted(votes)
         elif outcome.label is None:
             self.contradictions[prediction.id] = outcome.counts
-        elif outcome.odds + fit(prediction.answer, outcome.label, self._usual[prediction.model_id]) <= 0:
+        elif outcome.odds + self._fit(prediction, outcome) <= 0:
             self.held[prediction.id] = _why_held(outcome)
         else:
             self.live.append(_sample(prediction, outcome))
+
+    def _fit(self, prediction: Prediction, outcome: Outcome) -> float:
+        """How well the settled label fits what the model said, as far as those behind it leave that to the model."""
+        found = fit(prediction.answer, outcome.label, self._usual[prediction.model_id])
+        weights = [vote.weight for vote in outcome.behind if vote.weight is not None]
+        return min((weight.tempered(found) for weight in weights), key=abs, default=found)
 
     def _settle_audited(self, key: str, place: LiveKey, votes: Sequence[Vote]) -> None:
         if not votes:

@@ -34,6 +34,7 @@ WINDOW = 3600.0
 ANCHOR, FIRM = math.log(0.99 / 0.01), math.log(0.95 / 0.05)
 """What an annotator's word weighs, and the most that another's does: as log odds."""
 _NAMELESS = 0.6
+_FEW = 5
 _MOST_SAID = 5.0
 _ROUNDS, _STEPS, _EXACT = 5, 200, 1e-9
 
@@ -105,11 +106,18 @@ class Weight:
         odds: log odds that its author is right.
         standing: of the author, in the crowd that the word belongs to.
         crowd: with which it was judged; ``None`` for an annotator's.
+        model: how much it counts that a word hardly fits what the model said: 1, or less where annotators found that
+            such words of its crowd were right all the same.
     """
 
     odds: float
     standing: Standing
     crowd: Crowd | None = None
+    model: float = 1.0
+
+    def tempered(self, fit: float) -> float:
+        """A fit, as far as the model is believed."""
+        return min(0.0, fit) * self.model + max(0.0, fit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +156,8 @@ def weigh(words: Sequence[Word], policy: FeedbackPolicy) -> Weighed:
         at = [i for i, word in zip(order, said, strict=True) if not word.voice.annotator]
         for i, crowd, sure in zip(at, jury.crowd.tolist(), trusted.tolist(), strict=True):
             found = crowds[crowd]
-            weights[i] = Weight(found.odds, "trusted" if sure else "new" if found.odds > 0 else "doubted", found)
+            place: Standing = "trusted" if sure else "new" if found.odds > 0 else "doubted"
+            weights[i] = Weight(found.odds, place, found, float(jury.model[crowd]))
     return Weighed(weights, trust, standing)
 
 
@@ -176,6 +185,9 @@ class _Jury:
         self.crowd, self._who, self._burst = self._crowds(hour)
         self._once = self._shares()
         self._size = np.bincount(self.crowd, self._once)
+        self.model = self._belief_in_model()
+        low = self._fit < 0
+        self._fit[low] *= self.model[self.crowd[low]]
         self.chance: Floats = np.empty(0)
         self.trust: Floats = np.empty(0)
         self.is_trusted = np.zeros(len(voices), bool)
@@ -199,6 +211,14 @@ class _Jury:
         pairs = np.stack([self.crowd, self._label[self._mine]], axis=1)
         _, place, many = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
         return 1.0 / many[place.reshape(-1)]
+
+    def _belief_in_model(self) -> Floats:
+        """For each crowd, how far the model is believed against it: annotators may have found that it was wrong."""
+        verdict = self._vouched(np.zeros(len(self.voice), bool))
+        found, crowds = (verdict != 0) & (self._fit < 0), len(self._who)
+        asked = np.bincount(self.crowd[found], minlength=crowds)
+        right = np.bincount(self.crowd[found & (verdict > 0)], minlength=crowds)
+        return 1.0 - right / (asked + _FEW)
 
     def deliberate(self) -> npt.NDArray[np.bool_]:
         """Find every crowd's chance and every author's trust; which words are a trusted author's."""

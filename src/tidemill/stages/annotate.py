@@ -118,7 +118,10 @@ def _settle(store: Store, dataset: DatasetArrays | None, settled: Settled) -> li
             reasons[subject] = f"held back: {reason}"
     for subject, reason in reasons.items():
         if subject.startswith(Prediction.prefix):
-            inputs = store.get(Prediction, subject).inputs
+            prediction = store.get(Prediction, subject)
+            if prediction.audited and subject in settled.held:
+                continue  # it waits in the other queue
+            inputs = prediction.inputs
         elif dataset is not None:
             try:
                 inputs = dataset.show(dataset.row_of(subject))
