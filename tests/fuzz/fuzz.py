@@ -40,16 +40,11 @@ from fuzz_base import Decoder
 
 MEMORY = 384 << 20
 SLOW = 25
+DOORS = ("bulk", "connection", "forms", "guard", "inference", "requests", "tensors")
 WATCHED = [
     *(f"tidemill.data.{part}" for part in ("encode", "images", "schema", "sources")),
-    *(f"tidemill.serving.{part}" for part in ("forms", "protocol", "requests", "tensors")),
-    *(
-        "tidemill.features",
-        "tidemill.packages",
-        "tidemill.project.archive",
-        "tidemill.runtime",
-        "tidemill.store.segments",
-    ),
+    *(f"tidemill.serving.{part}" for part in DOORS),
+    *(f"tidemill.{room}" for room in ("features", "packages", "project.archive", "runtime", "store.segments")),
 ]
 PLACE = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())
 
@@ -100,8 +95,9 @@ def imported() -> list[Decoder]:
     from fuzz_packages import PACKAGES
     from fuzz_requests import REQUESTS
     from fuzz_sources import SOURCES
+    from fuzz_wire import WIRE
 
-    return [*REQUESTS, *SOURCES, *PACKAGES]
+    return [*WIRE, *REQUESTS, *SOURCES, *PACKAGES]
 
 
 def once(decoder: Decoder, data: bytes, folder: Path) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import functools
 import io
 import itertools
 import json
+import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
-from fuzz_base import Decoder, join, refusing, split
+from fuzz_base import MARK, Decoder, join, refusing, split
 from PIL import Image
 
 from tidemill.data import images
@@ -21,13 +24,17 @@ from tidemill.data.keys import content_keys
 from tidemill.data.schema import Field, Signature
 from tidemill.errors import TidemillError
 from tidemill.records import Feedback, Prediction, from_json, to_json
+from tidemill.runtime import Predictor, load
 from tidemill.runtime.statements import parse_feedback
+from tidemill.serving import bulk as bulk_door
 from tidemill.serving.forms import parse_form, parse_image
+from tidemill.serving.inference import parse_inference
 from tidemill.serving.requests import PredictRequest, parse_json, parse_predict, require_few_pixels, require_short
 from tidemill.serving.tensors import read_tensors
 from tidemill.store.tables import mapping_of
 
-ROWS, PIXELS, TEXT = 8, 100_000, 2000
+ROWS, PIXELS, TEXT, LINE = 8, 100_000, 2000, 40
+RELEASED = Path(__file__).resolve().parents[1] / "fixtures" / "packages" / "schema-1"
 SHAPE = (8, 8, 1)
 PICTURES = Signature(
     inputs=(Field(name="image", type="image", shape=SHAPE),), target="y", kind="classification", labels=("a", "b")
@@ -106,7 +113,8 @@ def _answerable(request: PredictRequest, signature: Signature) -> None:
         made = Prediction(
             id="pred_1", deployment="d", model_id="m", key="00", inputs=record, answer={}, caller=request.caller
         )
-        assert from_json(Prediction, orjson.loads(orjson.dumps(made))) == made
+        journaled = orjson.loads(orjson.dumps(made, option=orjson.OPT_SERIALIZE_NUMPY))
+        assert orjson.loads(orjson.dumps(from_json(Prediction, journaled))) == journaled
         assert mapping_of(Prediction).refused(made) is None
 
 
@@ -199,6 +207,82 @@ def bare(data: bytes, _folder: Path) -> None:
 
 
 @refusing
+def bulk(data: bytes, _folder: Path) -> None:
+    """Lines in the pieces in which they may arrive: each is as it stands in the whole, or too long to be kept."""
+    *pieces, last = split(data[1:], most=100)
+    whole = data[:1] != b"\0"
+    messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    messages.append({"type": "http.request", "body": last, "more_body": not whole})
+    messages.append({"type": "http.disconnect"})
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def gathered() -> list[bytes | None]:
+        return [line async for batch in bulk_door._lines(receive) for line in batch]
+
+    with unittest.mock.patch.object(bulk_door, "MAX_LINE", LINE):
+        found = asyncio.run(gathered())
+    expected = b"".join([*pieces, last]).split(b"\n")
+    if not whole or not expected[-1]:
+        expected.pop()  # what a caller who went away had left of a line is no line
+    kept = [line if len(line) <= LINE else None for line in expected]
+    if not whole and len(found) == len(kept) + 1:
+        assert found.pop() is None, "one that is too long already is told at once"
+    assert found == kept, (found, kept)
+
+
+def streams() -> Iterator[bytes]:
+    """Whole ones and torn ones, with lines of every length around the limit."""
+    for kind in (b"\0", b"\1"):
+        yield kind + b'{"a": 1}\n{"b": 2}'
+        yield kind + join(b"12345", b"67\n\n", b"", b"x" * LINE, b"\n", b"y" * (LINE + 1), b"y\nz\n")
+        yield kind + join(b"y" * (LINE - 1), b"y", b"y", b"\n" * 3)
+        yield kind + b"\r\n\n" * 4
+
+
+@refusing
+def inference(data: bytes, _folder: Path) -> None:
+    """A whole request of the Open Inference Protocol, of the model that the first byte says; then as any other."""
+    head, *rest = split(data[1:], most=2)
+    predictor = opened("image" if data[:1] == b"\0" else "table")
+    request, _ = parse_inference(head + b"".join(rest), len(head) if rest else None, "default", predictor, ROWS)
+    _answerable(request, predictor.signature)
+
+
+@functools.cache
+def opened(name: str) -> Predictor:
+    """A released package."""
+    return load(RELEASED / name)
+
+
+def inferences() -> Iterator[bytes]:
+    """Numbers, texts and pixels, in JSON and behind it, with what may be asked for."""
+
+    def asked(kind: bytes, inputs: list[dict[str, Any]], *behind: bytes, **more: Any) -> bytes:
+        return kind + join(json.dumps({"id": "7", "inputs": inputs, **more}).encode(), *behind)
+
+    def tensor(name: str, datatype: str, shape: list[int], values: Any = None, size: int = 0) -> dict[str, Any]:
+        given = {"data": values} if values is not None else {"parameters": {"binary_data_size": size}}
+        return {"name": name, "datatype": datatype, "shape": shape, **given}
+
+    age, since = tensor("age", "FP32", [2], [39, None]), tensor("since", "BYTES", [2], ["2024-01-01", "2024-01-02"])
+    outputs = [{"name": "label", "parameters": {"binary_data": True}}, {"name": "prediction"}]
+    yield asked(b"\1", [age, since, tensor("city", "BYTES", [2], ["Goes", ""])], outputs=outputs)
+    yield asked(b"\1", [since], parameters={"binary_data_output": True, "caller": "c", "key": "k"})
+    yield asked(b"\1", [tensor("since", "BYTES", [1], size=8)], b"\4\0\0\x002024")
+    yield asked(b"\1", [tensor("age", "INT8", [0], []), tensor("since", "INT64", [0, 1], [])])
+    yield asked(b"\0", [tensor("image", "UINT8", [1, 8, 8, 1], list(range(64)))])
+    yield asked(b"\0", [tensor("image", "UINT8", [1, 8, 8, 1], size=64)], bytes(range(64)))
+    yield asked(b"\0", [tensor("image", "BYTES", [1], size=4 + len(small := next(files())))], _counted(small))
+    yield asked(b"\0", [tensor("image", "FP64", [2, 64], [[0.5] * 64] * 2)])
+
+
+def _counted(content: bytes) -> bytes:
+    return len(content).to_bytes(4, "little") + content
+
+
+@refusing
 def tensors(data: bytes, _folder: Path) -> None:
     """JSON, and what stands behind it."""
     head, *rest = split(data, most=2)
@@ -247,5 +331,7 @@ REQUESTS = [
     Decoder("feedback", feedback, statements, (*_JSON, b'"kind"', b'"value"', b'"correction"', b'"over"')),
     Decoder("form", form, forms, (b"--x\r\n", b"--x--", b'name="', b'filename="', b"\r\n\r\n", b"size", b"image")),
     Decoder("bare-image", bare, lambda: itertools.islice(files(), 12), _IMAGE),
+    Decoder("bulk", bulk, streams, (b"\n", b"\r\n", MARK, b"x" * LINE)),
+    Decoder("inference", inference, inferences, (*_JSON, b'"shape"', b'"BYTES"', b"binary_data_size", b'"outputs"')),
     Decoder("tensors", tensors, described, (*_JSON, b'"shape"', b'"BYTES"', b'"FP32"', b"binary_data_size")),
 ]
