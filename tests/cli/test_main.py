@@ -25,7 +25,7 @@ HEAVY = {"torch", "numpy", "pyarrow", "sqlalchemy", "pydantic", "lightgbm", "onn
 
 def test_all_commands_of_the_house_are_there() -> None:
     house = """init plan cycle status runs models report gate predict serve up feedback label promote rollback trace
-        export gc doctor demo data token backup restore"""
+        export gc doctor demo data token backup restore rollout forget"""
     assert sorted(house.split()) == NAMES
 
 
@@ -46,7 +46,7 @@ def test_every_command_explains_itself_and_takes_json(run: Any, name: str) -> No
     result = run(*name.split(), "--help")
     assert result.code == 0
     assert f"Usage: tidemill {name} " in result.out
-    if name not in ("feedback", "token"):
+    if name not in ("feedback", "token", "rollout"):
         assert "--json" in result.out and "Examples:" in result.out
 
 
