@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
-from typing import get_args
+from typing import Any, get_args
 
 from tidemill.data.assigned import fold_journal
 from tidemill.data.settled import Settled, settled_labels
@@ -45,10 +45,9 @@ def statements(
     """
     if kind is not None and kind not in KINDS:
         raise InputError(f"there is no kind {kind!r}", where="kind", mend=f"Use one of {', '.join(KINDS)}.")
-    chosen = {"kind": kind, "author": author, "subject": None if about is None else subjects(project, about)}
-    found = project.store.find(
-        Feedback, newest_first=True, limit=n, **{name: value for name, value in chosen.items() if value is not None}
-    )
+    given = {"kind": kind, "author": author, "subject": None if about is None else subjects(project, about)}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    found = project.store.find(Feedback, newest_first=True, limit=n, **chosen)
     return {"kinds": kinds(project), "statements": [to_json(item) for item in found if not item.erased]}
 
 
