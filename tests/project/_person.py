@@ -1,6 +1,7 @@
 """A small project in which one person has left traces everywhere, and how to look for them, byte by byte.
 
-As a program it forgets that person again and again, and is killed in the middle: ``python _person.py FOLDER KILLS``.
+As a program it forgets that person again and again, in copies, and is killed in the middle: ``python _person.py FOLDER
+KILLS``; or once, there, at a certain call: ``python _person.py FOLDER 1 CALL``.
 """
 
 from __future__ import annotations
@@ -199,8 +200,11 @@ def kills(folder: Path, places: int) -> Iterator[tuple[Path, int]]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    found = [[str(copy), status] for copy, status in kills(Path(arguments[0]), int(arguments[1]))]
-    print(json.dumps(found))
+    folder, places, *at = Path(arguments[0]), *map(int, arguments[1:])
+    if at:
+        print(json.dumps(in_child(lambda: calls(lambda: forget(folder), at[0]) * 0)))
+    else:
+        print(json.dumps([[str(copy), status] for copy, status in kills(folder, places)]))
 
 
 if __name__ == "__main__":

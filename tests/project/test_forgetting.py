@@ -270,12 +270,17 @@ def test_a_token_of_the_same_name_is_told_of(project: tidemill.Project) -> None:
     assert f"tidemill token revoke {token['id']}" in note
 
 
+def person(folder: Path, *arguments: int) -> Any:
+    """What _person.py says as a program."""
+    program = [sys.executable, str(Path(__file__).with_name("_person.py")), str(folder), *map(str, arguments)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def test_a_kill_at_any_moment_is_gone_on_with_when_the_project_is_opened(folder: Path, ids: dict[str, Any]) -> None:
-    places = 4
-    program = [sys.executable, str(Path(__file__).with_name("_person.py")), str(folder / "p"), str(places)]
-    killed = subprocess.run(program, capture_output=True, text=True, check=False)
-    assert killed.returncode == 0, killed.stderr
-    found = json.loads(killed.stdout.splitlines()[-1])
+    places = 3
+    found = person(folder / "p", places)
     assert [status for _, status in found] == [-signal.SIGKILL] * places
     left = 0
     for copy, _ in found:
@@ -319,6 +324,11 @@ def test_nothing_of_a_person_is_left_in_postgresql(
         )
         assert most[0] > 0, "the server notes what is frequent"
         store.delete(Prediction, [ids["same"]])  # somebody else sent the same text
+        assert person(there.dir, 1, 450) == -signal.SIGKILL
+        (begun,) = unfinished(store)
+        assert traces(store.root, MARK) or traces(data, MARK)
+        tidemill.open(there.dir).store.close()
+        assert unfinished(store) == [] and set(begun.subjects) >= set(ids["predictions"])
         assert there.forget(author=NAME)["notes"] == []
         for _ in range(2):
             connection.execute("SELECT pg_switch_wal()")
@@ -363,10 +373,10 @@ def test_of_an_image_no_pixel_is_left(tmp_path: Path) -> None:
         assert [a["count"] for a in project.dataset.report["actions"] if a["what"] == WHAT] == [1]  # type: ignore[union-attr]
 
 
-def test_of_a_row_of_a_table_only_models_know(tmp_path: Path) -> None:
+def test_of_rows_of_a_table_only_models_know(tmp_path: Path) -> None:
     records = get_task("tabular-classification").sample_data(0, 150)
-    records[11] |= {"size": "0.123456789", "kind": f"{MARK}-11"}
-    records[12] |= {"size": "0.123456789", "kind": f"{MARK}-11", "label": records[11]["label"]}
+    for row, label in ((11, "yes"), (12, "no"), (13, "no")):
+        records[row] |= {"size": "0.123456789", "kind": f"{MARK}-11", "label": label}
     data = write_records(tmp_path / "data", records)
     project = tidemill.init(tmp_path / "p", data=data, target="label", recipes=BASELINES)
     with contextlib.closing(project.store) as store:
@@ -374,15 +384,18 @@ def test_of_a_row_of_a_table_only_models_know(tmp_path: Path) -> None:
         project.data(search=False)
         needles = (f"{MARK}-11", np.float64(0.123456789).tobytes())
         assert rooms(traces(store.root, *needles)) >= {"data"}
-        arrays = open_dataset(store.root, project.dataset)  # type: ignore[arg-type]
-        (row,) = [r for r in range(arrays.n) if MARK in str(arrays.show(r)) and arrays.split[r] != DROPPED]
-        done = project.forget(ids=[arrays.sample_id(row)])
-        assert done["counts"]["samples"] == 2, "equal rows are one sample"
+        made = asked(project, {"size": 0.123456789, "kind": f"{MARK}-11"}, caller=NAME)
+        store.insert(made)
+        told = project.forget(ids=[made.id], dry_run=True)["also_there"]
+        assert len(told["samples"]) == 2, "equal inputs of two labels are two samples"
+        done = project.forget(ids=[made.id], same_content=True)
+        assert done["counts"]["samples"] == 3 and done["also_there"] == {"predictions": [], "samples": []}
+        assert all(project.trace(sample)["record"]["erasure"] == done["erasure"] for sample in told["samples"])
         kept = traces(store.root, *needles)
         assert rooms(kept) <= {"models"} and {Path(path).parts[1] for path in kept} <= {m["id"] for m in done["models"]}
         project.cycle(max_trials=0)
-        made = {m["id"] for m in project.models()} - {m["id"] for m in done["models"]}
-        assert made and not made & {Path(path).parts[1] for path in traces(store.root, *needles)}
+        fresh = {m["id"] for m in project.models()} - {m["id"] for m in done["models"]}
+        assert fresh and not fresh & {Path(path).parts[1] for path in traces(store.root, *needles)}
         assert rooms(traces(store.root, *needles)) <= {"models"}
 
 

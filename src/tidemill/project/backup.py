@@ -69,9 +69,9 @@ def backup(project: OpenProject, target: Path, *, on_event: OnEvent = unheard) -
         for name, file, size in segments:
             archive.add_file(f"state/{JOURNAL}/{name}", file, size)
         _files(store.root, archive, on_event)
+        note_backup(store.root, path, started_at)
         size = archive.finish(rows=rows)
         count = len(archive.members)
-        note_backup(store.root, path, started_at)
     return {"path": str(path), "bytes": size, "files": count, "rows": rows, "seconds": time.monotonic() - started}
 
 

@@ -70,9 +70,9 @@ def trace(store: Store, identifier: str) -> JSON:
     line: JSON = {"kind": prefix, "record": to_json(record)}
     match record:
         case Prediction():
-            line["feedback"] = [to_json(f) for f in store.find(Feedback, subject=record.id)]
+            line["feedback"] = _said(store, record.id)
             line |= _beside(store, record.id)
-            line["annotations"] = [to_json(a) for a in store.find(Annotation, subject=record.id)]
+            line["annotations"] = _labels(store, record.id)
             line["model"] = _if_kept(store, Model, record.model_id)
         case Feedback() | Annotation():
             line["about"] = _subject(store, record.subject)
@@ -106,6 +106,10 @@ def _if_kept(store: Store, kind: type[Record], identifier: str | None) -> JSON |
 
 def _said(store: Store, subject: str | list[str]) -> list[JSON]:
     return [to_json(item) for item in store.find(Feedback, subject=subject) if not item.erased]
+
+
+def _labels(store: Store, subject: str) -> list[JSON]:
+    return [to_json(item) for item in store.find(Annotation, subject=subject) if not item.erased]
 
 
 def _beside(store: Store, prediction: str) -> JSON:
@@ -177,7 +181,7 @@ def _sample(store: Store, identifier: str) -> JSON:
             "kind": "smp",
             "record": {"id": identifier, "origin": arrays.origin(row), "inputs": arrays.show(row)},
             "dataset": dataset.id,
-            "annotations": [to_json(a) for a in store.find(Annotation, subject=identifier)],
+            "annotations": _labels(store, identifier),
         }
     if (gone := tombstone(store, identifier)) is not None:
         return {"kind": "erased", "record": gone}

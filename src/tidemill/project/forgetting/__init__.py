@@ -9,18 +9,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
-
-import orjson
 
 from tidemill.data.assigned import fold_journal
 from tidemill.data.forgotten import SAMPLE, digest_of
-from tidemill.data.profile import write_json
 from tidemill.errors import BusyError, InputError
+from tidemill.project.forgetting.backups import backups, note_backup
 from tidemill.project.forgetting.naming import (
     Named,
     elsewhere,
+    name_samples,
     name_what_was_said,
     named_by_author,
     named_by_ids,
@@ -31,12 +28,10 @@ from tidemill.records import JSON, Erasure, Model, Token, new_id
 from tidemill.store import Store
 from tidemill.store.erasing import digest
 
-BACKUPS = "backups.json"
-"""Where a project notes which backups were made: ``[{"path", "created"}]``."""
 SHOWN = 100
 """Origins of rows, and ids of what else has the same content, that are told."""
 
-__all__ = ["BACKUPS", "forget", "note_backup", "resume", "tombstone", "unfinished"]
+__all__ = ["forget", "note_backup", "resume", "tombstone", "unfinished"]
 
 
 def forget(
@@ -81,7 +76,7 @@ def forget(
         also = elsewhere(store, named)
         if same_content:
             named.predictions |= also.predictions
-            named.samples |= also.samples
+            name_samples(store, named, also.samples)
             also = elsewhere(store, named)
         name_what_was_said(store, named)
         aim = aim_of(store, named)
@@ -191,15 +186,3 @@ def _notes(store: Store, author: str | None, unknown: int) -> list[str]:
         *([said] if unknown else []),
         *(f"a token has this name, too: `tidemill token revoke {t.id}` takes it back" for t in tokens),
     ]
-
-
-def note_backup(root: Path, path: Path, created: float) -> None:
-    """Note where a backup was written, for whoever has to say later what still holds something."""
-    write_json(root / BACKUPS, [*backups(root, created), {"path": str(path), "created": created}])
-
-
-def backups(root: Path, before: float) -> list[dict[str, Any]]:
-    """The backups that were made before a moment, and are still where they were written."""
-    path = root / BACKUPS
-    noted: list[dict[str, Any]] = orjson.loads(path.read_bytes()) if path.is_file() else []
-    return [one for one in noted if one["created"] < before and Path(one["path"]).exists()]

@@ -107,13 +107,20 @@ def named_by_ids(store: Store, identifiers: Iterable[str]) -> Named:
     return named
 
 
+def name_samples(store: Store, named: Named, samples: Collection[str]) -> bool:
+    """Name samples by their ids, with the predictions by which they came; whether a dataset version has any of them."""
+    found = find_samples(store, key_array(sample.removeprefix(SAMPLE) for sample in samples))
+    named.samples.update(samples, (f"{SAMPLE}{key_text(key)}" for key in found.content.tolist()))
+    named.predictions |= found.live
+    return bool(found.live) or len(found.content) > 0
+
+
 def _name_sample(store: Store, named: Named, sample: str, erased: set[str]) -> None:
-    found = find_samples(store, key_array([sample.removeprefix(SAMPLE)]))
     known = store.count(Annotation, subject=sample) or store.count(QueueItem, subject=sample)
-    if found.live or len(found.content) or known:
-        named.samples.update({sample}, (f"{SAMPLE}{key_text(k)}" for k in found.content.tolist()))
-        named.predictions |= found.live
-    elif sample in erased or digest_of(store.secret, sample) in erased:
+    if name_samples(store, named, [sample]) or known:
+        return
+    named.samples.discard(sample)
+    if sample in erased or digest_of(store.secret, sample) in erased:
         named.already.add(sample)
     else:
         raise NotFoundError(

@@ -13,7 +13,7 @@ import time
 from tidemill.data.assigned import fold_journal
 from tidemill.project.forgetting import aged, files, tables
 from tidemill.project.forgetting.naming import Named
-from tidemill.project.forgetting.rows import Aim, touched
+from tidemill.project.forgetting.rows import Aim, models_that_saw, touched
 from tidemill.records import Erasure
 from tidemill.store import Store
 from tidemill.store.erasing import scrub_journal, scrub_tables
@@ -39,6 +39,10 @@ def carry_out(store: Store, erasure: Erasure) -> tuple[Erasure, list[str]]:
     aim = aim_of(store, named)
     found = touched(store, aim)
     counts: dict[str, int] = dict(erasure.counts)
+    # A cycle may have run since it was interrupted, if somebody else kept it from being gone on with.
+    models = tuple(dict.fromkeys([*erasure.models, *models_that_saw(store, found, aim)[0]]))
+    erasure = dataclasses.replace(erasure, models=models)
+    store.update(erasure)
 
     def count(what: str, number: int) -> None:
         counts[what] = max(counts.get(what, 0), number)  # begun again, a step finds less to do
