@@ -121,7 +121,7 @@ def test_a_repeated_key_gets_the_first_result_and_another_body_a_conflict(servic
     assert again.json() == {**first.json(), "status": "repeated"}
     error = check_error(say(service, {**body, "value": "5", "key": "k-1"}), 409)
     assert "k-1" in error["what"]
-    check_error(say(service, {**body, "key": "k-1"}, **{"Idempotency-Key": "k-2"}), 422)
+    check_error(say(service, {**body, "key": "k-1"}, **{"Idempotency-Key": "k-2"}), 409)
     assert len(service.project.store.find(Feedback, subject=given["id"])) == 1
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, cast, get_args
 
@@ -19,6 +20,9 @@ Given = Callable[[str], Mapping[str, Any] | None]
 
 KINDS: tuple[str, ...] = get_args(FeedbackKind)
 MAX_NAME = 200
+NAME = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u2069]+$"
+"""What a short text such as an author is made of: nothing that controls how the others are shown."""
+_NAME = re.compile(NAME[1:-1])
 MAX_COMMENT = 10_000
 _MAX_LABEL = 1000
 _MAX_LABELS = 10_000
@@ -224,7 +228,7 @@ def name(content: Mapping[str, Any], field: str, where: str) -> str | None:
     value = content.get(field)
     if value is None:
         return None
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
+    if not isinstance(value, str) or len(value) > MAX_NAME or _NAME.fullmatch(value) is None:
         raise InputError(
             f"{field} is not a short text",
             where=f"{where}.{field}",

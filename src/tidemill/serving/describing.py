@@ -15,9 +15,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from tidemill.data.schema import Field, Signature
-from tidemill.runtime.statements import MAX_NAME
+from tidemill.runtime.statements import MAX_NAME, NAME
 from tidemill.serving.access import need_of
 from tidemill.serving.examples import answered, row, stated, tensors
+from tidemill.serving.repeats import KEY
 from tidemill.serving.schemas import (
     ErrorAnswer,
     FeedbackAnswer,
@@ -31,6 +32,8 @@ from tidemill.serving.schemas import (
 
 SHOWN_LABELS = 50
 """Labels up to which the page shows a made-up answer with the probability of each."""
+MOST_BYTES = 10**15
+"""Bytes that a header may say that a body has; far more than one can have."""
 MOST_LABELS = 1000
 """Labels that the document names one by one; where there are more, any text may stand."""
 
@@ -48,6 +51,7 @@ _MEANINGS = {
     500: "a fault of the server, with its id in the log",
     503: "not ready, overloaded, or the disk failed; try again after Retry-After",
 }
+_DATES = [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]
 _HOT = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
 _PREDICT = (*_HOT, 409)
 BULK = "/v1/feedback/bulk"
@@ -141,7 +145,7 @@ def describe(
     hot[BULK] = {"post": _bulk()}
     for path in INFER_PATHS:
         hot[path] = {"post": _inference(path, inferred if path == INFER_PATHS[0] else None)}
-    header = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
+    header = {"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": KEY}
     for operations in hot.values():
         operations["post"].setdefault("parameters", []).append(
             {"name": "Idempotency-Key", "in": "header", "required": False, "schema": header}
@@ -187,7 +191,7 @@ def _inference(path: str, shown: tuple[Any, Any] | None) -> dict[str, Any]:
     made["responses"]["200"]["content"]["application/octet-stream"] = behind
     names = re.findall(r"\{(\w+)\}", path)
     made["parameters"] = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
-    length = {"type": "integer", "minimum": 0}
+    length = {"type": "integer", "minimum": 0, "maximum": MOST_BYTES}
     made["parameters"].append(
         {"name": "Inference-Header-Content-Length", "in": "header", "required": False, "schema": length}
     )
@@ -220,8 +224,9 @@ def form_content(signature: Signature | None) -> dict[str, Any]:
     form: dict[str, Any] = {"type": "object", "description": said}
     if signature is None:
         return {"multipart/form-data": {"schema": form}}
-    plain = {"image": binary, "number": {"type": "number"}}
-    own = {"key": {"type": "string"}, "caller": {"type": "string"}}
+    plain = {"image": binary, "number": {"type": "number"}, "date": {"anyOf": _DATES}}
+    short = {"type": "string", "maxLength": MAX_NAME, "pattern": f"^$|{NAME}"}
+    own = {"key": short, "caller": short}
     form["properties"] = own | {f.name: plain.get(f.type, {"type": "string"}) for f in signature.inputs}
     form["required"] = [f.name for f in signature.inputs if not f.optional]
     form["additionalProperties"] = False
@@ -348,7 +353,8 @@ def _field_schema(field: Field, text_mb: float) -> dict[str, Any]:
         }
     schema: dict[str, Any] = {"type": "number" if field.type == "number" else "string"}
     if field.type == "date":
-        schema["description"] = "date or time, ISO 8601; one without a zone is UTC"
-    elif field.type == "text":
+        missing: list[dict[str, Any]] = [{"type": "null"}] if field.optional else []
+        return {"anyOf": [*_DATES, *missing], "description": "date or time, ISO 8601; one without a zone is UTC"}
+    if field.type == "text":
         schema["description"] = f"text in any language, at most {text_mb:g} MB of UTF-8"
     return {**schema, "type": [schema["type"], "null"]} if field.optional else schema

@@ -127,7 +127,7 @@ def _keyed(item: Feedback, content: Mapping[str, Any], header: str | None, key: 
     if content.get("key") is None:
         return dataclasses.replace(item, key=key)
     if item.key != header:
-        raise InputError(
+        raise ConflictError(
             "the Idempotency-Key header and the body's key differ", where="key", mend="Send one of them only."
         )
     return item

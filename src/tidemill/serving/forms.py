@@ -167,7 +167,7 @@ def parse_form(body: bytes, content_type: bytes, signature: Signature, max_rows:
         if called in _OWN and called not in fields:
             if called in own:
                 raise InputError(f"{called} is given twice", where="body", mend="Give it once, for all rows.")
-            own[called] = _text(part, called)
+            own[called] = _text(part, called) or None
         else:  # also a field that there is not: it is named together with those that there are
             said = values.setdefault(called, [])
             said.append(_value(fields.get(called), part, f"field {called!r}, value {len(said) + 1}"))

@@ -17,7 +17,7 @@ from tidemill.serving.feedback import FeedbackDoor
 from tidemill.serving.forms import FORM, JSON, declared, parse_form, parse_image, require_readable
 from tidemill.serving.guard import Guard, RequestHead
 from tidemill.serving.inference import parse_inference
-from tidemill.serving.protocol import Place, json_length, place_of, require_served, require_version
+from tidemill.serving.protocol import Place, json_length, place_of, require_name, require_served, require_version
 from tidemill.serving.repeats import Once, Repeats
 from tidemill.serving.requests import PredictRequest, parse_predict, require_short
 from tidemill.serving.service import Service
@@ -75,6 +75,7 @@ class HotRoutes:
 
     async def infer(self, place: Place, service: Service, head: RequestHead, receive: Receive) -> Answer:
         """Answer an inference of the Open Inference Protocol; the predictions are on disk when this returns."""
+        require_name(service.project, service.follower.served(), place)
         json_length(head)
         body = await self._guard.read_body(receive)
         if head.idempotency_key is None:

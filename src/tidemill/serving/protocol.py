@@ -18,7 +18,7 @@ from tidemill.errors import NotFoundError, TidemillError
 from tidemill.runtime.statements import MAX_NAME, nearest
 from tidemill.serving._base import Served, ServedProject
 from tidemill.serving.answering import Answer, RequestError, error_answer
-from tidemill.serving.describing import protocol_errors
+from tidemill.serving.describing import MOST_BYTES, protocol_errors
 from tidemill.serving.forms import JSON, declared
 from tidemill.serving.guard import RequestHead
 from tidemill.serving.inference import datatype_of, outputs_of
@@ -84,13 +84,22 @@ def require_served(project: ServedProject, served: Served, place: Place) -> None
     Raises:
         NotFoundError: the message names those that are answered to.
     """
+    require_name(project, served, place)
+    require_version(served.deployment.model_id, place)
+
+
+def require_name(project: ServedProject, served: Served, place: Place) -> None:
+    """Refuse a name that nobody answers to.
+
+    Raises:
+        NotFoundError: the message names those that are answered to.
+    """
     names = (served.deployment.name, project.dir.name)
     if place.model not in names:
         raise NotFoundError(
             f"there is no model {place.model[:MAX_NAME]!r}.{nearest(place.model[:MAX_NAME], names)}",
             mend=f"Call it {names[0]!r}; which version answers is decided by what is promoted.",
         )
-    require_version(served.deployment.model_id, place)
 
 
 def require_version(answers: str, place: Place) -> None:
@@ -126,7 +135,7 @@ def json_length(head: RequestHead) -> int | None:
     length = head.json_length
     if length is None:
         return None
-    if not length.isdigit() or len(length) > 18:
+    if not length.isdigit() or len(length) > len(str(MOST_BYTES)) or int(length) > MOST_BYTES:
         raise RequestError(
             400, "it is not a number", where="Inference-Header-Content-Length header", mend="Send the JSON's length."
         )

@@ -11,19 +11,24 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tidemill.errors import ConflictError
-from tidemill.runtime.statements import name
+from tidemill.errors import ConflictError, InputError
+from tidemill.runtime.statements import MAX_NAME
 from tidemill.serving.answering import Answer
 from tidemill.serving.guard import RequestHead
 
 SECONDS = 300.0
 MOST_BYTES = 64 << 20
 _BESIDE = 700  # bytes that a remembered answer takes besides its body
+
+KEY = '^"?[!#-~]([ !#-~]*[!#-~])?"?$'
+"""What the header may hold, as a regular expression."""
+_KEY = re.compile(KEY[1:-1])
 
 REPLAYED = ((b"idempotent-replayed", b"true"),)
 
@@ -45,7 +50,7 @@ class Once:
         """What the header ``Idempotency-Key`` of a request for *path* says.
 
         Raises:
-            InputError: the key is not a text of 1 to 200 printable characters.
+            InputError: the key is none; see :func:`header_key`.
         """
         key = header_key(head) or ""
         said = b"\0".join((path.encode(), head.authorization or b""))
@@ -133,7 +138,18 @@ class Repeats:
 
 
 def header_key(head: RequestHead) -> str | None:
-    """The key in the header ``Idempotency-Key``, which may stand in quotes."""
+    """The key in the header ``Idempotency-Key``, which may stand in quotes.
+
+    Raises:
+        InputError: it is not of 1 to 200 visible ASCII characters and blanks between them.
+    """
     if head.idempotency_key is None:
         return None
-    return name({"Idempotency-Key": head.idempotency_key.decode("latin-1").strip('"')}, "Idempotency-Key", "headers")
+    key = head.idempotency_key.decode("latin-1")
+    if len(key) > MAX_NAME or _KEY.fullmatch(key) is None:
+        raise InputError(
+            "the key is no short text of ASCII characters",
+            where="Idempotency-Key header",
+            mend=f"Give 1 to {MAX_NAME} letters, digits and signs, such as a UUID.",
+        )
+    return key.strip('"')

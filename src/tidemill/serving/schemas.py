@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from tidemill.runtime.statements import MAX_COMMENT, MAX_MEMBERS, MAX_NAME
+from tidemill.runtime.statements import MAX_COMMENT, MAX_MEMBERS, MAX_NAME, NAME
 
-Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=NAME)]
 
 
 class Strict(BaseModel):
