@@ -22,7 +22,8 @@ HOUR = 3600.0
 
 class Run:
     def __init__(self, project: Project, **settings: Any) -> None:
-        given: dict[str, Any] = {"floor": 0.8, "least": 50, "action": "cycle", "rest": HOUR, **settings}
+        given: dict[str, Any] = {"floor": 0.8, "least": 50, "response": 0.5, "action": "cycle"}
+        given |= {"rest": HOUR, **settings}
         store, label = project.store, project.task.label
         self.trigger = Quality(store, lambda: settled_labels(store, label), "classification", **given)
         self.memory: JSON = {}
@@ -63,6 +64,17 @@ def test_it_fires_once_while_quality_is_under_the_floor(project: Project) -> Non
     assert "95.0 %" in run.look().waiting
     answer(project, ask(project, inputs(600, seed=4), audited=True), right=0.5)
     assert run.look(-1.5 * HOUR - 3 * HOUR).reason is not None, "it had been better, and a clock set back is no rest"
+
+
+def test_answers_to_some_questions_alone_prove_nothing(project: Project) -> None:
+    run = Run(project)
+    given = ask(project, inputs(300, seed=1), audited=True)
+    answer(project, given[:100], right=0.3)
+    look = run.look()
+    assert look.reason is None
+    assert look.waiting.endswith("but only 33 % of the audit's questions are answered, of 50 % that are needed")
+    answer(project, given[100:160], right=0.3)
+    assert run.look().reason is not None
 
 
 def test_it_rests_between_two_firings_and_a_new_deployment_starts_anew(project: Project) -> None:

@@ -10,7 +10,8 @@ import pytest
 import tidemill
 from tidemill.data.settled import settled_labels
 from tidemill.errors import StoreError
-from tidemill.records import Feedback, Model, Prediction
+from tidemill.project import cleaning
+from tidemill.records import Dataset, Feedback, Model, Prediction
 from tidemill.store import new_prediction_id
 from tidemill.tasks import get_task
 from tidemill.testing.tasks import write_records
@@ -64,6 +65,17 @@ def test_models_that_serve_or_served_stay(project: tidemill.Project) -> None:
     assert served in left and len(left) <= 2
     assert project.predict({"size": 1.0, "kind": "ebb"})
     assert project.cycle(max_trials=1)["candidates"]
+
+
+def test_the_data_that_the_champion_was_trained_on_stay(
+    project: tidemill.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaning, "VERSIONS", 0)
+    dataset = project.store.get(Dataset, str(project.model().dataset_id))
+    removed = project.gc(dry_run=True)["removed"]
+    assert removed and dataset.path not in removed
+    monkeypatch.setattr(type(project.store), "champion", lambda _store: None)
+    assert dataset.path in project.gc(dry_run=True)["removed"]
 
 
 def test_a_project_over_its_quota_says_so_before_it_works(project: tidemill.Project) -> None:

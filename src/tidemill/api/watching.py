@@ -34,6 +34,8 @@ STANDBY = 5.0
 """Seconds after which a process that does not look asks again whether it should."""
 REST_FIRST, REST_LAST = 5.0, 600.0
 """Seconds after a failed cycle before another one starts: twice as many each time."""
+LONGEST = 1800.0
+"""Seconds after which a long look is given up."""
 
 
 @contextlib.contextmanager
@@ -105,6 +107,7 @@ class Watcher:
         self._cycle: Job | None = None
         self._long_look: Job | None = None
         self._look_at = 0.0
+        self._give_up_at = 0.0
         self._seen: JSON | None = None
         self._rest = REST_FIRST
         self._rest_until = 0.0
@@ -128,11 +131,15 @@ class Watcher:
             while not stop.wait(POLL):
                 self.step()
         finally:
-            for job in (self._cycle, self._long_look):
-                if job is not None:
-                    job.stop()  # a cycle goes on from there at the next start
-                    job.wait(timeout=30)
-            self._cycle = self._long_look = None
+            self.close()
+
+    def close(self) -> None:
+        """Stop what runs; a cycle goes on from there at the next start."""
+        for job in (self._cycle, self._long_look):
+            if job is not None:
+                job.stop()
+                job.wait(timeout=30)
+        self._cycle = self._long_look = None
 
     def step(self) -> None:
         """Look once at what is due, and act."""
@@ -164,6 +171,7 @@ class Watcher:
         self._seen = seen
         arguments = {"folder": str(self._project.dir), "memories": memories, "now": self._clock()}
         self._long_look = self._submit("tidemill.api.watching:look_job", arguments)
+        self._give_up_at = now + LONGEST
 
     def _newest(self) -> JSON:
         """What a long look would look at; the same again, and there is nothing new to see."""
@@ -173,7 +181,11 @@ class Watcher:
         return {"deployment": store.revision(), **newest}
 
     def _hear_of_long_look(self) -> None:
-        if self._long_look is None or self._long_look.poll() is None:
+        if self._long_look is None:
+            return
+        if self._long_look.poll() is None:
+            if time.monotonic() > self._give_up_at:
+                self._long_look.stop()
             return
         job, self._long_look = self._long_look, None
         try:

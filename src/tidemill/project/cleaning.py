@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tidemill.data.dataset import folders
+from tidemill.data.storage import is_complete
 from tidemill.errors import BusyError, StoreError
 from tidemill.project.opened import OpenProject
 from tidemill.records import JSON, Annotation, Dataset, Deployment, Feedback, Member, Model, Prediction, to_json
@@ -24,9 +25,9 @@ _AT_ONCE = 5000
 def gc(project: OpenProject, *, dry_run: bool = False) -> JSON:
     """Remove old models, dataset versions, feature caches, what killed work left, and archive old predictions.
 
-    The models that ever served, one that is being rolled out, the newest ``keep.models``, and the newest three dataset
-    versions stay. Predictions older than ``keep.predictions_days`` of which nobody spoke move to a Parquet file in
-    ``.tidemill/archive``.
+    The models that ever served, one that is being rolled out, the newest ``keep.models``, the newest three dataset
+    versions, and that of the champion stay. Predictions older than ``keep.predictions_days`` of which nobody spoke move
+    to a Parquet file in ``.tidemill/archive``.
 
     Raises:
         BusyError: a cycle is running, or a backup is being made.
@@ -84,7 +85,7 @@ def _doomed(project: OpenProject) -> list[Path]:
     newest = {m.id for m in store.find(Model, newest_first=True, limit=project.config.keep.models)}
     models = [root / m.path for m in store.find(Model) if m.id not in served | newest]
     versions = store.find(Dataset, newest_first=True, limit=VERSIONS)
-    needed = {folder for version in versions for folder in folders(root, version)}
+    needed = {folder for version in [*versions, *_champions(store)] for folder in folders(root, version)}
     data = [
         path
         for kind in ("versions", "parts", "live")
@@ -94,6 +95,14 @@ def _doomed(project: OpenProject) -> list[Path]:
     current = {v.id for v in versions[:1]}
     features = [path for path in _children(root / "features") if path.name not in current]
     return [path for path in [*models, *data, *features, *_children(root / "work")] if path.is_dir()]
+
+
+def _champions(store: Store) -> list[Dataset]:
+    """The version that the champion was trained on, if its files are there: traffic is compared with it."""
+    champion = store.champion()
+    identifier = None if champion is None else store.get(Model, champion.model_id).dataset_id
+    found = store.find(Dataset, id=identifier) if identifier is not None else []
+    return [version for version in found if is_complete(store.root / version.path)]
 
 
 def _old_predictions(project: OpenProject) -> list[str]:

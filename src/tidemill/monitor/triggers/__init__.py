@@ -61,6 +61,7 @@ def triggers_of(
             task.kind,
             floor=settings.quality,
             least=settings.quality_labels,
+            response=config.audit.min_response,
             action=settings.on_quality,
             rest=rest,
         )

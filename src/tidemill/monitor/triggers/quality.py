@@ -34,6 +34,7 @@ class Quality:
         kind: of the task; for ``regression`` the floor is a ceiling of the mean absolute error.
         floor: ``None`` only measures.
         least: labels from which on it may fire.
+        response: share of the audit's questions that must have been answered: who answers only some, chooses.
         action: what is done then.
         rest: seconds between two firings at least.
     """
@@ -49,6 +50,7 @@ class Quality:
         *,
         floor: float | None,
         least: int,
+        response: float,
         action: Action,
         rest: float,
     ) -> None:
@@ -58,6 +60,7 @@ class Quality:
         self._floor = floor
         self.fires = floor is not None
         self._least = least
+        self._response = response
         self._action: Action = action
         self._rest = rest
 
@@ -83,6 +86,10 @@ class Quality:
         said = self._said(shown, len(answers))
         if len(answers) < self._least:
             return Look(waiting=f"{len(answers)} of {self._least} audited labels{said}", found=found, memory=memory)
+        if self._floor is not None and settled.answered < self._response * settled.audited:
+            share = f"{100 * settled.answered / settled.audited:.0f} % of the audit's questions are answered"
+            waiting = f"{said.removeprefix(': ')}, but only {share}, of {100 * self._response:.0f} % that are needed"
+            return Look(waiting=waiting, found=found, memory=memory)
         # Counted over the whole deployment: the window holds no more than its newest.
         labels = sum(s.split != "train" for s in settled.live)
         if self._floor is None or abs(labels - memory["tested"]) < max(1, FRESH * min(labels, WINDOW)):
