@@ -13,7 +13,7 @@ from importlib.metadata import version
 from itertools import accumulate
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -50,7 +50,7 @@ def add_metrics(api: FastAPI, service: Callable[[], Service]) -> None:
 
     @api.get(
         "/metrics",
-        response_class=PlainTextResponse,
+        response_class=Response,  # errors are JSON, and would be said to be of its type
         responses={**good, **errors(401, 429, 503)},
         summary="What Prometheus collects",
         tags=["health"],
