@@ -219,6 +219,7 @@ class Colleagues:
         self._thread.join()
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
+            self._path.with_suffix(".part").unlink(missing_ok=True)  # of a write that a full disk ended
         self._claim.close()
 
 
