@@ -148,7 +148,7 @@ def _number_fit(answer: Mapping[str, Any], label: Any, usual: Ordinary) -> float
         return 0.0
     scale = (high - low) / 2 / -math.log(1.0 - level)
     near, far = abs(label - answer["value"]) / scale, abs(label - usual.centre) / usual.spread
-    return math.log(usual.spread / scale) - near + far
+    return float(math.log(usual.spread / scale) - near + far)
 
 
 def _sure(store: Store, model: str, until: float | None) -> float:

@@ -14,8 +14,9 @@ among somebody's answers would make the judge agree with the model.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from tidemill.data.ballots import Outcome, Vote, as_vote, count
 from tidemill.data.fit import Ordinary, fit, ordinary_by_model, tolerance
 from tidemill.data.shares import limited
 from tidemill.data.trust import Standing, Voice, Weighed, Word, weigh
-from tidemill.records import LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction, Token
+from tidemill.records import JSON, LABEL_KINDS, Annotation, Cycle, Feedback, LiveKey, Prediction, Token
 from tidemill.store import Store
 
 LabelOf = Callable[[Feedback, Prediction], Any]
@@ -51,6 +52,19 @@ class LiveSample:
     weight: float
     vouched: bool = True
     by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """Labels of one crowd that are held back.
+
+    Attributes:
+        mark: of the crowd; names nobody.
+        samples: inputs and labels.
+    """
+
+    mark: str
+    samples: list[tuple[JSON, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +98,7 @@ class Settled:
 
     Attributes:
         live: labelled inputs from traffic, in the order of their first prediction.
+        doubts: what is held back, crowd by crowd, for whoever finds out whether it does harm.
         annotations: labels given to imported samples, by sample id.
         contradictions: for predictions (or samples) on which authors disagree, the votes for each label.
         held: for predictions whose label is held back, the reason.
@@ -96,6 +111,7 @@ class Settled:
     """
 
     live: list[LiveSample] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
     annotations: dict[str, Any] = field(default_factory=dict)
     contradictions: dict[str, dict[str, int]] = field(default_factory=dict)
     held: dict[str, str] = field(default_factory=dict)
@@ -126,6 +142,7 @@ def settled_labels(
     until: float | None = None,
     policy: FeedbackPolicy | None = None,
     imported: float = 0.0,
+    released: Collection[str] | None = None,
 ) -> Settled:
     """Settle all statements in the store that were made before *until* (UTC seconds).
 
@@ -135,6 +152,7 @@ def settled_labels(
         until: ignore what was said later, so that a resumed cycle sees what it saw before.
         policy: whose word counts for how much.
         imported: the weight of the training samples that come from the project's sources.
+        released: marks of doubts that were found to do no harm; those that the last cycle found unless given.
     """
     policy = policy or FeedbackPolicy()
     by_key, by_sample = _gathered(store, label_of, until)
@@ -142,13 +160,17 @@ def settled_labels(
     by_key = dict(sorted(by_key.items(), key=lambda item: first[item[0]].id))
     usual = ordinary_by_model(store, sorted({p.model_id for p in _predictions(by_key.values())}), until)
     votes = {key: _newest(said) for key, said in by_key.items()}
-    weighed = _weighed(votes, usual, policy) if policy.trust else None
+    if released is None:
+        released = _last_released(store, until)
+    marks = _Marks(store.secret, released)
+    weighed = _weighed(votes, usual, policy, marks) if policy.trust else None
     desk = _Desk(votes, weighed, usual, first, {k.key: k for k in store.find(LiveKey, key=set(by_key))})
     desk.settle()
     labels, torn = _samples(by_sample)
     live, less = limited(desk.live, imported, policy) if policy.trust else (desk.live, {})
     return Settled(
         live=live,
+        doubts=[Doubt(mark=marks.of(name), samples=samples) for name, samples in desk.doubts.items()],
         annotations=labels,
         contradictions={**desk.contradictions, **torn},
         held=desk.held,
@@ -189,6 +211,7 @@ class _Desk:
         self.live: list[LiveSample] = []
         self.contradictions: dict[str, dict[str, int]] = {}
         self.held: dict[str, str] = {}
+        self.doubts: dict[str, list[tuple[JSON, Any]]] = defaultdict(list)
 
     def settle(self) -> None:
         """Find what becomes of every key."""
@@ -205,13 +228,21 @@ class _Desk:
         prediction, outcome = self._first[key], count(votes)
         self._outcomes[key] = outcome
         if outcome.doubted:
-            self.held[prediction.id] = _why_doubted(votes)
+            self._hold(prediction, votes, _why_doubted(votes))
         elif outcome.label is None:
             self.contradictions[prediction.id] = outcome.counts
         elif outcome.odds + self._fit(prediction, outcome) <= 0:
-            self.held[prediction.id] = _why_held(outcome)
+            self._hold(prediction, outcome.behind, _why_held(outcome))
         else:
             self.live.append(_sample(prediction, outcome))
+
+    def _hold(self, prediction: Prediction, votes: Sequence[Vote], reason: str) -> None:
+        """Hold a label back, for the sake of whoever stated it."""
+        self.held[prediction.id] = reason
+        for vote in votes:
+            if vote.weight is not None and vote.weight.crowd is not None:
+                self.doubts[vote.weight.crowd.name].append((prediction.inputs, vote.label))
+                break
 
     def _fit(self, prediction: Prediction, outcome: Outcome) -> float:
         """How well the settled label fits what the model said, as far as those behind it leave that to the model."""
@@ -225,7 +256,7 @@ class _Desk:
         prediction, outcome = self._first[key], count(votes)
         self._outcomes[key] = outcome
         if outcome.doubted or (outcome.behind and all(map(_is_doubted, outcome.behind))):
-            self.held[prediction.id] = _why_doubted(votes)
+            self._hold(prediction, votes, _why_doubted(votes))
         elif outcome.label is None:
             self.contradictions[prediction.id] = outcome.counts
         else:
@@ -336,14 +367,37 @@ def _newest(said: Sequence[_Said]) -> list[_Said]:
     ]
 
 
-def _weighed(votes: Mapping[str, Sequence[_Said]], usual: Mapping[str, Ordinary], policy: FeedbackPolicy) -> Weighed:
+class _Marks:
+    """What stands for crowds in records that outlast the names of their authors."""
+
+    def __init__(self, secret: bytes, released: Collection[str]) -> None:
+        self._secret = secret
+        self._released = frozenset(released)
+
+    def of(self, crowd: str) -> str:
+        """The mark of a crowd by its name: 16 hex digits, which tell nothing without the project's secret."""
+        return hashlib.blake2b(f"crowd:{crowd}".encode(), key=self._secret, digest_size=8).hexdigest()
+
+    def harmless(self, crowd: str) -> bool:
+        """Whether a crowd's words were found to do no harm."""
+        return bool(self._released) and self.of(crowd) in self._released
+
+
+def _last_released(store: Store, until: float | None) -> list[str]:
+    last = store.find(Cycle, status="done", newest_first=True, limit=1, created_before=until)
+    return list(last[0].summary.get("released", ())) if last else []
+
+
+def _weighed(
+    votes: Mapping[str, Sequence[_Said]], usual: Mapping[str, Ordinary], policy: FeedbackPolicy, marks: _Marks
+) -> Weighed:
     words = []
     for key, said in votes.items():
         meanings = _meanings(said, usual)
         for s, meaning in zip(said, meanings, strict=True):
             fits = 0.0 if s.prediction is None else fit(s.prediction.answer, s.label, usual[s.prediction.model_id])
             words.append(Word(s.voice, key, meaning, s.when, fits))
-    return weigh(words, policy)
+    return weigh(words, policy, marks.harmless)
 
 
 def _meanings(said: Sequence[_Said], usual: Mapping[str, Ordinary]) -> list[Hashable]:

@@ -15,7 +15,7 @@ more than one of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -89,6 +89,7 @@ class Crowd:
         words: how many.
         voices: by how many voices.
         odds: log odds that one of them is right, before its own fit.
+        name: what tells it from all others, and stays the same as words are added.
     """
 
     voice: Voice | None
@@ -96,6 +97,7 @@ class Crowd:
     words: int
     voices: int
     odds: float
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Weight:
         standing: of the author, in the crowd that the word belongs to.
         crowd: with which it was judged; ``None`` for an annotator's.
         model: how much it counts that a word hardly fits what the model said: 1, or less where annotators found that
-            such words of its crowd were right all the same.
+            such words of its crowd were right all the same; 0 where they were found to do no harm.
     """
 
     odds: float
@@ -135,8 +137,17 @@ class Weighed:
     standing: dict[Voice, Standing]
 
 
-def weigh(words: Sequence[Word], policy: FeedbackPolicy) -> Weighed:
-    """What each of *words* weighs. At most one a voice and key."""
+def weigh(
+    words: Sequence[Word], policy: FeedbackPolicy, harmless: Callable[[str], bool] = lambda _name: False
+) -> Weighed:
+    """What each of *words* weighs.
+
+    Args:
+        words: at most one a voice and key.
+        policy: what new authors are taken for, and from when on they are trusted.
+        harmless: of a crowd's name, whether its words were found to do no harm, so that the model is not believed
+            against it.
+    """
     order = sorted(range(len(words)), key=lambda i: (words[i].key, words[i].voice))
     said = [words[i] for i in order]
     spoken = [word for word in said if not word.voice.annotator]
@@ -145,7 +156,7 @@ def weigh(words: Sequence[Word], policy: FeedbackPolicy) -> Weighed:
     standing: dict[Voice, Standing] = dict.fromkeys(trust, "annotator")
     weights = [Weight(ANCHOR, "annotator")] * len(words)
     if spoken:
-        jury = _Jury(said, voices, policy)
+        jury = _Jury(said, voices, policy, harmless)
         trusted = jury.deliberate()
         trust |= dict(zip(voices, jury.trust.tolist(), strict=True))
         standing |= {
@@ -164,7 +175,9 @@ def weigh(words: Sequence[Word], policy: FeedbackPolicy) -> Weighed:
 class _Jury:
     """All words as arrays, those of annotators first among what is known."""
 
-    def __init__(self, said: Sequence[Word], voices: Sequence[Voice], policy: FeedbackPolicy) -> None:
+    def __init__(
+        self, said: Sequence[Word], voices: Sequence[Voice], policy: FeedbackPolicy, harmless: Callable[[str], bool]
+    ) -> None:
         number = {voice: code for code, voice in enumerate(voices)}
         self._policy = policy
         self._voices = voices
@@ -182,7 +195,9 @@ class _Jury:
         born = np.full(len(voices), np.iinfo(np.int64).max, np.int64)
         np.minimum.at(born, self.voice, hour)
         self._cohort = np.unique(born, return_inverse=True)[1].reshape(-1)
-        self.crowd, self._who, self._burst = self._crowds(hour)
+        self.crowd, self._who, self._hour = self._crowds(hour)
+        self._names = [self._name(who, at) for who, at in zip(self._who.tolist(), self._hour.tolist(), strict=True)]
+        self._harmless = np.array([harmless(name) for name in self._names], bool)
         self._once = self._shares()
         self._size = np.bincount(self.crowd, self._once)
         self.model = self._belief_in_model()
@@ -192,8 +207,12 @@ class _Jury:
         self.trust: Floats = np.empty(0)
         self.is_trusted = np.zeros(len(voices), bool)
 
-    def _crowds(self, hour: Codes) -> tuple[Codes, Codes, npt.NDArray[np.bool_]]:
-        """The crowd of each word; of each crowd its voice (-1: new ones, -2: nameless ones), and whether it is a burst.
+    def _name(self, who: int, hour: int) -> str:
+        author = f"{self._voices[who].author}\n{self._voices[who].via}" if who >= 0 else str(who)
+        return f"{author}\n{hour}"
+
+    def _crowds(self, hour: Codes) -> tuple[Codes, Codes, Codes]:
+        """The crowd of each word; of each crowd its voice (-1: new ones, -2: nameless ones), and the hour of a burst.
 
         Hours are those of the clock: where they begin must not depend on what was said.
         """
@@ -204,7 +223,7 @@ class _Jury:
         burst = size[place.reshape(-1)] >= self._policy.burst
         pairs[~burst, 1] = -1
         found, crowd = np.unique(pairs, axis=0, return_inverse=True)
-        return crowd.reshape(-1).astype(np.int64), found[:, 0], found[:, 1] >= 0
+        return crowd.reshape(-1).astype(np.int64), found[:, 0], found[:, 1]
 
     def _shares(self) -> Floats:
         """What each word counts among those judged together: what many say of one input in unison is one word."""
@@ -218,7 +237,7 @@ class _Jury:
         found, crowds = (verdict != 0) & (self._fit < 0), len(self._who)
         asked = np.bincount(self.crowd[found], minlength=crowds)
         right = np.bincount(self.crowd[found & (verdict > 0)], minlength=crowds)
-        return 1.0 - right / (asked + _FEW)
+        return np.where(self._harmless, 0.0, 1.0 - right / (asked + _FEW))
 
     def deliberate(self) -> npt.NDArray[np.bool_]:
         """Find every crowd's chance and every author's trust; which words are a trusted author's."""
@@ -267,6 +286,7 @@ class _Jury:
             begun = np.minimum(self._start, theirs)
             rest = (PRIOR * begun[voice] + of_voice[voice] - in_crowd) / (PRIOR + self._count[voice] - self._size)
             before = np.where(own, rest, start)
+            before = np.where(self._harmless, np.maximum(before, start), before)
             after = np.clip((PRIOR * before + in_crowd) / (PRIOR + self._size), 1e-3, 1 - 1e-3)
             moved = float(np.abs(after - chance).max())
             chance = after
@@ -281,9 +301,9 @@ class _Jury:
         pairs = np.unique(np.stack([self.crowd, self.voice], axis=1), axis=0)
         speakers = np.bincount(pairs[:, 0], minlength=len(odds))
         return [
-            Crowd(self._voices[who] if who >= 0 else None, bool(burst), int(words), int(many), float(known))
-            for who, burst, words, many, known in zip(
-                self._who, self._burst, np.bincount(self.crowd), speakers, odds, strict=True
+            Crowd(self._voices[who] if who >= 0 else None, bool(hour >= 0), int(words), int(many), float(known), name)
+            for who, hour, words, many, known, name in zip(
+                self._who, self._hour, np.bincount(self.crowd), speakers, odds, self._names, strict=True
             )
         ]
 

@@ -34,6 +34,7 @@ from tidemill.stages.annotate import annotate
 from tidemill.stages.evaluate import RowOutcomes, evaluate, training_spread
 from tidemill.stages.feedback import feedback
 from tidemill.stages.prepare import prepare
+from tidemill.stages.sift import sift
 
 
 class Revolution:
@@ -50,6 +51,7 @@ class Revolution:
         self.store = setting.store
         self.cycle = cycle
         self.steps = Steps(setting.store, cycle, on_event, setting.span)
+        self._released: list[str] = []
 
     def run(self) -> Cycle:
         """Go through all steps; the finished cycle's record, not yet stored."""
@@ -80,8 +82,18 @@ class Revolution:
 
     def _feedback(self) -> Settled:
         self.steps.say("feedback", "reading what people said")
-        policy = self.setting.config.feedback
-        return feedback(self.store, self.setting.task, until=self.cycle.created, policy=policy)
+        setting, until = self.setting, self.cycle.created
+        read = partial(feedback, self.store, setting.task, until=until, policy=setting.config.feedback)
+        settled = read()
+
+        def sifted(_token: str) -> JSON:
+            found = sift(
+                self.store, setting.task, settled.doubts, until=until, seed=self.cycle.seed, threads=setting.threads
+            )
+            return {"released": found}
+
+        self._released = self.steps.once("sift", sifted)["released"]
+        return read(released=self._released) if self._released else settled
 
     def _prepare(self, settled: Settled) -> DatasetArrays:
         setting, listener = self.setting, self.steps.on_event
@@ -223,7 +235,7 @@ class Revolution:
             status="done",
             dataset_id=dataset.id,
             decision_id=decision_id,
-            summary={**summary, "stages": self.steps.seconds},
+            summary={**summary, "released": self._released, "stages": self.steps.seconds},
             finished=time.time(),
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tidemill.config import FeedbackPolicy
 from tidemill.data.assigned import fold_journal
 from tidemill.data.dataset import open_dataset
@@ -13,15 +15,24 @@ from tidemill.store import Store
 from tidemill.tasks import Task
 
 
-def feedback(store: Store, task: Task, *, until: float | None = None, policy: FeedbackPolicy | None = None) -> Settled:
+def feedback(
+    store: Store,
+    task: Task,
+    *,
+    until: float | None = None,
+    policy: FeedbackPolicy | None = None,
+    released: Collection[str] = (),
+) -> Settled:
     """Fold the journal into the tables, then settle what people said.
 
     Args:
         until: ignore what was said later (UTC seconds), so that a resumed cycle sees what it saw before.
         policy: whose word counts for how much.
+        released: marks of doubts that were found to do no harm, see :mod:`tidemill.stages.sift`.
     """
     fold_journal(store)
-    return settled_labels(store, task.label, until=until, policy=policy, imported=_imported(store, until))
+    imported = _imported(store, until)
+    return settled_labels(store, task.label, until=until, policy=policy, imported=imported, released=released)
 
 
 def _imported(store: Store, until: float | None) -> float:
