@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tidemill.config import FeedbackPolicy
-from tidemill.data.settled import settled_labels
+from tidemill.data.settled import Tried, settled_labels
 from tidemill.records import Annotation, Feedback, LiveKey, Prediction, Token, new_id
 from tidemill.store import Store, create_store
 from tidemill.tasks import get_task
@@ -218,8 +218,14 @@ def test_on_audited_inputs_only_those_vote_who_were_asked_and_all_of_an_authors_
     say(store, audited[0], "b", "cem")
     say(store, audited[1], "a", "eve", asked=True)
     settled = settled_labels(store, LABEL_OF)
-    assert [(s.prediction.id, s.label) for s in settled.live] == [(audited[0], "a")]
-    assert (settled.answered, settled.audited) == (1, 3) and audited[1] in settled.held
+    assert [(s.prediction.id, s.label) for s in settled.live] == [(audited[0], "a"), (audited[1], "a")]
+    assert (settled.answered, settled.audited) == (2, 3) and len(settled.held) == 40
+    (doubt,) = settled.doubts
+    assert len(doubt.samples) == 41
+    harmful = settled_labels(store, LABEL_OF, tried=Tried(harmful=[doubt.mark]))
+    assert [s.prediction.id for s in harmful.live] == [audited[0]] and audited[1] in harmful.held
+    harmless = settled_labels(store, LABEL_OF, tried=Tried(released=[doubt.mark]))
+    assert len(harmless.live) == 42 and harmless.held == {} and harmless.doubts == []
 
 
 def test_the_word_of_few_does_not_outweigh_everything_else(store: Store) -> None:

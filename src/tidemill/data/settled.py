@@ -8,15 +8,15 @@ voices on, their median; two that differ contradict each other.
 
 What is settled trains when it is more likely right than wrong by what is known; otherwise it is held back, and goes to
 labelling with the reason. Keys drawn for the audit only ever judge, and only by labels that were asked for, since users
-volunteer corrections mostly where the champion was wrong. They are held back with their author or not at all: to pick
-among somebody's answers would make the judge agree with the model.
+volunteer corrections mostly where the champion was wrong. They are held back with their author, when a cycle has found
+that what the author says does harm, or not at all: to pick among answers would make the judge agree with the model.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -65,6 +65,14 @@ class Doubt:
 
     mark: str
     samples: list[tuple[JSON, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """What :mod:`tidemill.stages.sift` found out about doubts, by their marks: which do no harm, and which do."""
+
+    released: Sequence[str] = ()
+    harmful: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +150,7 @@ def settled_labels(
     until: float | None = None,
     policy: FeedbackPolicy | None = None,
     imported: float = 0.0,
-    released: Collection[str] | None = None,
+    tried: Tried | None = None,
 ) -> Settled:
     """Settle all statements in the store that were made before *until* (UTC seconds).
 
@@ -152,7 +160,7 @@ def settled_labels(
         until: ignore what was said later, so that a resumed cycle sees what it saw before.
         policy: whose word counts for how much.
         imported: the weight of the training samples that come from the project's sources.
-        released: marks of doubts that were found to do no harm; those that the last cycle found unless given.
+        tried: what became of doubts; what the last cycle found unless given.
     """
     policy = policy or FeedbackPolicy()
     by_key, by_sample = _gathered(store, label_of, until)
@@ -160,11 +168,9 @@ def settled_labels(
     by_key = dict(sorted(by_key.items(), key=lambda item: first[item[0]].id))
     usual = ordinary_by_model(store, sorted({p.model_id for p in _predictions(by_key.values())}), until)
     votes = {key: _newest(said) for key, said in by_key.items()}
-    if released is None:
-        released = _last_released(store, until)
-    marks = _Marks(store.secret, released)
+    marks = _Marks(store.secret, _last_tried(store, until) if tried is None else tried)
     weighed = _weighed(votes, usual, policy, marks) if policy.trust else None
-    desk = _Desk(votes, weighed, usual, first, {k.key: k for k in store.find(LiveKey, key=set(by_key))})
+    desk = _Desk(votes, weighed, usual, first, {k.key: k for k in store.find(LiveKey, key=set(by_key))}, marks)
     desk.settle()
     labels, torn = _samples(by_sample)
     live, less = limited(desk.live, imported, policy) if policy.trust else (desk.live, {})
@@ -192,6 +198,7 @@ class _Desk:
         usual: what is ordinary for each model.
         first: by key, its first prediction.
         places: by key, where it belongs.
+        marks: what was found out about crowds.
     """
 
     def __init__(
@@ -201,12 +208,14 @@ class _Desk:
         usual: Mapping[str, Ordinary],
         first: Mapping[str, Prediction],
         places: Mapping[str, LiveKey],
+        marks: _Marks,
     ) -> None:
         self._votes = votes
         self._weighed = weighed
         self._usual = usual
         self._first = first
         self._places = places
+        self._marks = marks
         self._outcomes: dict[str, Outcome] = {}
         self.live: list[LiveSample] = []
         self.contradictions: dict[str, dict[str, int]] = {}
@@ -239,10 +248,13 @@ class _Desk:
     def _hold(self, prediction: Prediction, votes: Sequence[Vote], reason: str) -> None:
         """Hold a label back, for the sake of whoever stated it."""
         self.held[prediction.id] = reason
-        for vote in votes:
-            if vote.weight is not None and vote.weight.crowd is not None:
-                self.doubts[vote.weight.crowd.name].append((prediction.inputs, vote.label))
-                break
+        self._doubt(prediction, votes)
+
+    def _doubt(self, prediction: Prediction, votes: Sequence[Vote]) -> str:
+        """Note a label that is to be tried; the name of the crowd that stated it."""
+        crowd, vote = next((v.weight.crowd, v) for v in votes if v.weight is not None and v.weight.crowd is not None)
+        self.doubts[crowd.name].append((prediction.inputs, vote.label))
+        return crowd.name
 
     def _fit(self, prediction: Prediction, outcome: Outcome) -> float:
         """How well the settled label fits what the model said, as far as those behind it leave that to the model."""
@@ -254,10 +266,14 @@ class _Desk:
         if not votes:
             return
         prediction, outcome = self._first[key], count(votes)
-        self._outcomes[key] = outcome
         if outcome.doubted or (outcome.behind and all(map(_is_doubted, outcome.behind))):
-            self._hold(prediction, votes, _why_doubted(votes))
-        elif outcome.label is None:
+            # Until it is found that they do harm, they count: it is audits that tell when the model is sure and wrong.
+            if self._marks.is_harmful(self._doubt(prediction, votes)):
+                self.held[prediction.id] = _why_doubted(votes)
+                return
+            outcome = count([Vote(vote.voice, vote.label) for vote in votes])
+        self._outcomes[key] = outcome
+        if outcome.label is None:
             self.contradictions[prediction.id] = outcome.counts
         else:
             weight = 1.0 / place.probability
@@ -370,9 +386,10 @@ def _newest(said: Sequence[_Said]) -> list[_Said]:
 class _Marks:
     """What stands for crowds in records that outlast the names of their authors."""
 
-    def __init__(self, secret: bytes, released: Collection[str]) -> None:
+    def __init__(self, secret: bytes, tried: Tried) -> None:
         self._secret = secret
-        self._released = frozenset(released)
+        self._released = frozenset(tried.released)
+        self._harmful = frozenset(tried.harmful)
 
     def of(self, crowd: str) -> str:
         """The mark of a crowd by its name: 16 hex digits, which tell nothing without the project's secret."""
@@ -382,10 +399,14 @@ class _Marks:
         """Whether a crowd's words were found to do no harm."""
         return bool(self._released) and self.of(crowd) in self._released
 
+    def is_harmful(self, crowd: str) -> bool:
+        """Whether they were found to do harm."""
+        return bool(self._harmful) and self.of(crowd) in self._harmful
 
-def _last_released(store: Store, until: float | None) -> list[str]:
+
+def _last_tried(store: Store, until: float | None) -> Tried:
     last = store.find(Cycle, status="done", newest_first=True, limit=1, created_before=until)
-    return list(last[0].summary.get("released", ())) if last else []
+    return Tried(**last[0].summary.get("tried", {})) if last else Tried()
 
 
 def _weighed(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.data.dataset import DatasetArrays, open_dataset
-from tidemill.data.settled import Settled
+from tidemill.data.settled import Settled, Tried
 from tidemill.errors import TrainingError
 from tidemill.loop._base import OnEvent, Setting
 from tidemill.loop.attempt import Attempt
@@ -51,7 +51,7 @@ class Revolution:
         self.store = setting.store
         self.cycle = cycle
         self.steps = Steps(setting.store, cycle, on_event, setting.span)
-        self._released: list[str] = []
+        self._tried: JSON = {}
 
     def run(self) -> Cycle:
         """Go through all steps; the finished cycle's record, not yet stored."""
@@ -87,13 +87,14 @@ class Revolution:
         settled = read()
 
         def sifted(_token: str) -> JSON:
-            found = sift(
-                self.store, setting.task, settled.doubts, until=until, seed=self.cycle.seed, threads=setting.threads
+            doubts = settled.doubts
+            released = sift(
+                self.store, setting.task, doubts, until=until, seed=self.cycle.seed, threads=setting.threads
             )
-            return {"released": found}
+            return {"released": released, "harmful": [d.mark for d in doubts if d.mark not in released]}
 
-        self._released = self.steps.once("sift", sifted)["released"]
-        return read(released=self._released) if self._released else settled
+        self._tried = self.steps.once("sift", sifted)
+        return read(tried=Tried(**self._tried)) if settled.doubts else settled
 
     def _prepare(self, settled: Settled) -> DatasetArrays:
         setting, listener = self.setting, self.steps.on_event
@@ -235,7 +236,7 @@ class Revolution:
             status="done",
             dataset_id=dataset.id,
             decision_id=decision_id,
-            summary={**summary, "released": self._released, "stages": self.steps.seconds},
+            summary={**summary, "tried": self._tried, "stages": self.steps.seconds},
             finished=time.time(),
         )
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from tidemill.config import FeedbackPolicy
 from tidemill.data.assigned import fold_journal
 from tidemill.data.dataset import open_dataset
-from tidemill.data.settled import Settled, settled_labels
+from tidemill.data.settled import Settled, Tried, settled_labels
 from tidemill.data.splits import TRAIN
 from tidemill.data.targets import is_labelled
 from tidemill.records import Dataset
@@ -21,18 +19,19 @@ def feedback(
     *,
     until: float | None = None,
     policy: FeedbackPolicy | None = None,
-    released: Collection[str] = (),
+    tried: Tried | None = None,
 ) -> Settled:
     """Fold the journal into the tables, then settle what people said.
 
     Args:
         until: ignore what was said later (UTC seconds), so that a resumed cycle sees what it saw before.
         policy: whose word counts for how much.
-        released: marks of doubts that were found to do no harm, see :mod:`tidemill.stages.sift`.
+        tried: what :mod:`tidemill.stages.sift` found out about doubts; nothing unless given.
     """
     fold_journal(store)
     imported = _imported(store, until)
-    return settled_labels(store, task.label, until=until, policy=policy, imported=imported, released=released)
+    tried = tried or Tried()
+    return settled_labels(store, task.label, until=until, policy=policy, imported=imported, tried=tried)
 
 
 def _imported(store: Store, until: float | None) -> float:

@@ -29,7 +29,7 @@ def _view(data: dict[str, Any]) -> Any:
         ("data", _dataset(data["dataset"])),
         ("predictions", units.count(live["predictions"])),
         ("feedback", _feedback(live)),
-        *(("held back", f"{units.count(n)}: {reason}") for reason, n in live["held"].items()),
+        *(("doubtful", f"{units.count(n)} held back: {reason}") for reason, n in live["held"].items()),
         ("audit", answered if live["quality"] is None else f"{answered}, {_audited(live)}"),
         ("questions", waiting or "none waiting"),
         *((f"trigger {trigger['trigger']}", _trigger(trigger)) for trigger in data["triggers"]),
