@@ -1,4 +1,4 @@
-"""Figures that long tests find: printed, and kept as JSON in the file that ``TIDEMILL_RESULTS`` names."""
+"""Figures that long tests find: printed, and kept as JSON in the file that ``TIDEMILL_TEST_RESULTS`` names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 def note(name: str, **figures: Any) -> None:
     """Print *figures*, and keep them under *name* beside those of other tests, which may run at the same time."""
     print(f"{name}: {json.dumps(figures)}", file=sys.stderr)
-    if not (path := os.environ.get("TIDEMILL_RESULTS")):
+    if not (path := os.environ.get("TIDEMILL_TEST_RESULTS")):
         return
     with Path(path).open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -58,7 +58,7 @@ def test_thousands_of_inputs(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.usefixtures("_atheris")
 def test_minutes_each(tmp_path: Path) -> None:
-    told = fuzzed(tmp_path, "--seconds", os.environ.get("TIDEMILL_FUZZ_SECONDS", "180"), "--seed", "0")
+    told = fuzzed(tmp_path, "--seconds", os.environ.get("TIDEMILL_TEST_FUZZ_SECONDS", "180"), "--seed", "0")
     note("fuzz", inputs=sum(one["inputs"] for one in told.values()), faults=0, decoders=told)
     assert all(one["inputs"] > 1000 for one in told.values()), told
 

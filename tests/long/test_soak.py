@@ -40,6 +40,6 @@ def test_a_few_seconds(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_an_hour(tmp_path: Path) -> None:
-    told = soaked(tmp_path, "--seconds", os.environ.get("TIDEMILL_SOAK_SECONDS", "3600"))
+    told = soaked(tmp_path, "--seconds", os.environ.get("TIDEMILL_TEST_SOAK_SECONDS", "3600"))
     note("soak", **told)
     assert told["growth"] < FLAT, told["growth"]

@@ -78,7 +78,7 @@ def test_thousands_of_requests(
     """Six times, which makes more than ten thousand."""
     token = make_token(project.store, "everything", ["admin"])[1] if closed else None
     with served(project) as running:
-        told = asked(running, tmp_path, int(os.environ.get("TIDEMILL_CASES", "80")), token, seed=7)
+        told = asked(running, tmp_path, int(os.environ.get("TIDEMILL_TEST_CASES", "80")), token, seed=7)
     cases = told["test_cases"]
     note(f"schemathesis {request.node.callspec.id}", cases=cases["generated"], failures=cases["unique_failures"])
     assert cases["generated"] > 2000 and cases["unique_failures"] == 0

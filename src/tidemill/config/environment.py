@@ -16,6 +16,7 @@ VARIABLES = {
     "TIDEMILL_TOKEN": "what `tidemill.Client` shows at the door of a service",
 }
 _TESTS = ("TIDEMILL_TEST_DATA", "TIDEMILL_REQUIRE_DATA")
+_OF_TESTS = "TIDEMILL_TEST_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ def check_environment(environ: Mapping[str, str]) -> tuple[Environment, list[Fau
     """As :func:`read_environment`, but with the faults as a list."""
     faults = []
     for name in sorted(environ):
-        if name.startswith("TIDEMILL_") and name not in VARIABLES and name not in _TESTS:
+        if name.startswith("TIDEMILL_") and name not in (*VARIABLES, *_TESTS) and not name.startswith(_OF_TESTS):
             hint = nearest(name, [*VARIABLES, *_TESTS])
             faults.append(Fault(f"unknown variable{f'; did you mean {hint}?' if hint else ''}", place=name))
     store = environ.get("TIDEMILL_STORE") or None
