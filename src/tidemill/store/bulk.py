@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
@@ -19,7 +21,7 @@ R = TypeVar("R", bound=Record)
 #: From so many rows on PostgreSQL's COPY is faster than statements, and several times kinder to the server.
 _MANY = 8
 #: Rows of one statement in SQLite: within a statement other threads work on, and each row costs a third.
-_ROWS = 50
+_ROWS = (50, 16)
 
 
 def insert(connection: sa.Connection, mapping: Mapping[Any], records: Sequence[Record]) -> None:
@@ -41,12 +43,14 @@ def insert(connection: sa.Connection, mapping: Mapping[Any], records: Sequence[R
     if copies:
         postgresql.copy(connection, mapping.table.name, mapping.names, rows)
         return
-    whole = len(rows) - len(rows) % _ROWS
-    for start in range(0, whole, _ROWS):
-        values = tuple(itertools.chain.from_iterable(rows[start : start + _ROWS]))
-        connection.exec_driver_sql(mapping.insertion(_ROWS), values)
-    if rest := rows[whole:]:
-        connection.exec_driver_sql(mapping.insertion(1), rest)
+    start = 0
+    for many in _ROWS:
+        while len(rows) - start >= many:
+            values = tuple(itertools.chain.from_iterable(rows[start : start + many]))
+            connection.exec_driver_sql(mapping.insertion(many), values)
+            start += many
+    if start < len(rows):
+        connection.exec_driver_sql(mapping.insertion(1), rows[start:])
 
 
 def select(connection: sa.Connection, mapping: Mapping[R], column: str, values: Collection[str]) -> list[R]:
@@ -54,9 +58,14 @@ def select(connection: sa.Connection, mapping: Mapping[R], column: str, values: 
     if not values:
         return []
     postgres = connection.dialect.name == "postgresql"
-    chosen = "= ANY(:listed)" if postgres else "IN (SELECT value FROM json_each(:listed))"
-    text = sa.text(f"SELECT seq, {', '.join(mapping.names)} FROM {mapping.table.name} WHERE {column} {chosen}")  # noqa: S608 - our own names
     listed = list(values)
     given = {"listed": listed if postgres else orjson.dumps(listed).decode()}
-    rows = connection.execute(text.columns(mapping.table.c.seq, *mapping.columns), given).all()
-    return [mapping.record(row[1:]) for row in sorted(rows)]
+    rows = connection.execute(_selection(mapping, column, postgres), given).all()
+    return [mapping.record(row[1:]) for row in sorted(rows, key=operator.itemgetter(0))]
+
+
+@functools.cache
+def _selection(mapping: Mapping[Any], column: str, postgres: bool) -> sa.TextualSelect:
+    chosen = "= ANY(:listed)" if postgres else "IN (SELECT value FROM json_each(:listed))"
+    text = sa.text(f"SELECT seq, {', '.join(mapping.names)} FROM {mapping.table.name} WHERE {column} {chosen}")  # noqa: S608 - our own names
+    return text.columns(mapping.table.c.seq, *mapping.columns)
