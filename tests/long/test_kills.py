@@ -124,6 +124,7 @@ class Callers:
         with httpx.Client(base_url=self._url, timeout=60) as client, contextlib.suppress(httpx.TransportError):
             while not self._stop.is_set():
                 work(client, draw.randrange(10**6))
+                time.sleep(0.01)  # all that is acknowledged is looked for in the end
 
     def _predict(self, client: httpx.Client, rows: list[dict[str, Any]]) -> list[str]:
         answer = client.post("/v1/predict", json={"inputs": rows})
@@ -179,10 +180,11 @@ def statement(identifier: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def mill(url: str | None, tmp_path: Path) -> Iterator[Path]:
-    """A project with a champion."""
+def mill(url: str | None, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A project with a champion; with a network to tune where there is time for it."""
     data = write_records(tmp_path / "data", get_task("tabular-classification").sample_data(0, 300))
-    recipes = {"exclude": ["lightgbm", "mlp"]}
+    long = request.node.get_closest_marker("long")
+    recipes = {"exclude": ["lightgbm", *(() if long else ("mlp",))]}
     project = tidemill.init(tmp_path / "mill", data=data, target="label", store=url, recipes=recipes)
     config = tmp_path / "mill" / "tidemill.yaml"
     config.write_text(config.read_text().replace("\naudit:", "\naudit:\n  rate: 0.3", 1))
@@ -208,18 +210,17 @@ def killed(folder: Path, rounds: int) -> dict[str, Any]:
     said: dict[str, str] = {}
     services = 0
     with contextlib.closing(Forker(folder)) as forker:
-        cycle: Child | None = None
         for turn in range(rounds):
             service = forker.start("serve")
-            cycle = cycle or forker.start("cycle")
             callers = Callers(service.wait_for(bool)[0], said)
-            stage = STAGES[turn % len(STAGES)]
-            words = cycle.wait_for(lambda words, goal=stage: goal in words or "end" in words)  # type: ignore[misc]
             deadline = time.monotonic() + PATIENCE
             while len(callers) < 20:
                 assert not callers.odd and time.monotonic() < deadline, callers.odd
                 time.sleep(0.005)
-            time.sleep(draw.uniform(0, 0.15))
+            cycle = forker.start("cycle")
+            stage = STAGES[turn % len(STAGES)]
+            words = cycle.wait_for(lambda words, goal=stage: goal in words or "end" in words)  # type: ignore[misc]
+            time.sleep(draw.uniform(0, 0.05))
             first, second = (cycle, service) if draw.random() < 0.5 else (service, cycle)
             status = {first: first.kill()}
             time.sleep(draw.uniform(0, 0.05))
@@ -232,7 +233,6 @@ def killed(folder: Path, rounds: int) -> dict[str, Any]:
             ended = "end" in words or status[cycle] == 0
             stages.update([cycle.words()[-1]] if not ended and status[cycle] == -signal.SIGKILL else [])
             assert ended or status[cycle] == -signal.SIGKILL, "the cycle failed by itself"
-            cycle = None
         for _ in range(2):  # the one that was killed last, and one with all that was said
             last = forker.start("cycle")
             last.wait_for(lambda words: "end" in words)
@@ -266,7 +266,8 @@ def kept(folder: Path, predicted: dict[str, Any], said: dict[str, str]) -> None:
         cycles = store.find(Cycle)
         assert {c.status for c in cycles} == {"done"}, [c.error for c in cycles]
         decisions = store.find(Decision)
-        assert len({d.cycle_id for d in decisions}) == len(decisions), "a cycle decides once"
+        decided = [(d.cycle_id, d.challenger_id) for d in decisions]
+        assert len(set(decided)) == len(decided), "a cycle decides about a model once"
         for generation in store.find(Generation):
             spent = sum(d.alpha for d in decisions if d.generation == generation.number)
             assert generation.spent == pytest.approx(spent), "what was spent is what was decided with"
@@ -288,7 +289,7 @@ def test_a_few_kills(mill: Path) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(3000)
 def test_hundreds_of_kills(mill: Path, url: str | None) -> None:
-    figures = killed(mill, 140)
+    figures = killed(mill, int(os.environ.get("TIDEMILL_TEST_KILLS", "140")))
     note(f"kills of a service and its cycle, {'SQLite' if url is None else 'PostgreSQL'}", **figures)
     assert figures["kills"] >= 200, figures
-    assert set(figures["stages"]) == set(STAGES), json.dumps(figures)
+    assert {"feedback", "prepare", "tune", "train", "evaluate"} <= set(figures["stages"]), json.dumps(figures)
