@@ -9,7 +9,7 @@ loop of 32 connections. From then on an open loop asks at half that rate, in sli
 gives feedback on its own answers, and `tidemill cycle` runs again and again, so the model is swapped whenever a better
 one is found. Told is the curve of the service's anonymous memory (what no file stands behind), by slice, and how much
 higher the median of the last third lies than that of the first third after the warm-up. The server has the first core,
-the load the last one, and cycles what is left of both.
+the load the last one, and cycles, with a lower priority, what is left of both.
 """
 
 from __future__ import annotations
@@ -178,8 +178,20 @@ def statement(client: httpx.Client, digits: list[Any], labels: list[int]) -> Non
 
 
 def cycle(folder: Path, limit: str) -> None:
-    """One cycle as a person would run it."""
-    command = [sys.executable, "-m", "tidemill", "cycle", "-C", str(folder / "project"), *limit.split(), "--json"]
+    """One cycle, with the lower priority that `tidemill up` gives it."""
+    command = [
+        "nice",
+        "-n",
+        "10",
+        sys.executable,
+        "-m",
+        "tidemill",
+        "cycle",
+        "-C",
+        str(folder / "project"),
+        *limit.split(),
+        "--json",
+    ]
     done = subprocess.run(command, env=os.environ | VARIABLES, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"a cycle ended with {done.returncode}: {done.stderr[-400:]}")
