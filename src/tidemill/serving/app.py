@@ -18,7 +18,7 @@ from tidemill.serving.answering import log_fault, secured
 from tidemill.serving.asgi import ASGIApp, Message, Receive, Scope, Send
 from tidemill.serving.describing import BULK
 from tidemill.serving.following import OnSwap
-from tidemill.serving.guard import EVERYWHERE, Guard, RequestHead, is_loopback
+from tidemill.serving.guard import EVERYWHERE, Guard, RequestHead, is_loopback, skip_small_body
 from tidemill.serving.hot import HotRoutes
 from tidemill.serving.logs import RequestLog
 from tidemill.serving.metrics import Meter
@@ -99,7 +99,7 @@ class Application:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = time.perf_counter()
+        began, at_the_door = time.perf_counter(), True
         try:
             head = RequestHead.of(scope)
             self._guard.check(head, streams=scope["path"] == BULK)
@@ -107,6 +107,7 @@ class Application:
             if token is not None:
                 scope["tidemill.token"] = token.id  # for the log
                 head = replace(head, via=token.name)
+            at_the_door = False
             handler = self._hot.find(scope["path"]) if scope["method"] == "POST" else None
             if handler is None:
                 await self._others(scope, receive, send, began)
@@ -114,6 +115,8 @@ class Application:
             answer = await handler(self.service(), head, receive)
         except TidemillError as error:
             answer = told(scope["path"], error)
+            if at_the_door:
+                await skip_small_body(scope, receive)
         except Exception as error:  # the last line of defence: no caller ever sees a traceback
             answer = shaped(scope["path"], log_fault(scope, error))
         self._meter.request(scope["path"], answer.status, time.perf_counter() - began)

@@ -18,6 +18,7 @@ from tidemill.serving.answering import CLOSE, RequestError
 from tidemill.serving.asgi import Message, Receive, Scope
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - what it means to listen there is decided in server.py
+SMALL_BODY = 64_000
 _REMEMBERED = 1024
 
 
@@ -75,6 +76,17 @@ def _twice(header: str) -> RequestError:
     return RequestError(
         400, f"the request has two {header} headers", where=f"{header} header", mend="Send one.", headers=CLOSE
     )
+
+
+async def skip_small_body(scope: Scope, receive: Receive) -> None:
+    """Read past a body that is hardly larger than its head: a caller who is refused while sending may lose the answer.
+
+    Larger ones are left unread, and the connection is closed.
+    """
+    length = dict(scope["headers"]).get(b"content-length", b"")
+    if length.isdigit() and 0 < int(length) <= SMALL_BODY:
+        while (await receive()).get("more_body", False):
+            pass
 
 
 class Guard:
