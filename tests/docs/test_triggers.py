@@ -46,7 +46,9 @@ def test_up_looks_at_what_the_page_sets_and_status_shows_it(tmp_path: Path) -> N
     assert list(said) == re.findall(r"^trigger (\w+)", example, re.MULTILINE)
     assert said["labels"] == "0 of 200 labels"
     assert re.match(r"next at \d{4}-\d\d-\d\d 03:30 Europe/Berlin", said["schedule"])
-    assert said["drift"].startswith(said["quality"]) and said["quality"].startswith("no model serves yet, looked")
+    assert said["drift"].startswith("no model serves yet, looked") and said["quality"].startswith(
+        "no model serves yet, looked"
+    )
 
 
 def test_the_defaults_that_the_page_tells_are_those_of_the_program() -> None:
