@@ -51,14 +51,15 @@ def result(folder: Path) -> dict[str, Any]:
     assert [c.status for c in cycles] == ["done"], "one cycle, resumed, not two"
     assert len(decisions) == 1
     models = project.store.find(Model)
-    trained = project.store.find(Run, kind="train")
-    assert len(models) == len({m.recipe for m in models}) == len(trained)
-    files = {m.recipe: sorted((project.store.root / m.path).glob("model.*")) for m in models}
+    trained = [run for run in project.store.find(Run) if run.kind in ("train", "refit")]
+    names = {run.model_id: f"{run.recipe['name']}, {run.kind}" for run in trained}
+    assert len(models) == len(set(names.values())) == len(trained)
+    files = {names[m.id]: sorted((project.store.root / m.path).glob("model.*")) for m in models}
     return {
         "models": {name: {f.name: f.read_bytes() for f in found} for name, found in files.items()},
-        "scores": {m.recipe: m.metrics for m in models},
-        "curves": {r.recipe["name"]: r.curve for r in trained},
-        "params": {r.recipe["name"]: r.params for r in trained},
+        "scores": {names[m.id]: m.metrics for m in models},
+        "curves": {names[r.model_id]: r.curve for r in trained},
+        "params": {names[r.model_id]: r.params for r in trained},
         "decision": (decisions[0].outcome, decisions[0].reason),
         "dataset": cycles[0].dataset_id,
     }
@@ -81,5 +82,5 @@ def test_a_cycle_killed_again_and_again_comes_to_the_same_result(tmp_path: Path)
     if status != 0:
         assert ran(killed)[0] == 0
     assert deaths > 0
-    assert {"cnn", "cnn-small"} <= set(result(whole)["models"])
+    assert {"cnn, train", "cnn-small, train"} <= set(result(whole)["models"])
     assert result(killed) == result(whole)
