@@ -19,7 +19,7 @@ from tidemill.data.assigned import fold_journal
 from tidemill.engines.local import LocalEngine, LocalJob
 from tidemill.errors import BusyError, TidemillError
 from tidemill.serving.collector import seldom_collected
-from tidemill.store import Store, open_store, waiting
+from tidemill.store import Store, open_store, unfolded
 
 logger = logging.getLogger("tidemill.serving")
 
@@ -108,7 +108,7 @@ class Folder:
 
     def _is_much(self) -> bool:
         try:
-            return waiting(self._store) >= self._much
+            return unfolded(self._store).bytes >= self._much
         except TidemillError:  # which folding will meet, too, and tell
             return False
 
@@ -125,7 +125,7 @@ def fold_while_busy(root: str, url: str | None, parent: int) -> int:
             if os.getppid() != parent:
                 raise SystemExit  # nobody is left to tell the result
             with contextlib.suppress(BusyError):
-                if waiting(store) >= MUCH * INTERVAL:
+                if unfolded(store).bytes >= MUCH * INTERVAL:
                     last = time.monotonic()
                 total += fold_journal(store)
             time.sleep(INTERVAL)

@@ -1,7 +1,7 @@
 """What is durable: records in tables, predictions in a journal, blobs, locks and the project's secret."""
 
 from tidemill.store.feedback import FeedbackOutcome
-from tidemill.store.ingest import damaged, fold, waiting
+from tidemill.store.ingest import damaged, fold
 from tidemill.store.journal import Journal
 from tidemill.store.opening import create_store, open_store
 from tidemill.store.rollouts import running_rollout
@@ -35,5 +35,4 @@ __all__ = [
     "open_store",
     "running_rollout",
     "unfolded",
-    "waiting",
 ]

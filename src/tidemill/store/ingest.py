@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import time
@@ -65,18 +64,6 @@ def fold(store: Store, *, assigned: Assigned = _nothing_assigned) -> int:
                 mend="Check the disk and that you may write there.",
             ) from error
         _forget_removed(store, folder)
-    return total
-
-
-def waiting(store: Store) -> int:
-    """How many bytes of the journal have not been folded in yet."""
-    with store.database.reading() as connection:
-        rows = connection.execute(sa.select(journal_offsets.c.segment, journal_offsets.c.position))
-        read = {name: int(position) for name, position in rows}
-    total = 0
-    for path in _paths(store, segments.SUFFIX):
-        with contextlib.suppress(FileNotFoundError):  # folded and removed meanwhile
-            total += max(path.stat().st_size - read.get(path.name, len(segments.HEADER)), 0)
     return total
 
 
