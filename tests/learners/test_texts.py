@@ -19,7 +19,7 @@ from tidemill.features._base import FeatureInfo, Sparse
 from tidemill.features.ngrams import Ngrams
 from tidemill.learners import get_learner
 from tidemill.learners._base import Context, Problem, RecipeView
-from tidemill.learners.closed_form.rows import part_of
+from tidemill.learners.closed_form.rows import sparser
 from tidemill.packages.graph import tensors
 from tidemill.packages.proof import difference
 
@@ -221,7 +221,7 @@ def test_of_many_texts_a_part_chooses_the_penalty_and_all_are_fitted(
     recipe = RecipeView(params={"method": "ridge"})
     monkeypatch.setattr("tidemill.learners.closed_form.learner._PART", (300, 100))
     fitted = get_learner("closed_form").fit(whole, recipe, Context())
-    part = part_of(whole, 300, 100)
+    part = sparser(whole, 300, 100)
     assert (part.train, len(part.target), len(part.features["ngrams"])) == (300, 400, 400)
     assert set(part.target[: part.train]) == {0, 1}
     on_part = get_learner("closed_form").fit(part, recipe, Context())

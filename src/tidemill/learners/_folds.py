@@ -62,13 +62,7 @@ def out_of_fold(
     for number in range(int(fold.max()) + 1):
         seen, unseen = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         with tempfile.TemporaryDirectory(prefix=".fold-", dir=context.workdir) as folder:
-            part = dataclasses.replace(
-                problem,
-                features=taken(problem.features, seen, Path(folder)),
-                target=problem.target[seen],
-                train=len(seen),
-                weight=None if problem.weight is None else problem.weight[seen],
-            )
+            part = part_of(problem, seen, len(seen), Path(folder))
             fitted = learner.fit(part, recipe, quiet)
             for start in range(0, len(unseen), _GATHER):
                 rows = unseen[start : start + _GATHER]
@@ -126,6 +120,17 @@ def _strata(problem: Problem) -> Rows:
     places = np.argsort(np.argsort(target, kind="stable"), kind="stable")
     tenth: Rows = places * _BINS // max(len(target), 1)
     return tenth
+
+
+def part_of(problem: Problem, rows: Rows, train: int, folder: Path | None = None) -> Problem:
+    """The same problem on some of its rows, of which the first *train* train; features as :func:`taken` takes them."""
+    return dataclasses.replace(
+        problem,
+        features=taken(problem.features, rows, folder),
+        target=problem.target[rows],
+        train=train,
+        weight=None if problem.weight is None else problem.weight[rows],
+    )
 
 
 def taken(features: Features, rows: Rows, folder: Path | None = None) -> dict[str, Feature]:

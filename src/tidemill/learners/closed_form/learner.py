@@ -18,7 +18,7 @@ from tidemill.learners._scoring import best_scale, validation
 from tidemill.learners.closed_form.additive import Additive
 from tidemill.learners.closed_form.naive_bayes import naive_bayes
 from tidemill.learners.closed_form.ridge import ridge
-from tidemill.learners.closed_form.rows import part_of, weights
+from tidemill.learners.closed_form.rows import sparser, weights
 
 _DEFAULTS: dict[str, Any] = {
     "method": "naive-bayes",
@@ -73,7 +73,7 @@ class ClosedForm:
         with threadpool_limits(context.threads):
             if params["method"] == "ridge" and params["alpha"] is None and _has_many_texts(problem):
                 # each alpha takes dozens of passes over all rows, and which one is best shows on a few of them
-                part = part_of(problem, *_PART)
+                part = sparser(problem, *_PART)
                 few = chosen_form(ridge(part, params), part, params["scale"], Context())
                 params["alpha"] = few.summary["chosen"]["alpha"]
             fitted = chosen_form(method(problem, params), problem, params["scale"], context)

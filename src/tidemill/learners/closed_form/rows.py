@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from tidemill.learners._base import Problem
 from tidemill.learners._dense import chunk_rows, chunks, dense, dense_width, refuse_missing
+from tidemill.learners._folds import part_of
 from tidemill.learners.closed_form.additive import F64, cardinalities
 
 
-def part_of(problem: Problem, train: int, validation: int) -> Problem:
+def sparser(problem: Problem, train: int, validation: int) -> Problem:
     """The same problem on at most so many rows, spread evenly over all of them."""
 
     def spread(start: int, stop: int, most: int) -> npt.NDArray[np.int64]:
         return np.unique(np.linspace(start, stop - 1, min(most, stop - start)).astype(np.int64))
 
     kept = spread(0, problem.train, train)
-    rows = np.concatenate([kept, spread(problem.train, len(problem.target), validation)])
-    return replace(
-        problem,
-        features={name: feature[rows] for name, feature in problem.features.items()},
-        target=problem.target[rows],
-        weight=None if problem.weight is None else problem.weight[rows],
-        train=len(kept),
-    )
+    return part_of(problem, np.concatenate([kept, spread(problem.train, len(problem.target), validation)]), len(kept))
 
 
 def training_rows(problem: Problem, max_side: int | None) -> Iterator[tuple[slice, F64]]:
