@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import errno
 import resource
-import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +25,7 @@ from tidemill.serving.connection import Shelves, connect
 from tidemill.serving.following import OnSwap
 from tidemill.serving.guard import is_loopback
 from tidemill.serving.logs import logged_to
+from tidemill.serving.signals import handled
 from tidemill.serving.tls import tls_context
 from tidemill.serving.tracing import tracing
 from tidemill.serving.workers import Workers
@@ -34,7 +34,6 @@ from tidemill.store import Store
 GRACE = 30
 FILES = 128
 YEAR = 365 * 24 * 3600
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def serve(
@@ -204,17 +203,8 @@ class _Server(uvicorn.Server):
         self._shelves.clear(asyncio.get_running_loop().time())
         return await super().on_tick(counter) or self._stop.is_set()
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._end) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
+        return handled(self._end)
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
         self.force_exit = self.should_exit

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,6 +26,7 @@ from tidemill import errors
 from tidemill.config import Serve
 from tidemill.records import Deployment, from_json
 from tidemill.serving.following import OnSwap
+from tidemill.serving.signals import handled
 
 logger = logging.getLogger("tidemill.serving")
 
@@ -85,7 +86,7 @@ class Workers:
             TidemillError: a worker could not start at all, and said why.
         """
         try:
-            with self._signalled():
+            with handled(self._signal):
                 for worker in self._workers:
                     self._start(worker)
                 while not (self._signals or stop.is_set()):
@@ -161,18 +162,6 @@ class Workers:
                 for process in living:
                     process.kill()
             time.sleep(TICK)
-
-    @contextlib.contextmanager
-    def _signalled(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
