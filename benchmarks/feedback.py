@@ -18,11 +18,9 @@ import json
 import os
 import select
 import shutil
-import signal
 import socket
 import sqlite3
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import tidemill
-from _common import HERE, ROOT, in_process, machine, table
+from _common import HERE, in_process, machine, table
 from feedback_bare import SETTINGS, insertion
-from serving import free_port, load, wait
+from serving import free_port, load, on_first_core, wait
 from serving_load import WARM_UP
 from tidemill.records import Feedback, new_id
 from tidemill.serving.feedback import AT_ONCE
@@ -141,23 +139,12 @@ def served(folder: Path, *, bare: bool = False) -> Iterator[int]:
     command = [sys.executable, "-m", "tidemill", "serve", "-C", str(folder), "--port", str(port)]
     if bare:
         command = [sys.executable, str(HERE / "feedback_bare.py"), str(folder / ".tidemill" / "store.db"), str(port)]
-    variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    path = folder / "server.log"
-    with path.open("wb") as log:
-        process = subprocess.Popen(
-            ["taskset", "-c", "0", *command],
-            env=os.environ | variables,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            with tidemill.open(folder).store as store:
-                first = json.dumps(statements(store, 1)[0])
-            wait(process, port, "/v1/feedback", first, path)
-            yield port
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
+    log = folder / "server.log"
+    with on_first_core(command, log) as process:
+        with tidemill.open(folder).store as store:
+            first = json.dumps(statements(store, 1)[0])
+        wait(process, port, "/v1/feedback", first, log)
+        yield port
 
 
 def told(command: Sequence[str]) -> dict[str, Any]:

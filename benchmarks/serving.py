@@ -27,7 +27,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,19 +167,26 @@ def running(folder: Path, server: str, python: str, package: Path, first: str) -
         command = [python, "-m", "tidemill", "serve", "-C", str(folder / "project"), "--port", str(port)]
     else:
         command = [python, str(HERE / "serving_peers.py"), server, str(package), str(port)]
+    log = folder / f"{server}.log"
+    with on_first_core(command, log) as process:
+        wait(process, port, PATHS.get(server, "/predict"), first, log)
+        yield port, process.pid
+
+
+@contextlib.contextmanager
+def on_first_core(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, and those that it starts, on the first core until it is left; what they say goes to *log*."""
     variables = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    path = folder / f"{server}.log"
-    with path.open("wb") as log:
+    with log.open("wb") as said:
         process = subprocess.Popen(
             ["taskset", "-c", "0", *command],
             env=os.environ | variables,
-            stdout=log,
-            stderr=log,
+            stdout=said,
+            stderr=said,
             start_new_session=True,
         )
         try:
-            wait(process, port, PATHS.get(server, "/predict"), first, path)
-            yield port, process.pid
+            yield process
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             try:
