@@ -6,7 +6,7 @@ nothing here loops over rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,13 @@ Columns = Mapping[str, Column]
 def take(columns: Columns, rows: Rows) -> dict[str, Column]:
     """The given rows of every column, gathered in one vectorised step a column."""
     return {name: c.take(rows) if isinstance(c, Ragged) else c[rows] for name, c in columns.items()}
+
+
+def stacked(columns: Sequence[Column]) -> Column:
+    """Columns of one kind, one below the other."""
+    if isinstance(columns[0], Ragged):
+        return Ragged.from_arrow(pa.concat_arrays([c.to_arrow() for c in columns if isinstance(c, Ragged)]))
+    return np.concatenate([c for c in columns if isinstance(c, np.ndarray)])
 
 
 def length(columns: Columns) -> int:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from tidemill.data.arrays import Column, Ragged, Rows, take
+from tidemill.data.arrays import Column, Ragged, Rows, stacked, take
 from tidemill.data.build import Index
 from tidemill.data.encode import decode_row
 from tidemill.data.keys import key_int, key_text
@@ -118,10 +117,8 @@ class DatasetArrays:
 
 
 def _joined(columns: Sequence[Column], back: npt.NDArray[np.int64]) -> Column:
-    if isinstance(columns[0], Ragged):
-        strings = pa.concat_arrays([c.to_arrow() for c in columns if isinstance(c, Ragged)])
-        return Ragged.from_arrow(strings.take(pa.array(back)))
-    return np.concatenate([c for c in columns if isinstance(c, np.ndarray)])[back]
+    joined = stacked(columns)
+    return joined.take(back) if isinstance(joined, Ragged) else joined[back]
 
 
 def open_dataset(root: Path, dataset: Dataset) -> DatasetArrays:

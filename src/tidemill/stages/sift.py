@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from scipy import special
 
-from tidemill.data.arrays import Column, Ragged, Rows
+from tidemill.data.arrays import Column, Rows, stacked
 from tidemill.data.dataset import DatasetArrays, open_dataset
 from tidemill.data.encode import encode
 from tidemill.data.schema import Signature
@@ -118,7 +117,7 @@ class _Bench:
             except InputError:  # of fields that the project had before
                 continue
             values.append(value)
-        columns = {name: _stacked([one[name] for one in found]) for name in found[0]} if found else {}
+        columns = {name: stacked([one[name] for one in found]) for name in found[0]} if found else {}
         return columns, np.array(values, self._dataset.target.dtype)
 
     def _quality(
@@ -126,7 +125,7 @@ class _Bench:
     ) -> npt.NDArray[np.float64]:
         """How well each validation row is answered by a model of the known rows and of those in *columns*."""
         parts = [self._dataset.columns(known), *([columns] if len(target) else []), self._dataset.columns(self._judge)]
-        features = pipeline.transform({name: _stacked([part[name] for part in parts]) for name in parts[0]})
+        features = pipeline.transform({name: stacked([part[name] for part in parts]) for name in parts[0]})
         truth = self._dataset.target[self._judge]
         targets = np.concatenate([self._dataset.target[known], target, truth])
         several = targets.ndim > 1
@@ -164,10 +163,3 @@ def _quality(scores: npt.NDArray[Any], truth: npt.NDArray[Any]) -> npt.NDArray[n
     if truth.ndim > 1:
         return np.asarray(special.expit(np.where(truth > 0, scores, -scores)).mean(axis=1), np.float64)
     return np.asarray(special.softmax(scores, axis=1)[np.arange(len(truth)), truth], np.float64)
-
-
-def _stacked(columns: Sequence[Column]) -> Column:
-    """Columns one below the other."""
-    if isinstance(columns[0], Ragged):
-        return Ragged.from_arrow(pa.concat_arrays([c.to_arrow() for c in columns if isinstance(c, Ragged)]))
-    return np.concatenate([np.asarray(c) for c in columns if isinstance(c, np.ndarray)])
