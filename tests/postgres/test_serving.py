@@ -18,6 +18,7 @@ import pytest
 
 import tidemill
 from _postgres import Server
+from _served import url_of
 from tidemill.records import Feedback, Model, Prediction
 from tidemill.store import fold
 from tidemill.tasks import get_task
@@ -45,13 +46,7 @@ class Process:
         self.child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
         )
-        assert self.child.stdout is not None
-        text = ""
-        while not text.rstrip().endswith("}"):
-            line = self.child.stdout.readline()
-            assert line, "the service ended"
-            text += line
-        self.client = httpx.Client(base_url=json.loads(text)["url"], timeout=60)
+        self.client = httpx.Client(base_url=url_of(self.child), timeout=60)
 
     def predict(self) -> dict[str, Any]:
         answer = self.client.post("/v1/predict", json={"inputs": ROW})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import psutil
 import pytest
 
 import tidemill
+from _served import url_of
 from tidemill.records import Deployment, Feedback, Model, Prediction, new_id
 
 ROW = {
@@ -41,13 +41,7 @@ class Service:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        assert self.process.stdout is not None
-        text = ""
-        while not text.rstrip().endswith("}"):
-            line = self.process.stdout.readline()
-            assert line, "the service ended"
-            text += line
-        self.url = json.loads(text)["url"]
+        self.url = url_of(self.process)
 
     def workers(self) -> list[psutil.Process]:
         living = [c for c in psutil.Process(self.process.pid).children() if c.status() != psutil.STATUS_ZOMBIE]
