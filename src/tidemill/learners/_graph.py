@@ -104,18 +104,18 @@ def dense_row(graph: Graph, info: Mapping[str, FeatureInfo], max_side: int | Non
 def graph_inputs(info: Mapping[str, FeatureInfo]) -> list[onnx.ValueInfoProto]:
     """The inputs of a graph over these features.
 
-    A sparse feature NAME is four: ``NAME`` int64 ``[nnz]``, ``NAME_values`` float32 ``[nnz]``, ``NAME_rows`` int64
-    ``[nnz]``, and ``NAME_offsets`` int64 ``[n]``.
+    A sparse feature NAME is three: ``NAME`` int64 ``[nnz]``, ``NAME_values`` float32 ``[nnz]``, and ``NAME_offsets``
+    int64 ``[n]``, where each row begins.
 
     >>> [item.name for item in graph_inputs({"ngrams": FeatureInfo("sparse", (9,))})]
-    ['ngrams', 'ngrams_values', 'ngrams_rows', 'ngrams_offsets']
+    ['ngrams', 'ngrams_values', 'ngrams_offsets']
     """
     inputs = []
     for name, item in info.items():
         if item.dtype != "sparse":
             inputs.append(helper.make_tensor_value_info(name, _TYPES[item.dtype], ["n", *item.shape]))
             continue
-        for suffix, kind in (("", "int64"), ("_values", "float32"), ("_rows", "int64")):
+        for suffix, kind in (("", "int64"), ("_values", "float32")):
             inputs.append(helper.make_tensor_value_info(name + suffix, _TYPES[kind], [f"{name}_nnz"]))
         inputs.append(helper.make_tensor_value_info(f"{name}_offsets", TensorProto.INT64, ["n"]))
     return inputs
@@ -124,16 +124,24 @@ def graph_inputs(info: Mapping[str, FeatureInfo]) -> list[onnx.ValueInfoProto]:
 def sparse_sums(graph: Builder, name: str, table: npt.NDArray[np.float32]) -> str:
     """Nodes for ``rows @ table``: of each row of the sparse feature *name* the weighed sum of what its columns hold.
 
+    The sums run on from row to row in float64, behind a first place that weighs nothing; a row's sum is what lies
+    between its two ends. ``ScatterND`` with ``reduction="add"`` would be plainer, but onnxruntime's threads add to one
+    place at the same time and lose some of what they add.
+
     Args:
         table: float32 ``[columns, width]``.
 
     Returns:
         A value float32 ``[n, width]``.
     """
-    held = graph.add("Gather", graph.constant(table), name, axis=0)
-    weighed = graph.add("Mul", held, graph.add("Unsqueeze", f"{name}_values", graph.constant(np.array([1]))))
-    size = graph.constant(np.array([table.shape[1]]))
-    shape = graph.add("Concat", graph.add("Shape", f"{name}_offsets"), size, axis=0)
-    start = graph.add("Expand", graph.constant(np.zeros(1, np.float32)), shape)
-    places = graph.add("Unsqueeze", f"{name}_rows", graph.constant(np.array([1])))
-    return graph.add("ScatterND", start, places, weighed, reduction="add")
+    one = graph.constant(np.array([1]))
+    columns = graph.add("Concat", graph.constant(np.array([0])), name, axis=0)
+    values = graph.add("Concat", graph.constant(np.zeros(1, np.float32)), f"{name}_values", axis=0)
+    held = graph.add("Gather", graph.constant(table), columns, axis=0)
+    weighed = graph.add("Mul", held, graph.add("Unsqueeze", values, one))
+    running = graph.add("CumSum", graph.add("Cast", weighed, to=TensorProto.DOUBLE), graph.constant(np.array(0)))
+    starts = f"{name}_offsets"
+    bounds = graph.add("Concat", starts, graph.add("Shape", name), axis=0)
+    ends = graph.add("Slice", bounds, one, graph.constant(np.array([np.iinfo(np.int64).max])))
+    sums = graph.add("Sub", graph.add("Gather", running, ends), graph.add("Gather", running, starts))
+    return graph.add("Cast", sums, to=TensorProto.FLOAT)
