@@ -9,18 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from tidemill.config._base import Duration, Float, Int, Section, Share, Text
 from tidemill.config.durations import parse_duration
-from tidemill.errors import InputError
 
 _ID = re.compile(r"[a-z][a-z0-9_+.-]+:(?![/\\])")  # at least two letters, so that C:\ is a path
-
-Int = Annotated[int, Strict()]
-Float = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-Share = Annotated[Float, Field(ge=0, le=1)]
-Text = Annotated[str, Field(min_length=1)]
 
 
 def _data_spec(entry: Any) -> str:
@@ -41,14 +36,6 @@ def _data_spec(entry: Any) -> str:
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | Mapping) else value
-
-
-def _duration(text: str) -> str:
-    try:
-        parse_duration(text)
-    except InputError as error:
-        raise PydanticCustomError("duration", "must be a length of time such as 60s, 5m or 1h30m") from error
-    return text
 
 
 def _cron(text: str) -> str:
@@ -96,13 +83,6 @@ _DATA_SCHEMA = {
     ]
 }
 DataSpec = Annotated[str, BeforeValidator(_data_spec), WithJsonSchema(_DATA_SCHEMA)]
-Duration = Annotated[Text, AfterValidator(_duration)]
-
-
-class Section(BaseModel):
-    """What all sections share: frozen, and no key beside the known ones."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class Splits(Section):
