@@ -500,6 +500,60 @@ class Watch(Record):
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery(Record):
+    """What a neighbour was told of a record, or is to be told: one a neighbour and subject, in the order of telling.
+
+    Attributes:
+        neighbour: who is told, for example ``mlflow``.
+        subject: the id of the record that is told of.
+        status: ``waiting``; ``done``; or ``left-out``, as there is nothing left to tell, or the neighbour refuses it.
+        remote: its name over there.
+        attempts: how often it was tried.
+        fault: why the last of them failed, or why it is left out, in words.
+        finished: UTC seconds when it was done or left out.
+    """
+
+    prefix: ClassVar[str] = "sent"
+
+    neighbour: str
+    subject: str
+    status: Literal["waiting", "done", "left-out"]
+    remote: str | None = None
+    attempts: int = 0
+    fault: str | None = None
+    finished: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSnapshot(Record):
+    """What a model learned after it was made, beside its package: immutable, each made from the one before.
+
+    A deployment that names it (``state_id``) puts it into force together with its model.
+
+    Attributes:
+        model_id: the model that it belongs to; without that it means nothing.
+        parent: the snapshot that it was made from; ``None`` for the first of its model.
+        kind: who reads it, for example ``classes``.
+        blob: SHA-256 of its content among the store's blobs.
+        size_bytes: of that content.
+        reason: why it was made, in plain words.
+        decision_id: the gate's decision on it; ``None`` where none was asked for.
+        facts: what there is to say of it.
+    """
+
+    prefix: ClassVar[str] = "state"
+
+    model_id: str
+    parent: str | None = None
+    kind: str
+    blob: str
+    size_bytes: int
+    reason: str
+    decision_id: str | None = None
+    facts: JSON = field(default_factory=dict)
+
+
 R = TypeVar("R")
 
 

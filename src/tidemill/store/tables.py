@@ -47,6 +47,14 @@ _MAPPINGS: dict[type[Record], Mapping[Any]] = {
         map_record(records.Rollout, metadata, "rollouts", indexes=[("name", "seq"), ("status",)]),
         map_record(records.Erasure, metadata, "erasures", indexes=[("digest",)]),
         map_record(records.Watch, metadata, "watches", unique=[("trigger",)]),
+        map_record(
+            records.Delivery,
+            metadata,
+            "deliveries",
+            unique=[("neighbour", "subject")],
+            indexes=[("neighbour", "status")],
+        ),
+        map_record(records.StateSnapshot, metadata, "states", indexes=[("model_id",)]),
     )
 }
 

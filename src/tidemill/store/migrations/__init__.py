@@ -14,7 +14,7 @@ from tidemill.errors import StoreError
 from tidemill.store.database import Database
 
 #: The newest revision in ``versions/``.
-HEAD = "0006"
+HEAD = "0008"
 
 
 def revision(database: Database) -> str | None:
