@@ -44,6 +44,39 @@ class Problem:
     weight: npt.NDArray[np.float32] | None = None
 
 
+class Work(Protocol):
+    """What a :class:`Team` is doing."""
+
+    def poll(self) -> int | None:
+        """The exit status, or ``None`` while it works."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; the exit status."""
+
+    def stop(self) -> None:
+        """Ask all of it to end cleanly, as Ctrl-C does."""
+
+    def result(self) -> Any:
+        """What the first process's function returned, as JSON.
+
+        Raises:
+            TidemillError: a process's function raised it, or a process died.
+        """
+
+
+class Team(Protocol):
+    """Several processes of this machine that can train one network together, as an engine gives them.
+
+    Attributes:
+        processes: how many there may be.
+    """
+
+    processes: int
+
+    def submit(self, target: str, arguments: dict[str, Any], *, processes: int) -> Work:
+        """Start ``module:function`` with keyword *arguments* (JSON) in each of so many processes."""
+
+
 def _unheard(_epoch: int, _metrics: dict[str, float]) -> None:
     """Nobody listens to the learning curve."""
 
@@ -60,6 +93,7 @@ class Context:
         workdir: where checkpoints lie, for exact resume; ``None`` keeps none.
         report: called after each epoch with the epoch's number (from 1) and metrics (at least ``validation_loss`` and
             ``validation_score``, larger is better); may raise :class:`Pruned` or ``KeyboardInterrupt``.
+        team: processes that may train one network together; ``None``: this one alone.
     """
 
     seed: int = 0
@@ -68,6 +102,7 @@ class Context:
     device: str = "auto"
     workdir: Path | None = None
     report: Callable[[int, dict[str, float]], None] = _unheard
+    team: Team | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from tidemill.features._base import FeatureInfo
-from tidemill.networks._base import Pixels, check_sizes, needed
+from tidemill.networks._base import Pixels, check_shares, check_sizes, needed
 
 
 class Cnn(nn.Module):
@@ -23,15 +23,17 @@ class Cnn(nn.Module):
         info: holds ``image``, uint8 ``[h, w, c]``.
         classes: number of logits.
         width: channels of the first block, at least 4; the stem has three quarters as many.
+        dropout: share of the values silenced before the linear layer while training.
 
     Raises:
-        TrainingError: there is no image among the features, or the width is out of range.
+        TrainingError: there is no image among the features, or the width or the share is out of range.
     """
 
-    def __init__(self, info: Mapping[str, FeatureInfo], classes: int, width: int = 32) -> None:
+    def __init__(self, info: Mapping[str, FeatureInfo], classes: int, width: int = 32, dropout: float = 0.0) -> None:
         super().__init__()
         image = needed(info, "image", "cnn", "pixels")
         check_sizes("cnn", 4, width=width)
+        check_shares("cnn", dropout=dropout)
         height, columns, channels = image.shape
         stride = 2 if min(height, columns) >= 16 else 1
         sides = [-(-height // stride), -(-columns // stride)]
@@ -49,7 +51,10 @@ class Cnn(nn.Module):
                 sides = [side // 2 for side in sides]
             layers += [nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
             before, wide, blocks = wide, min(2 * wide, 4 * width), blocks + 1
-        self.layers = nn.Sequential(*layers, Rows(), nn.Linear(before * sides[0] * sides[1], classes))
+        layers.append(Rows())
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        self.layers = nn.Sequential(*layers, nn.Linear(before * sides[0] * sides[1], classes))
 
     def forward(self, image: Tensor, **_: Tensor) -> Tensor:
         """Logits ``[n, classes]`` of uint8 ``[n, h, w, c]``."""

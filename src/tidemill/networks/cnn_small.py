@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo
-from tidemill.networks._base import Pixels, needed
+from tidemill.networks._base import Pixels, check_shares, needed
 
 
 class CnnSmall(nn.Module):
@@ -17,14 +17,16 @@ class CnnSmall(nn.Module):
     Args:
         info: holds ``image``, uint8 ``[h, w, c]`` with both sides at least 4.
         classes: number of logits.
+        dropout: share of the values silenced before the last layer while training.
 
     Raises:
-        TrainingError: a side is below 4.
+        TrainingError: a side is below 4, or the share is out of range.
     """
 
-    def __init__(self, info: Mapping[str, FeatureInfo], classes: int) -> None:
+    def __init__(self, info: Mapping[str, FeatureInfo], classes: int, dropout: float = 0.0) -> None:
         super().__init__()
         image = needed(info, "image", "cnn-small", "pixels")
+        check_shares("cnn-small", dropout=dropout)
         height, width, channels = image.shape
         if min(height, width) < 4:
             raise TrainingError(
@@ -41,6 +43,7 @@ class CnnSmall(nn.Module):
             nn.Flatten(),
             nn.Linear(flat, 64),
             nn.ReLU(),
+            *([nn.Dropout(dropout)] if dropout else []),
             nn.Linear(64, classes),
         )
 

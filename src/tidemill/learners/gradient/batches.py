@@ -24,12 +24,50 @@ CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class Mixed:
+    """The rows that a batch's rows were mixed with: their targets and weights, and what share is a row's own."""
+
+    target: Tensor
+    weight: Tensor | None
+    share: float
+
+    def part(self, rows: slice) -> Mixed:
+        """Some consecutive rows."""
+        return Mixed(self.target[rows], None if self.weight is None else self.weight[rows], self.share)
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """One step's rows on the device; ``weight`` is ``None`` when all are one."""
+    """One step's rows on the device; ``weight`` is ``None`` when all are one, ``mixed`` when none was mixed."""
 
     features: dict[str, Tensor]
     target: Tensor
     weight: Tensor | None
+    mixed: Mixed | None = None
+
+    def part(self, start: int, stop: int) -> Batch:
+        """The rows from *start* to before *stop*."""
+        rows = slice(start, stop)
+        features: dict[str, Tensor] = {}
+        for name, tensor in self.features.items():
+            whole = name.removesuffix("_values").removesuffix("_offsets")
+            if f"{whole}_offsets" not in self.features:
+                features[name] = tensor[rows]
+                continue
+            offsets = self.features[f"{whole}_offsets"]
+            first = int(offsets[start])
+            last = int(offsets[stop]) if stop < len(offsets) else len(self.features[whole])
+            features[name] = offsets[rows] - first if name.endswith("_offsets") else tensor[first:last]
+        return Batch(
+            features,
+            self.target[rows],
+            None if self.weight is None else self.weight[rows],
+            None if self.mixed is None else self.mixed.part(rows),
+        )
+
+    def total(self) -> float:
+        """The sum of its rows' weights."""
+        return float(len(self.target)) if self.weight is None else float(self.weight.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +84,8 @@ class Batches:
         device: where the tensors go.
         augment: called with ``image`` and a generator.
         chosen: which rows train, int64 ``[rows]``; ``None`` is the first ones.
+        change: called with every batch and a generator.
+        place: of how many processes that share each batch this is which one, from 0, and how many there are.
     """
 
     features: Features
@@ -57,6 +97,8 @@ class Batches:
     device: torch.device
     augment: Callable[[npt.NDArray[np.uint8], np.random.Generator], npt.NDArray[np.uint8]] | None = None
     chosen: npt.NDArray[np.int64] | None = None
+    change: Callable[[Batch, np.random.Generator], Batch] | None = None
+    place: tuple[int, int] = (0, 1)
 
     @property
     def steps(self) -> int:
@@ -73,20 +115,29 @@ class Batches:
             first = chunk * many
             last = min(first + many, self.steps)
             rows = order[first * self.size : last * self.size]
-            yield from self._cut(rows, np.random.default_rng((self.seed, number, chunk)), max(start - first, 0))
+            random, skip = np.random.default_rng((self.seed, number, chunk)), max(start - first, 0)
+            for i, batch in enumerate(self._cut(rows, random, skip), first + skip):
+                if self.change is None:
+                    yield batch
+                else:
+                    yield self.change(batch, np.random.default_rng((self.seed, number, i, self.place[0], 1)))
 
     def _cut(self, rows: npt.NDArray[np.int64], random: np.random.Generator, skip: int) -> Iterator[Batch]:
         if "tokens" in self.features:
             rows = self._alike(rows, random)
+        one, of = self.place
+        size = len(range(one, self.size, of))
+        if of > 1:
+            rows = rows.reshape(-1, self.size)[:, one::of].reshape(-1)
         block = {name: array[rows] for name, array in self.features.items()}
         if self.augment is not None:
             block["image"] = self.augment(block["image"], random)  # type: ignore[arg-type]
         target = self._move(self.target[rows])
         weight = None if self.weight is None else self._move(self.weight[rows])
         names = list(block)
-        split = zip(*(self._split(name, array) for name, array in block.items()), strict=True)
-        targets = torch.split(target, self.size)
-        weights = (None,) * len(targets) if weight is None else torch.split(weight, self.size)
+        split = zip(*(self._split(name, array, size) for name, array in block.items()), strict=True)
+        targets = torch.split(target, size)
+        weights = (None,) * len(targets) if weight is None else torch.split(weight, size)
         for i, (parts, y, w) in enumerate(zip(split, targets, weights, strict=True)):
             if i < skip:
                 continue
@@ -107,14 +158,14 @@ class Batches:
         places: npt.NDArray[np.int64] = np.concatenate([shuffled, order[whole:]])
         return rows[places]
 
-    def _split(self, name: str, array: Feature) -> list[Any]:
+    def _split(self, name: str, array: Feature, size: int) -> list[Any]:
         if isinstance(array, Sparse):
-            starts = range(0, len(array), self.size)
-            cut = (array[start : start + self.size] for start in starts)
+            starts = range(0, len(array), size)
+            cut = (array[start : start + size] for start in starts)
             return [{k: self._move(v) for k, v in sparse_inputs(name, part).items()} for part in cut]
-        parts = list(torch.split(self._move(array), self.size))
+        parts = list(torch.split(self._move(array), size))
         if name == "tokens":
-            counts = np.maximum.reduceat(token_counts(array), range(0, len(array), self.size)).tolist()
+            counts = np.maximum.reduceat(token_counts(array), range(0, len(array), size)).tolist()
             return [part[:, : max(count, 1)] for part, count in zip(parts, counts, strict=True)]
         return parts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ def bfloat16_pays(device: torch.device, network: nn.Module) -> bool:
     multiply bfloat16 pairs (AVX512-BF16, AMX) ran 3×3 convolutions forward and backward 2 to 4 times as fast, while
     dense layers of tabular networks lost more in conversions than they gained. See "MNIST" in docs/benchmarks.md.
     """
-    if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
+    if not any(isinstance(module, nn.Conv2d) or getattr(module, "wide", False) for module in network.modules()):
         return False
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -65,6 +66,43 @@ def useful_threads(threads: int, values: int) -> int:
     (1, 2)
     """
     return threads if values >= VALUES_FOR_TWO else 1
+
+
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "ALLOC_FAILED")
+"""What the errors of the CPU's allocator and of cuBLAS say, which have no class of their own."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether *error* says that a device, or the machine, has not enough memory for what was asked of it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _NO_MEMORY)
+
+
+def given_back(device: torch.device) -> None:
+    """Give memory that nothing needs any more back to *device*, so that smaller pieces find a place."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def memory_told(what: str) -> Iterator[None]:
+    """Say in plain words when there is too little memory for what cannot be done in smaller pieces.
+
+    Raises:
+        TrainingError: there is.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"there is too little memory for {what}",
+            where=(str(error).splitlines() or ["memory"])[0][:160],
+            mend="Use a smaller network, or end what else uses the device.",
+        ) from error
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # malloc.h

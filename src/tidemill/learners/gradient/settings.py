@@ -35,6 +35,18 @@ class Settings:
         augment: random shifts of images, and mirror images where the data allow it.
         shift: largest shift as a share of the side; ``None`` is 1/24.
         flip: mirror images; ``None`` asks the data (:func:`tidemill.learners.gradient.augment.mirror_is_safe`).
+        dropout: share of values that the network silences while training; ``None`` is the network's own.
+        randaugment: how strongly images are changed by RandAugment, from 0 to 1; 0 leaves them.
+        mixup: α of mixup: rows of pixels, numbers and categories are mixed in pairs, and so are their targets; 0 mixes
+            none.
+        cutmix: α of CutMix: images get a box of another one, and its target in that share; 0 cuts none.
+        noise: normal noise on numbers, in deviations of their column; 0 for none.
+        token_dropout: share of a text's tokens that are left out; ``None`` is the network's own.
+        token_swap: chance that a token changes places with its neighbour.
+        layer_decay: of a pretrained network, what a layer's learning rate is of the one's above it.
+        head_rate: of a pretrained network, how much faster the fresh head learns than the layer below it.
+        unfreeze: of a pretrained network, the share of all steps in which its layers begin to train, one after the
+            other from the head down; 0 trains all from the start.
         patience: epochs without a better validation score before training stops; ``None`` is never.
         precision: ``auto``, ``float32`` or ``bfloat16``.
         checkpoint_seconds: how often a checkpoint is written while training; 0 writes one after every step.
@@ -56,6 +68,16 @@ class Settings:
     augment: bool = True
     shift: float | None = None
     flip: bool | None = None
+    dropout: float | None = None
+    randaugment: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    noise: float = 0.0
+    token_dropout: float | None = None
+    token_swap: float = 0.0
+    layer_decay: float = 1.0
+    head_rate: float = 1.0
+    unfreeze: float = 0.0
     patience: int | None = None
     precision: str = "auto"
     checkpoint_seconds: float = 20.0
@@ -83,6 +105,16 @@ _RANGES = {
     "label_smoothing": (0, 0.9),
     "average": (0, 1),
     "shift": (0, 0.5),
+    "dropout": (0, 0.9),
+    "randaugment": (0, 1),
+    "mixup": (0, 10),
+    "cutmix": (0, 10),
+    "noise": (0, 10),
+    "token_dropout": (0, 0.9),
+    "token_swap": (0, 0.9),
+    "layer_decay": (0.01, 1),
+    "head_rate": (0.01, 1000),
+    "unfreeze": (0, 1),
     "patience": (1, 1e6),
     "checkpoint_seconds": (0, 1e6),
     "clip": (1e-8, 1e8),
