@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from tidemill.testing.bandits import BanditWorld
 from tidemill.testing.tasks import TaskConformance
 
-__all__ = ["TaskConformance"]
+__all__ = ["BanditWorld", "TaskConformance"]
