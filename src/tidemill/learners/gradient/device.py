@@ -42,7 +42,7 @@ def bfloat16_pays(device: torch.device, network: nn.Module) -> bool:
     multiply bfloat16 pairs (AVX512-BF16, AMX) ran 3×3 convolutions forward and backward 2 to 4 times as fast, while
     dense layers of tabular networks lost more in conversions than they gained. See "MNIST" in docs/benchmarks.md.
     """
-    if not any(isinstance(module, nn.Conv2d) or getattr(module, "wide", False) for module in network.modules()):
+    if not any(isinstance(module, nn.Conv2d) or getattr(module, "wide", False) is True for module in network.modules()):
         return False
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
