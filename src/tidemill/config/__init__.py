@@ -25,6 +25,7 @@ from tidemill.config.model import (
     Triggers,
 )
 from tidemill.config.reading import CONFIG_NAME, changed, find_project, load_config, make_config
+from tidemill.config.transfer import Transfer
 from tidemill.config.writing import SCHEMA_PATH, config_text, json_schema, write_config
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "RolloutPolicy",
     "Serve",
     "Splits",
+    "Transfer",
     "Triggers",
     "changed",
     "config_text",

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from tidemill.config._base import Duration, Float, Int, Section, Share, Text
 from tidemill.config.durations import parse_duration
+from tidemill.config.transfer import Transfer
 
 _ID = re.compile(r"[a-z][a-z0-9_+.-]+:(?![/\\])")  # at least two letters, so that C:\ is a path
 
@@ -426,6 +427,7 @@ class Config(Section):
     serve: Serve = Serve()
     limits: Limits = Limits()
     keep: Keep = Keep()
+    transfer: Transfer = Transfer()
 
     def sources(self, project_dir: str | Path) -> list[str]:
         """The specs with every relative path made absolute against *project_dir*; ids stay as they are.

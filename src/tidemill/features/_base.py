@@ -120,6 +120,8 @@ class FeatureStep(ABC):
     name: ClassVar[str]
     handles: ClassVar[tuple[FieldType, ...]]
     """The types of column it reads; a spec without ``columns`` means every input of these types."""
+    learns: ClassVar[bool] = True
+    """Whether its state follows from the rows it is fitted on; else a refit reads what the fit read."""
 
     def __init__(self, columns: list[str]) -> None:
         self.columns = columns
@@ -138,6 +140,10 @@ class FeatureStep(ABC):
     @abstractmethod
     def info(self) -> dict[str, FeatureInfo]:
         """What :meth:`transform` writes, by name."""
+
+    def packed(self) -> FeatureStep | None:
+        """The fitted step that a package holds instead, whose output the model's graph turns into this one's ``x``."""
+        return None
 
     @abstractmethod
     def state(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from tidemill.data.schema import Signature
 from tidemill.data.storage import ArrayWriter, allocate, open_array
 from tidemill.errors import StoreError
 from tidemill.features._base import Feature, FeatureInfo, Sparse
-from tidemill.features.pipeline import Pipeline
+from tidemill.features.pipeline import Pipeline, step_class
 
 _FORMAT = 1  # part of the hash: raise it when a step's output changes
 _CHUNK_BYTES = 16 << 20
@@ -98,7 +98,7 @@ def feature_set(dataset: Samples, specs: Sequence[Mapping[str, Any]], root: Path
     train, validation = dataset.rows("train"), dataset.rows("validation")
     rows = np.concatenate([train, validation]).astype(np.int64)
     fitted = len(rows) if refit else len(train)
-    place = root / dataset.id / (spec_hash(specs) + ("-refit" if refit else ""))
+    place = root / dataset.id / (spec_hash(specs) + ("-refit" if refit and learning(specs) else ""))
     found = _open(place, rows)
     if found is None:
         try:
@@ -126,6 +126,11 @@ def spec_hash(specs: Sequence[Mapping[str, Any]]) -> str:
     """
     text = json.dumps([_FORMAT, [dict(spec) for spec in specs]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def learning(specs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether what the steps write follows from the rows they are fitted on."""
+    return any(step_class(spec.get("step", "")).learns for spec in specs)
 
 
 def _open(place: Path, rows: Rows) -> tuple[Pipeline, dict[str, Feature]] | None:

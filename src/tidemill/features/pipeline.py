@@ -90,6 +90,16 @@ class Pipeline:
         self._info: dict[str, FeatureInfo] = {}
 
     @property
+    def steps(self) -> tuple[FeatureStep, ...]:
+        """The steps in their order."""
+        return tuple(self._steps)
+
+    @property
+    def learns(self) -> bool:
+        """Whether its state follows from the rows it is fitted on."""
+        return any(step.learns for step in self._steps)
+
+    @property
     def columns(self) -> list[str]:
         """The input columns that any step reads."""
         return list(dict.fromkeys(name for step in self._steps for name in step.columns))
@@ -126,6 +136,23 @@ class Pipeline:
     def info(self) -> dict[str, FeatureInfo]:
         """What :meth:`transform` writes, by name."""
         return dict(self._info)
+
+    def packed(self) -> Pipeline | None:
+        """What a package holds of it, where a step has another in its place (:meth:`FeatureStep.packed`).
+
+        Raises:
+            ConfigError: two of them write what only one may.
+        """
+        others = [step.packed() for step in self._steps]
+        if not any(others):
+            return None
+        steps = [
+            spec | {"state": step.state()}
+            if other is None
+            else {"step": other.name, "columns": other.columns, "state": other.state()}
+            for spec, step, other in zip(self._specs, self._steps, others, strict=True)
+        ]
+        return Pipeline.from_json({"steps": steps})
 
     def to_json(self) -> dict[str, Any]:
         """Specs and fitted state as JSON."""

@@ -15,7 +15,7 @@ from tidemill.loop.revolution import Revolution
 from tidemill.records import JSON, Cycle, new_id
 
 _DECISIVE = {
-    *("task", "data", "target", "labels", "inputs", "ignore", "weight", "tasks", "splits", "recipes"),
+    *("task", "data", "target", "labels", "inputs", "ignore", "weight", "tasks", "splits", "recipes", "transfer"),
     *("audit", "gate", "decision", "feedback"),
 }
 """The settings that say what a cycle does. Its limits are recorded with it; the others do not touch it."""

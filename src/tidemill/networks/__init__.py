@@ -18,7 +18,7 @@ from tidemill.features._base import FeatureInfo
 if TYPE_CHECKING:
     from torch import nn
 
-NETWORKS = ("cnn", "cnn-small", "mlp", "ngram", "transformer", "module")
+NETWORKS = ("cnn", "cnn-small", "mlp", "ngram", "transformer", "pretrained", "module")
 """The names that a recipe's ``network["name"]`` may take; ``module`` is a user's own, found by ``ref``."""
 
 
@@ -89,6 +89,10 @@ def _build(name: str, arguments: dict[str, Any], info: Mapping[str, FeatureInfo]
         from tidemill.networks.transformer import Transformer
 
         return Transformer(info, classes, **arguments)
+    if name == "pretrained":
+        from tidemill.networks.pretrained import Pretrained
+
+        return Pretrained(info, classes, **arguments)
     from tidemill.networks.user import load_module
 
     return load_module(info=info, classes=classes, **arguments)

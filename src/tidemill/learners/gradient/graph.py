@@ -5,10 +5,7 @@ Networks with layers that this file does not know are traced by ``torch.onnx.exp
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
@@ -17,20 +14,17 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from tidemill.features._base import FeatureInfo
+from tidemill.learners.gradient.graph_pretrained import trace_pretrained, write_pretrained
 from tidemill.learners.gradient.graph_text import write_ngram, write_transformer
 from tidemill.learners.gradient.nodes import Nodes, weights
+from tidemill.learners.gradient.traced import OPSET, Unknown, trace
 from tidemill.networks._base import Pixels, Scaled
 from tidemill.networks.cnn import Cnn, Rows
 from tidemill.networks.cnn_small import CnnSmall
 from tidemill.networks.mlp import Mlp, Piecewise
 from tidemill.networks.ngram import Ngram
+from tidemill.networks.pretrained import Pretrained, is_pretrained
 from tidemill.networks.transformer import Transformer
-
-OPSET = 18
-
-
-class Unknown(Exception):  # noqa: N818 - a signal inside this file, not an error
-    """A layer that has no hand-written node here."""
 
 
 def export_onnx(network: nn.Module, info: Mapping[str, FeatureInfo]) -> tuple[bytes | None, str | None]:
@@ -44,6 +38,8 @@ def export_onnx(network: nn.Module, info: Mapping[str, FeatureInfo]) -> tuple[by
     except Unknown:
         pass
     try:
+        if is_pretrained(network):
+            return trace_pretrained(network, info), None
         return trace_graph(network, info), None
     except Unknown:
         return None, "a user's own network over sparse features is not converted"
@@ -65,6 +61,8 @@ def write_graph(network: nn.Module, info: Mapping[str, FeatureInfo]) -> bytes:
         out = write_ngram(graph, body)
     elif isinstance(body, Transformer):
         out = write_transformer(graph, body)
+    elif isinstance(body, Pretrained):
+        out = write_pretrained(graph, body)
     elif isinstance(body, Mlp):
         parts = ["x"] if "x" in info else []
         if body.piecewise is not None:
@@ -158,20 +156,8 @@ def trace_graph(network: nn.Module, info: Mapping[str, FeatureInfo]) -> bytes:
         raise Unknown
     example = {name: torch.zeros((2, *f.shape), dtype=getattr(torch, f.dtype)) for name, f in info.items()}
     rows = torch.export.Dim("n")
-    with _hushed():
-        program = torch.onnx.export(
-            _Named(network).eval().cpu() if isinstance(network, Scaled) else network.eval().cpu(),
-            (),
-            kwargs=example,
-            dynamic_shapes={name: {0: rows} for name in example},
-            input_names=list(example),
-            output_names=["scores"],
-            dynamo=True,
-            verbose=False,
-        )
-    if program is None:
-        raise Unknown
-    data: bytes = program.model_proto.SerializeToString()
+    named = _Named(network) if isinstance(network, Scaled) else network
+    data: bytes = trace(named, example, {name: {0: rows} for name in example}, "scores").SerializeToString()
     return data
 
 
@@ -193,17 +179,3 @@ class _Named(nn.Module):
         given = {"x": x, "codes": codes, "tokens": tokens, "image": image}
         out: Tensor = self.network(**{name: value for name, value in given.items() if value is not None})
         return out
-
-
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """The exporter warns of its own internals, and of packages that nobody needs here."""
-    exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        exporter.setLevel(level)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +22,17 @@ SPARSE_RATE = 10.0
 
 @dataclass(slots=True)
 class Group:
-    """Parameters with one weight decay, and their moments: first and second for AdamW, one for SGD."""
+    """Parameters with one weight decay and one factor on the learning rate, and their moments.
+
+    First and second moments for AdamW, one for SGD.
+    """
 
     names: list[str]
     parameters: list[Tensor]
     decay: float
     first: list[Tensor] = field(default_factory=list)
     second: list[Tensor] = field(default_factory=list)
+    factor: float = 1.0
 
 
 @dataclass(slots=True)
@@ -49,19 +54,22 @@ class Optimizer:
         network: on its device already.
         kind: ``adamw`` or ``sgd``.
         decay: weight decay of matrices and filters; biases and normalisation have none.
+        factors: what a parameter's learning rate is multiplied by, by name; 1 unless given.
     """
 
-    def __init__(self, network: nn.Module, kind: str, decay: float) -> None:
+    def __init__(self, network: nn.Module, kind: str, decay: float, factors: Mapping[str, float] | None = None) -> None:
         self.kind = kind
         tables = sparse_tables(network)
         self.tables = [Table(name, p, torch.zeros_like(p[:, 0])) for name, p in tables.items() if p.requires_grad]
         named = [(name, p) for name, p in network.named_parameters() if p.requires_grad and name not in tables]
         self.groups = []
-        for matrices in (True, False):
-            chosen = [(name, p) for name, p in named if (p.ndim > 1) == matrices]
+        factor_of = {name: (factors or {}).get(name, 1.0) for name, _ in named}
+        for matrices, factor in product((True, False), sorted(set(factor_of.values()))):
+            chosen = [(name, p) for name, p in named if (p.ndim > 1) == matrices and factor_of[name] == factor]
             if not chosen:
                 continue
             group = Group([name for name, _ in chosen], [p for _, p in chosen], decay if matrices else 0.0)
+            group.factor = factor
             group.first = [torch.zeros_like(p) for p in group.parameters]
             group.second = [torch.zeros_like(p) for p in group.parameters] if kind == "adamw" else []
             self.groups.append(group)
@@ -81,6 +89,8 @@ class Optimizer:
                 have = [i for i, p in enumerate(parameters) if p.grad is not None]
                 parameters, first = [parameters[i] for i in have], [first[i] for i in have]
                 second = [second[i] for i in have if second]
+            if not parameters:
+                continue
             if self.kind == "adamw":
                 torch._fused_adamw_(
                     parameters,
@@ -89,7 +99,7 @@ class Optimizer:
                     second,
                     [],
                     [self.count] * len(parameters),
-                    lr=rate,
+                    lr=rate * group.factor,
                     beta1=BETAS[0],
                     beta2=BETAS[1],
                     weight_decay=group.decay,
@@ -104,7 +114,7 @@ class Optimizer:
                     first,
                     weight_decay=group.decay,
                     momentum=MOMENTUM,
-                    lr=rate,
+                    lr=rate * group.factor,
                     dampening=0.0,
                     nesterov=True,
                     maximize=False,
@@ -112,6 +122,12 @@ class Optimizer:
                 )
             for parameter in parameters:
                 parameter.grad = None
+
+    @property
+    def size(self) -> int:
+        """How many numbers it changes."""
+        held = [p for group in self.groups for p in group.parameters] + [table.parameter for table in self.tables]
+        return sum(p.numel() for p in held)
 
     def tensors(self) -> dict[str, Tensor]:
         """Copies of the moments on the CPU, under ``optimizer/PARAMETER/MOMENT``."""

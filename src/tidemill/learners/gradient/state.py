@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tidemill.errors import StoreError
+from tidemill.networks.pretrained import without_gradient
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +60,19 @@ def merge(states: Sequence[State], weights: Sequence[float] | None = None) -> St
 
 
 def network_tensors(network: nn.Module, prefix: str) -> dict[str, Tensor]:
-    """Copies of the weights and buffers on the CPU, under ``prefix/NAME``."""
-    return {f"{prefix}/{name}": t.detach().to("cpu", copy=True) for name, t in network.state_dict().items()}
+    """Copies of the weights and buffers that training changes, on the CPU, under ``prefix/NAME``."""
+    fixed = without_gradient(network)
+    state = network.state_dict().items()
+    return {f"{prefix}/{name}": t.detach().to("cpu", copy=True) for name, t in state if name not in fixed}
 
 
 def load_network(network: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
     """Put what :func:`network_tensors` copied back, in place."""
+    fixed = without_gradient(network)
     with torch.no_grad():
         for name, own in network.state_dict().items():
-            own.copy_(tensors[f"{prefix}/{name}"])
+            if name not in fixed:
+                own.copy_(tensors[f"{prefix}/{name}"])
 
 
 def write_checkpoint(folder: Path, state: State, fingerprint: str) -> None:
