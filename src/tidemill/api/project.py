@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tidemill.api import mirroring
 from tidemill.api.running import plan_cycle, run
 from tidemill.api.watching import watched
 from tidemill.config import Serve, changed, find_project, parse_duration
@@ -363,7 +364,8 @@ class Project(OpenProject):
 
         told = None if on_swap is None else (lambda deployment: on_swap(to_json(deployment)))
         worker = (sys.executable, "-m", "tidemill.api.worker")
-        serve(self, on_ready=on_ready, on_swap=told, settings=self.serve_settings(**settings), worker=worker)
+        with mirroring.mirrored(self):
+            serve(self, on_ready=on_ready, on_swap=told, settings=self.serve_settings(**settings), worker=worker)
 
     def serve_settings(self, **settings: Any) -> Serve:
         """``serve`` of tidemill.yaml, in which those *settings* that are not ``None`` are changed.
@@ -424,6 +426,20 @@ class Project(OpenProject):
             self.config = changed(self.config, "triggers", {"after_labels": after_labels})
         with watched(self, on_event):
             self.serve(on_ready=on_ready, on_swap=on_swap, **settings)
+
+    def mlflow_sync(self, *, on_event: OnEvent = unheard) -> JSON:
+        """Deliver to MLflow what is waiting; see :func:`tidemill.integrations.mlflow_mirror.mirror`."""
+        return mirroring.sync(self, on_event)
+
+    def mlflow_status(self) -> JSON:
+        """What is waiting for MLflow, and what failed; see :func:`tidemill.api.mirroring.outlook`."""
+        return mirroring.outlook(self)
+
+    def mlflow_import(self, model: str, *, labels: Sequence[str] | None = None, on_event: OnEvent = unheard) -> JSON:
+        """Bring a model that is registered in MLflow here as a challenger; see
+        :func:`tidemill.api.mirroring.take_model`.
+        """
+        return mirroring.take_model(self, model, labels, on_event)
 
     def _predictor(self, model: str | None) -> Predictor:
         return self.open_model(self.model(model))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tidemill.config.durations import parse_duration
 from tidemill.config.environment import VARIABLES, Environment, read_environment
+from tidemill.config.mlflow import Mlflow
 from tidemill.config.model import (
     Audit,
     Config,
@@ -41,6 +42,7 @@ __all__ = [
     "Gate",
     "Keep",
     "Limits",
+    "Mlflow",
     "Recipes",
     "RolloutPolicy",
     "Serve",

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from tidemill.config._base import Duration, Float, Int, Section, Share, Text
 from tidemill.config.durations import parse_duration
+from tidemill.config.mlflow import Mlflow
 from tidemill.config.transfer import Transfer
 
 _ID = re.compile(r"[a-z][a-z0-9_+.-]+:(?![/\\])")  # at least two letters, so that C:\ is a path
@@ -427,6 +428,7 @@ class Config(Section):
     serve: Serve = Serve()
     limits: Limits = Limits()
     keep: Keep = Keep()
+    mlflow: Mlflow = Mlflow()
     transfer: Transfer = Transfer()
 
     def sources(self, project_dir: str | Path) -> list[str]:

@@ -44,18 +44,18 @@ class Bench:
 
     Args:
         setting: store, task and configuration.
-        cycle: the cycle that asks.
+        cycle: the cycle that asks; ``None`` when a person does.
         dataset: whose test sets are opened.
         settled: tells how the audit was answered.
         on_event: told what happens.
     """
 
     def __init__(
-        self, setting: Setting, cycle: Cycle, dataset: DatasetArrays, settled: Settled, on_event: OnEvent
+        self, setting: Setting, cycle: Cycle | None, dataset: DatasetArrays, settled: Settled, on_event: OnEvent
     ) -> None:
         self.setting = setting
         self.store = setting.store
-        self.cycle = cycle
+        self.cycle_id = None if cycle is None else cycle.id
         self.dataset = dataset
         self.settled = settled
         self.on_event = on_event
@@ -63,13 +63,13 @@ class Bench:
     def decide(self, challenger_id: str, baseline_id: str | None) -> Decision:
         """Judge a challenger, and put the decision into force.
 
-        A decision that this cycle made before it was killed is given again: a second look would spend α twice.
+        A decision that was made before this was killed is given again: a second look would spend α twice.
 
         Args:
             challenger_id: the model that wants to serve.
             baseline_id: the best baseline, which it must not be worse than; ``None`` when it is one itself.
         """
-        made = self.store.find(Decision, cycle_id=self.cycle.id, challenger_id=challenger_id, limit=1)
+        made = self.store.find(Decision, cycle_id=self.cycle_id, challenger_id=challenger_id, limit=1)
         if made:
             return made[0]
         self.on_event({"stage": "evaluate", "what": "opening the test sets for the challenger"})
@@ -93,7 +93,7 @@ class Bench:
         )
         decision = Decision(
             id=new_id(Decision.prefix),
-            cycle_id=self.cycle.id,
+            cycle_id=self.cycle_id,
             challenger_id=challenger_id,
             champion_id=in_force.model_id if in_force else None,
             outcome=verdict.outcome,
