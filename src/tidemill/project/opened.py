@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -11,12 +12,17 @@ from tidemill.config import CONFIG_NAME, Config, load_config, read_environment
 from tidemill.data.schema import Signature
 from tidemill.errors import ConflictError, NotReadyError, TidemillError
 from tidemill.project.recipes import chosen_recipes, load_recipes
+from tidemill.project.transfer import offers
 from tidemill.records import Cycle, Dataset, Deployment, Erasure, Model, Recipe
 from tidemill.runtime import Predictor, load
 from tidemill.store import Store, create_store, open_store
 from tidemill.tasks import Task, get_task
 
 STATE = ".tidemill"
+
+
+def _unsaid(_note: str) -> None:
+    """Nobody listens."""
 
 
 class OpenProject:
@@ -83,10 +89,24 @@ class OpenProject:
             raise NotReadyError("no data has been prepared yet", mend="Run `tidemill cycle` first.")
         return Signature.from_json(self.dataset.signature)
 
-    def recipes(self, signature: Signature) -> tuple[Recipe, ...]:
-        """What a cycle tries: the task's recipes and the project's own, as the configuration chooses."""
+    def recipes(
+        self, signature: Signature, texts: Sequence[str] = (), say: Callable[[str], None] = _unsaid
+    ) -> tuple[Recipe, ...]:
+        """What a cycle tries: the task's recipes, those that start from checkpoints, and the project's own.
+
+        Args:
+            texts: some of the inputs, which tell their language.
+            say: told why a recipe that starts from a checkpoint is not offered.
+
+        Raises:
+            TidemillError: ``tidemill.yaml`` names a recipe or a checkpoint that cannot be used.
+        """
         files = [self.dir / file for file in self.config.recipes.files if (self.dir / file).is_file()]
-        return chosen_recipes([*self.task.recipes(signature), *load_recipes(files, self.task)], self.config)
+        more = offers(self.config, self.dir, self.store.root, signature, texts)
+        for note in more.notes:
+            say(note)
+        offered = [*self.task.recipes(signature), *more.recipes, *load_recipes(files, self.task)]
+        return chosen_recipes(offered, self.config, withheld=more.withheld)
 
     def model(self, identifier: str | None = None) -> Model:
         """The model of that id; without one, or for ``champion``, the one in force.

@@ -74,8 +74,11 @@ def load_recipes(files: Sequence[Path], task: Task) -> list[Recipe]:
     return found
 
 
-def chosen_recipes(offered: Sequence[Recipe], config: Config) -> tuple[Recipe, ...]:
+def chosen_recipes(offered: Sequence[Recipe], config: Config, withheld: Sequence[str] = ()) -> tuple[Recipe, ...]:
     """The recipes that a cycle tries: baselines always, the others as ``recipes`` in ``tidemill.yaml`` says.
+
+    Args:
+        withheld: names that may be meant though nobody offers them now.
 
     Raises:
         ConfigError: it names a recipe that nobody offers, or two recipes share a name.
@@ -86,7 +89,7 @@ def chosen_recipes(offered: Sequence[Recipe], config: Config) -> tuple[Recipe, .
         raise ConfigError(f"two recipes are named {twice[0]!r}", mend="Rename the one in your recipes file.")
     wanted = config.recipes.include
     for name in (*(wanted or ()), *config.recipes.exclude):
-        if name not in names:
+        if name not in (*names, *withheld):
             raise ConfigError(
                 f"there is no recipe {name!r}",
                 where="tidemill.yaml, recipes",

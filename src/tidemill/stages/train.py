@@ -20,9 +20,11 @@ import numpy.typing as npt
 
 from tidemill.data.dataset import DatasetArrays
 from tidemill.errors import PackageError, TrainingError
+from tidemill.features._base import Features
 from tidemill.features.cache import FeatureSet, feature_set
+from tidemill.features.pipeline import Pipeline
 from tidemill.learners import get_learner
-from tidemill.learners._base import Context, Fitted, Problem, RecipeView, Scores
+from tidemill.learners._base import Context, Export, Fitted, Problem, RecipeView, Scores
 from tidemill.learners._folds import out_of_fold, taken
 from tidemill.metrics import row_scores, spread_of
 from tidemill.metrics.calibrators import fit_answer
@@ -241,8 +243,11 @@ def train(
     folder = store.root / "models" / model_id
     if folder.exists():  # what an attempt left that was killed between package and record
         shutil.rmtree(folder)
-    export = made.fitted.export()
     sample = taken(made.features.arrays, np.arange(min(_SAMPLE, len(made.features.rows))))
+    try:
+        export, pipeline, read = _packed(dataset, made, sample)
+    except PackageError as error:
+        raise TrainingError(error.what, where=f"recipe {recipe.name!r}", mend=error.mend) from error
     manifest = Manifest(
         id=model_id,
         created=time.time(),
@@ -250,14 +255,14 @@ def train(
         recipe=recipe.name,
         runtime="onnx" if export.onnx is not None else "torch",
         signature=dataset.signature.to_json(),
-        features=made.features.pipeline.to_json(),
+        features=pipeline.to_json(),
         answer=made.answer,
         network=export.network,
         lineage={"run": run_id, "dataset": dataset.id, "cycle": cycle_id, "parents": list(parents)},
         metrics=made.metrics,
     )
     try:
-        size = write_package(folder, manifest, export, sample, made.fitted.scores(sample))
+        size = write_package(folder, manifest, export, read, made.fitted.scores(sample))
     except PackageError as error:  # the other recipes go on
         raise TrainingError(error.what, where=f"recipe {recipe.name!r}", mend=error.mend) from error
     run = Run(
@@ -287,3 +292,21 @@ def train(
     )
     store.insert(run, model)
     return model_id
+
+
+def _packed(dataset: DatasetArrays, made: Fit, sample: Features) -> tuple[Export, Pipeline, Features]:
+    """What a package holds of a fit: the model, what makes its features, and those of the sample's rows.
+
+    A frozen encoder is no step of it: it becomes a part of the graph.
+
+    Raises:
+        PackageError: the encoder does not convert.
+    """
+    pipeline, export = made.features.pipeline, made.fitted.export()
+    packed = pipeline.packed()
+    if packed is None:
+        return export, pipeline, sample
+    from tidemill.learners.graft import grafted
+
+    rows = made.features.rows[: min(_SAMPLE, len(made.features.rows))]
+    return grafted(export, pipeline, packed), packed, packed.transform(dataset.columns(rows))
