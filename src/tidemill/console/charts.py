@@ -175,6 +175,36 @@ def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
+def strengths(
+    values: Sequence[Mapping[str, float | None]], clean: float, ends: tuple[float, float], title: str, name: str
+) -> Markup:
+    """A metric by the strength of a corruption, with intervals; the dashed line is the metric without it.
+
+    Args:
+        values: ``{"value", "low", "high"}`` for each strength from 1 on.
+        clean: without corruption.
+        ends: what the axis spans.
+        title: the metric's name.
+        name: the corruption's.
+    """
+
+    def held(value: float) -> float:
+        return min(max(value, ends[0]), ends[1])
+
+    known = [(i + 1, v) for i, v in enumerate(values) if _finite(v.get("value"))]
+    frame = _Frame((320, 170), (1, max(len(values), 2)), ends, ("strength", title), whole=True)
+    frame.line([(1, held(clean)), (max(len(values), 2), held(clean))], "ideal")
+    for at, v in known:
+        if _finite(v.get("low")) and _finite(v.get("high")):
+            frame.line([(at, held(float(v["low"] or 0))), (at, held(float(v["high"] or 0)))], "reach")
+    points = [(float(at), held(float(v["value"] or 0))) for at, v in known]
+    if points:
+        frame.line(points, "line-0")
+        for point in points:
+            frame.circle(*point, 3, "end-0")
+    return frame.done(f"{title} by the strength of {name}")
+
+
 def scatter(across: Sequence[float], up: Sequence[float], names: tuple[str, str]) -> Markup:
     """Points with a line at zero, for residuals."""
     if not across:

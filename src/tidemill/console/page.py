@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,16 @@ def render(template: str, path: str | Path, **content: Any) -> Path:
 
 def page_text(template: str, **content: Any) -> str:
     """The page that a template of ``console/templates`` makes of *content*; what is text in it is escaped."""
+    return _documents().get_template(template).render(**content)
+
+
+@functools.cache
+def _documents() -> Environment:
+    return new_environment()
+
+
+def new_environment() -> Environment:
+    """What reads the templates of ``console/templates``, with what all of them may use; it keeps those it has read."""
     environment = Environment(
         loader=PackageLoader("tidemill.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -81,8 +92,8 @@ def page_text(template: str, **content: Any) -> str:
         "keep": lambda text: text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0"),
         "sentence": lambda text: f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}",
         "unit": lambda name: _UNITS.get(name, ""),
-        "when": _when,
-        "bytes": _bytes,
+        "when": when,
+        "bytes": size_text,
         "plain": plain,
         "share": share,
         "belief": lambda quality: f"{quality:.3f}" if quality >= 0.001 else "<\u00a00.001",
@@ -90,11 +101,24 @@ def page_text(template: str, **content: Any) -> str:
         "largest": lambda shares: max(shares.values(), default=0.0),
         "without": lambda mapping, *keys: {key: value for key, value in mapping.items() if key not in keys},
         "is_image": is_image,
+        "step": step,
         "pictured": lambda rows: (
             bool(rows) and all(len(r["inputs"]) == 1 and is_image(*r["inputs"].values()) for r in rows)
         ),
     }
-    return environment.get_template(template).render(**content)
+    return environment
+
+
+def step(share: float | None) -> int:
+    """A share as whole percent from 0 to 100, for the classes ``w-…`` and ``a-…``: pages of the service may carry no
+    style of their own, so widths and tints are classes of the style sheet.
+
+    >>> step(0.004), step(0.376), step(2.0), step(None)
+    (1, 38, 100, 0)
+    """
+    if not share or share <= 0:
+        return 0
+    return min(100, max(1, round(100 * share)))
 
 
 def is_image(value: Any) -> bool:
@@ -157,13 +181,15 @@ def extent(triples: Sequence[Mapping[str, Any]], metric: str) -> tuple[float, fl
     return low - pad, high + pad
 
 
-def _when(seconds: float | None) -> str:
+def when(seconds: float | None) -> str:
+    """A time for people, in UTC."""
     if seconds is None:
         return "–"
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _bytes(size: float | None) -> str:
+def size_text(size: float | None) -> str:
+    """Bytes for people."""
     if size is None:
         return "–"
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

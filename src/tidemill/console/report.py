@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,13 @@ def render_report(content: Mapping[str, Any], path: str | Path, data: Mapping[st
     return render("report.html", path, **_filled(content, data))
 
 
-def report_page(content: Mapping[str, Any], data: Mapping[str, Any] | None = None) -> str:
-    """The page as text; see :func:`render_report`."""
-    return page_text("report.html", **_filled(content, data))
+def report_page(content: Mapping[str, Any], data: Mapping[str, Any] | None = None, *, served: bool = False) -> str:
+    """The page as text; see :func:`render_report`.
+
+    Args:
+        served: by the service, whose pages carry no style of their own but name a style sheet.
+    """
+    return page_text("report.html", **_filled(content, data), served=served)
 
 
 def _filled(content: Mapping[str, Any], data: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -60,6 +65,8 @@ def _filled(content: Mapping[str, Any], data: Mapping[str, Any] | None) -> dict[
         "decides": first is not None and decides(first[1], answer),
         "beside": [] if first is None else beside(first[1]),
         "thresholds": dict(zip(answer.get("labels") or [], answer.get("thresholds") or [], strict=False)),
+        "robust": next((r["robustness"] for r in shown.values() if r.get("robustness")), None),
+        "strength_range": strength_range,
         "mistakes": [(s, m) for s, r in shown.items() for m in r.get("mistakes") or []],
     }
 
@@ -94,6 +101,20 @@ def confused(report: Mapping[str, Any], most: int = 12) -> list[dict[str, Any]]:
             if i != j and count > 0
         ]
     return sorted(found, key=lambda pair: -pair["rows"])[:most]
+
+
+def strength_range(robust: Mapping[str, Any]) -> tuple[float, float]:
+    """One range for the plots of all corruptions; what falls far below a metric that cannot is cut off at its foot.
+
+    >>> strength_range({"metric": "accuracy", "clean": {"value": 0.9}, "corruptions": [{"values": [{"value": 0.43}]}]})
+    (0.4, 1.0)
+    """
+    values = [v["value"] for c in robust["corruptions"] for v in c["values"] if v["value"] is not None]
+    clean = float(robust["clean"]["value"])
+    low = min([*values, clean])
+    if robust["metric"] in ("mae", "mse", "log_loss", "brier", "label_log_loss"):
+        return low, max([*values, clean, low + 1e-9])
+    return max(-1.0, math.floor(10 * low) / 10), 1.0
 
 
 def curve_names(curve: Sequence[Mapping[str, Any]], kind: str) -> list[str]:

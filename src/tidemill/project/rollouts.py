@@ -56,7 +56,9 @@ def start(
     )
 
 
-def advance(project: OpenProject, *, share: float | None = None, author: str | None = None) -> Rollout:
+def advance(
+    project: OpenProject, *, share: float | None = None, reason: str | None = None, author: str | None = None
+) -> Rollout:
     """Let a challenger in the shadow become a canary, or give a canary another share of the callers.
 
     Raises:
@@ -71,9 +73,8 @@ def advance(project: OpenProject, *, share: float | None = None, author: str | N
             mend="Say what share of the callers it shall have, or promote it with `tidemill promote`.",
         )
     said = f"{(rollout.share if share is None else share):.0%} of the callers"
-    return change_rollout(
-        project.store, rollout.id, phase="canary", share=share, reason=f"A canary by hand, for {said}.", author=author
-    )
+    told = f"A canary by hand, for {said}{f': {reason}' if reason else '.'}"
+    return change_rollout(project.store, rollout.id, phase="canary", share=share, reason=told, author=author)
 
 
 def stop(project: OpenProject, *, reason: str | None = None, author: str | None = None) -> Rollout:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tidemill.config import Config
 from tidemill.data.schema import Signature
 from tidemill.records import Deployment
 from tidemill.runtime import Predictor
+from tidemill.serving.asgi import Receive, Scope, Send
 from tidemill.serving.rolling import Rolling
 from tidemill.store import Store
 from tidemill.tasks._base import Task
+
+if TYPE_CHECKING:
+    from tidemill.serving.access import Door
+    from tidemill.serving.service import Service
 
 
 class ServedProject(Protocol):
@@ -54,6 +60,27 @@ class ServedProject(Protocol):
 
     def models(self) -> list[dict[str, Any]]:
         """The project's models, newest first, each with at least ``id`` and ``created`` (UTC seconds)."""
+
+
+class Pages(Protocol):
+    """Pages for people, answered beside the API on the same socket. They are made below serving, which knows no more
+    of them than this: :class:`tidemill.console.site.Site` are these.
+
+    They let visitors in themselves, with the same tokens, since browsers show a cookie where programs show a header.
+    Requests come to them past the guard, which has looked at host, origin and size.
+    """
+
+    def serves(self, path: str) -> bool:
+        """Whether *path* is one of theirs; asked for every request."""
+
+    def mount(self, service: Callable[[], Service], door: Door) -> None:
+        """Get to know the living parts of the service, which there are while it runs, and its door."""
+
+    def close(self) -> None:
+        """End what they began, with the service."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 from tidemill.config import Serve
@@ -87,6 +88,31 @@ def _named(path: str) -> Need | None:
     return next((need for start, need in NEEDS_BELOW if path.startswith(start)), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who looks at pages.
+
+    Attributes:
+        token: the one that was signed in with; ``None`` where none is needed, or none was shown.
+        free: none is needed: the service is open to programs on this machine, and it is one of them.
+    """
+
+    token: Token | None = None
+    free: bool = False
+
+    def may(self, need: Need) -> bool:
+        """Whether *need* is met.
+
+        >>> Visitor().may("open"), Visitor().may("page"), Visitor(free=True).may("admin")
+        (True, False, True)
+        """
+        if self.free or need == "open":
+            return True
+        if self.token is None:
+            return False
+        return need in ("any", "page", *self.token.scopes) or "admin" in self.token.scopes
+
+
 class Tokens:
     """The store's tokens in memory, read again whenever there is a new one or one fewer.
 
@@ -102,6 +128,7 @@ class Tokens:
         self._store = store
         self._interval = interval
         self._good: dict[bytes, Token] = {}
+        self._by_id: dict[str, Token] = {}
         self._seen: tuple[int, int] | None = None
         self._fault: str | None = None
         self._stop = threading.Event()
@@ -134,6 +161,7 @@ class Tokens:
         seen = (self._store.count(Token), self._store.count(Token, revoked=None))
         if seen != self._seen:
             good = {bytes.fromhex(token.digest): token for token in self._store.find(Token, revoked=None)}
+            self._by_id = {token.id: token for token in good.values()}
             self._good, self.any, self._seen = good, seen[0] > 0, seen
 
     def find(self, authorization: bytes) -> Token | None:
@@ -147,7 +175,11 @@ class Tokens:
         token = self._good.get(digest)
         if token is None or scheme.lower() != b"bearer" or not hmac.compare_digest(digest.hex(), token.digest):
             return None
-        return None if token.expires is not None and token.expires <= time.time() else token
+        return _living(token)
+
+    def named(self, identifier: str) -> Token | None:
+        """The good token with this id: of somebody who has shown its text before."""
+        return _living(self._by_id.get(identifier))
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
@@ -192,8 +224,7 @@ class Door:
             raise _in_query()
         if self._is_open(scope):
             return None
-        client = scope.get("client")
-        address = client[0] if client else ""
+        address = _address(scope)
         self._rates.address(address)
         need = need_of(scope["path"])
         if need == "open" or (need == "page" and self._is_here(scope)):
@@ -206,6 +237,36 @@ class Door:
         if need not in ("any", "page") and need not in token.scopes and "admin" not in token.scopes:
             raise _forbidden(need)
         self._rates.token(token.id, need)
+        return token
+
+    def visitor(self, scope: asgi.Scope, identifier: str | None, need: Need) -> Visitor:
+        """Who asks for a page that needs *need*, by the id of the token that they once signed in with.
+
+        Raises:
+            RateError: 429, the address or the token asks too often.
+            RequestError: 400, a token stands in the address.
+        """
+        query = scope["query_string"]
+        if query and _TOKEN_IN_QUERY.search(query):
+            raise _in_query()
+        if self._is_open(scope):
+            return Visitor(free=True)
+        self._rates.address(_address(scope))
+        token = None if identifier is None else self.tokens.named(identifier)
+        if token is not None:
+            self._rates.token(token.id, need)
+        return Visitor(token)
+
+    def sign_in(self, scope: asgi.Scope, text: str) -> Token:
+        """The token that somebody typed.
+
+        Raises:
+            UnauthenticatedError: 401, it is not known, or not valid any more.
+            RateError: 429, the address has shown too many that are not.
+        """
+        token = self.tokens.find(b"Bearer " + text.strip().encode())
+        if token is None:
+            raise self._failure(_address(scope))
         return token
 
     def needs_token(self) -> bool:
@@ -238,6 +299,16 @@ class Door:
         except RateError as error:
             return error
         return _unauthenticated("the token is not known here, or not valid any more", b'Bearer error="invalid_token"')
+
+
+def _address(scope: asgi.Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def _living(token: Token | None) -> Token | None:
+    expired = token is not None and token.expires is not None and token.expires <= time.time()
+    return None if expired else token
 
 
 def _unauthenticated(what: str, challenge: bytes) -> UnauthenticatedError:

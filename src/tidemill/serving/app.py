@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from tidemill.config import Serve
 from tidemill.errors import NotReadyError, TidemillError
-from tidemill.serving._base import ServedProject
+from tidemill.serving._base import Pages, ServedProject
 from tidemill.serving.access import Door
 from tidemill.serving.answering import log_fault, secured
 from tidemill.serving.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -41,6 +41,7 @@ class Application:
         settings: what the project's configuration says under ``serve`` unless given.
         host: the address that the service listens on. Unless it is known, requests from other machines are told from
             those of this one by the address that they came to.
+        pages: pages for people, beside the API.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Application:
         settings: Serve | None = None,
         *,
         host: str | None = None,
+        pages: Pages | None = None,
     ) -> None:
         settings = settings or project.config.serve
         exposed = host is not None and not is_loopback(host)
@@ -66,6 +68,9 @@ class Application:
         self._door = Door(project.store, settings, exposed=exposed)
         self._hot = HotRoutes(self._guard, settings.max_rows)
         self._api: ASGIApp = create_api(self.service, self._door.needs_token)
+        self._pages = pages
+        if pages is not None:
+            pages.mount(self.service, self._door)
 
     def service(self) -> Service:
         """The living parts.
@@ -84,6 +89,8 @@ class Application:
 
     def stop(self) -> None:
         """Answer what waits, flush, fold, and close."""
+        if self._pages is not None:
+            self._pages.close()
         service, self._service = self._service, None
         if service is not None:
             service.close()
@@ -103,6 +110,10 @@ class Application:
         try:
             head = RequestHead.of(scope)
             self._guard.check(head, streams=scope["path"] == BULK)
+            if self._pages is not None and self._pages.serves(scope["path"]):
+                at_the_door = False
+                await self._others(self._pages, scope, receive, send, began)
+                return
             token = self._door.enter(scope, head)
             if token is not None:
                 scope["tidemill.token"] = token.id  # for the log
@@ -110,7 +121,7 @@ class Application:
             at_the_door = False
             handler = self._hot.find(scope["path"]) if scope["method"] == "POST" else None
             if handler is None:
-                await self._others(scope, receive, send, began)
+                await self._others(self._api, scope, receive, send, began)
                 return
             answer = await handler(self.service(), head, receive)
         except TidemillError as error:
@@ -122,7 +133,7 @@ class Application:
         self._meter.request(scope["path"], answer.status, time.perf_counter() - began)
         await answer.send(send)
 
-    async def _others(self, scope: Scope, receive: Receive, send: Send, began: float) -> None:
+    async def _others(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, began: float) -> None:
         started = False
 
         async def noting(message: Message) -> None:
@@ -134,7 +145,7 @@ class Application:
             await send(message)
 
         try:
-            await self._api(scope, self._guard.limited(receive), noting)
+            await app(scope, self._guard.limited(receive), noting)
         except Exception:
             if not started:  # otherwise it has been answered and logged before it was raised again
                 raise

@@ -130,7 +130,7 @@ class Guard:
         """
         if head.host not in self._known_hosts:
             self._check_host(head.host)
-        if head.origin is not None and not self._may_come_from(head.origin):
+        if head.origin is not None and not (is_own(head) or self._may_come_from(head.origin)):
             origin = _shown(head.origin)
             raise RequestError(
                 403,
@@ -258,6 +258,20 @@ class Guard:
             where="body",
             mend="Send fewer rows a request, or raise serve.max_body_mb in tidemill.yaml.",
         )
+
+
+def is_own(head: RequestHead) -> bool:
+    """Whether a request comes from a page of this very service, as the host that it is addressed to tells.
+
+    >>> is_own(RequestHead(host=b"mill.example", origin=b"https://mill.example"))
+    True
+    >>> is_own(RequestHead(host=b"localhost:8321", origin=b"http://localhost:8322"))
+    False
+    """
+    if head.origin is None or head.host is None:
+        return False
+    scheme, _, place = head.origin.lower().partition(b"://")
+    return scheme in (b"http", b"https") and place == head.host.lower()
 
 
 def host_name(host: str) -> str | None:

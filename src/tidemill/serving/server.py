@@ -18,7 +18,7 @@ import uvicorn
 from tidemill.config import Serve
 from tidemill.errors import BusyError, ConfigError
 from tidemill.records import Token
-from tidemill.serving._base import ServedProject
+from tidemill.serving._base import Pages, ServedProject
 from tidemill.serving.app import Application, wrapped
 from tidemill.serving.collector import seldom_collected
 from tidemill.serving.connection import Shelves, connect
@@ -45,6 +45,7 @@ def serve(
     on_swap: OnSwap | None = None,
     settings: Serve | None = None,
     worker: Sequence[str] = (),
+    pages: Pages | None = None,
 ) -> None:
     """Serve *project* until SIGINT or SIGTERM (in the main thread) or until *stop* is set.
 
@@ -60,6 +61,7 @@ def serve(
         on_swap: told of each deployment that is taken up, the first one included, on a thread of the service.
         settings: what the project's configuration says under ``serve`` unless given.
         worker: the command that starts one process where ``serve.workers`` asks for several; without it there is one.
+        pages: pages for people, beside the API; a worker brings its own.
 
     Raises:
         ConfigError: *host* would open the service to other machines, and there is no token; or it may not be listened
@@ -81,7 +83,7 @@ def serve(
             with logged_to(sys.stderr, settings.log):
                 Workers(worker, project.dir, listener, settings, host, ready, on_swap).run(stop)
         else:
-            answer(project, listener, settings, host, on_ready=ready, stop=stop, on_swap=on_swap)
+            answer(project, listener, settings, host, on_ready=ready, stop=stop, on_swap=on_swap, pages=pages)
 
 
 def answer(
@@ -93,11 +95,12 @@ def answer(
     on_ready: Callable[[], None],
     stop: threading.Event,
     on_swap: OnSwap | None,
+    pages: Pages | None = None,
 ) -> None:
     """Serve *project* on a socket that listens already, in this process alone; see :func:`serve`."""
     tls = tls_context(_file(project, settings.tls_certificate), _file(project, settings.tls_key))
     with logged_to(sys.stderr, settings.log), tracing(settings.tracing) as tracer:
-        application = Application(project, on_swap, settings, host=host)
+        application = Application(project, on_swap, settings, host=host, pages=pages)
         config = uvicorn.Config(
             wrapped(application, settings, tracer),
             lifespan="off",  # started and stopped here, so that an error reaches the caller as it is

@@ -37,6 +37,42 @@ def held(folder: Path, name: str, *, wait: float = 0.0) -> Iterator[None]:
         os.close(descriptor)
 
 
+def holder(folder: Path, name: str, *, sure: bool = False) -> int | None:
+    """The pid of the living process that holds ``folder/name.lock``; ``None`` when nobody does.
+
+    Args:
+        folder: where the lock files lie.
+        name: what the lock protects.
+        sure: also try whether it is held. A process that was killed leaves its pid behind, which another one may have
+            by now; but whoever takes the lock in this very moment finds it taken.
+    """
+    try:
+        descriptor = os.open(folder / f"{name}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        text = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        if not text.isdecimal() or not _lives(int(text)):
+            return None
+        if sure:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return None
+        return int(text)
+    finally:
+        os.close(descriptor)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
 def _open(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

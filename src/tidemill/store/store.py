@@ -19,7 +19,7 @@ from tidemill.store import bulk, secrets
 from tidemill.store.blobs import Blobs
 from tidemill.store.database import Database
 from tidemill.store.feedback import FeedbackOutcome, add_feedback
-from tidemill.store.locks import held
+from tidemill.store.locks import held, holder
 from tidemill.store.mapping import Mapping, PlainText
 from tidemill.store.tables import kind_of, mapping_of, metadata
 
@@ -252,6 +252,10 @@ class Store:
             BusyError: a living process holds it; the message names its pid.
         """
         return held(self.root / "locks", name, wait=wait)
+
+    def holder(self, name: str, *, sure: bool = False) -> int | None:
+        """The pid of the living process that holds the lock *name*; see :func:`tidemill.store.locks.holder`."""
+        return holder(self.root / "locks", name, sure=sure)
 
     def usage(self) -> dict[str, int]:
         """Bytes by folder of the store; ``database`` counts the tables, ``other`` the remaining loose files."""

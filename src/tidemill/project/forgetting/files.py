@@ -84,6 +84,7 @@ def remove_derived(store: Store, found: Collection[Touched], *, sources: bool) -
     doomed = [root / "features" / name for name in versions]
     doomed += [folder / name for folder in versions.values() for name in _DERIVED]
     doomed += [path for folder in versions.values() for name in _DERIVED for path in folder.glob(f".{name}.*")]
+    doomed += [root / "console", root / "progress.json"]
     doomed += [root / "work", *aged.sweep(root), *data.glob(".work-*"), *data.glob("*/.*")]
     doomed += [path for pattern in _LOOSE for path in root.glob(pattern)]
     if sources:

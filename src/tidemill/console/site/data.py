@@ -1,0 +1,83 @@
+"""Data: the versions, what changed between them, and what is in one; labels that may be wrong, and copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.responses import Response
+
+from tidemill.console.site.figures import newest_file
+from tidemill.console.site.samples import erased
+from tidemill.console.site.visit import Place, Visit
+from tidemill.data.storage import is_complete
+from tidemill.monitor.label_errors import label_errors_path
+from tidemill.project import OpenProject, data_page
+from tidemill.records import JSON, Dataset
+from tidemill.store.glances import page as page_of
+
+VERSIONS = 20
+_KEPT = 4
+
+
+def data(visit: Visit) -> Response:
+    """One version: the last cycle's unless named."""
+    wanted, against = visit.asked("version"), visit.asked("against")
+    record = visit.project.dataset if wanted is None else visit.store.get(Dataset, wanted)
+    versions = [d for _, d in page_of(visit.store, Dataset, limit=VERSIONS)]
+    listed = [
+        {"id": d.id, "created": d.created, "counts": d.counts, "kept": is_complete(visit.store.root / d.path)}
+        for d in versions
+    ]
+    content: JSON = {"versions": listed, "data": None, "record": record, "describing": False, "searching": False}
+    content["fault"] = visit.site.figures.fault("describing") or visit.site.figures.fault("label errors")
+    if record is None or not is_complete(visit.store.root / record.path):
+        return visit.page("data.html", **content)
+    if not (visit.store.root / record.path / "profile.json").is_file():
+        if content["fault"] is None:
+            visit.site.figures.begin("describing", "tidemill.console.site.data:describe_job", _job(visit, record))
+        return visit.page("data.html", **{**content, "describing": content["fault"] is None})
+    content["searching"] = visit.site.figures.works("label errors")
+    return visit.page("data.html", **{**content, "data": _described(visit, record, against)})
+
+
+def _described(visit: Visit, record: Dataset, against: str | None) -> JSON:
+    """What the data page says, kept: a version never changes, but doubts about its labels may come later."""
+    root = visit.store.root
+    name = (
+        record.id,
+        against,
+        newest_file(label_errors_path(root, record)),
+        len(visit.store.ids(Dataset)),
+        *erased(visit),
+    )
+    known = visit.site.described
+    if name not in known:
+        found = data_page.data(visit.project, record.id, against=against, search=False)
+        while len(known) >= _KEPT:
+            known.pop(next(iter(known)))
+        known[name] = found
+    return known[name]
+
+
+def _job(visit: Visit, record: Dataset) -> JSON:
+    return {"folder": str(visit.project.dir), "version": record.id}
+
+
+def search(visit: Visit) -> Response:
+    """Look for labels that may be wrong: six fits of a quick recipe, in a process of their own."""
+    record = visit.store.get(Dataset, visit.given("version") or "")
+    visit.site.figures.begin("label errors", "tidemill.console.site.data:search_job", _job(visit, record))
+    return visit.go("/data", version=record.id, said="searching")
+
+
+def describe_job(folder: str, version: str) -> JSON:
+    """Describe a version, as a job of an engine: see :mod:`tidemill.engines`."""
+    return {"version": data_page.data(OpenProject(Path(folder)), version, search=False)["version"]["id"]}
+
+
+def search_job(folder: str, version: str) -> JSON:
+    """Look for labels that may be wrong, as a job of an engine."""
+    return {"version": data_page.data(OpenProject(Path(folder)), version)["version"]["id"]}
+
+
+PLACES = (Place("/data", data, "label"), Place("/data/search", search, "admin", "POST"))
