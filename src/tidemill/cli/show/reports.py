@@ -28,10 +28,12 @@ def report(data: dict[str, Any]) -> Any:
                 "size": units.size(model["size_bytes"]),
                 "latency": _latency(reports),
                 "trained": _trained(data),
+                **_together(data["run"]),
                 **_rule(data.get("answer") or {}),
             }
         ),
         metrics(reports),
+        *(robustness(content["robustness"]) for content in reports.values() if content.get("robustness")),
         *(part for split, content in reports.items() for part in _details(split, content, data.get("answer") or {})),
         layout.panel(decision["reason"], title=decision["outcome"], good=decision["outcome"] == "promoted")
         if decision
@@ -50,6 +52,21 @@ def metrics(reports: dict[str, Any]) -> Any:
     ]
     rows.append(("rows", *(units.count(c["counts"]["rows"]) for c in reports.values())))
     return layout.table(["metric (95 % interval)", *(f">{split}" for split in reports)], rows)
+
+
+def robustness(found: dict[str, Any]) -> Any:
+    """One row a way in which inputs go wrong, the worst first; one column a strength."""
+    metric = found["metric"]
+    worst = sorted(found["corruptions"], key=lambda c: c["mean"]["value"] if c["mean"]["value"] is not None else 0)
+    rows = [
+        (c["name"], *(units.quality(v["value"], metric) for v in c["values"]), units.quality(c["mean"], metric))
+        for c in worst
+    ]
+    rows.append(("mean of all", *[""] * 5, units.quality(found["corrupted"], metric)))
+    rows.append(("as they are", *[""] * 5, units.quality(found["clean"], metric)))
+    head = ["when inputs go wrong", *(f">{strength}" for strength in range(1, 6)), ">mean"]
+    title = f"validation: {units.metric_name(metric)} by strength, on {units.count(found['rows'], 'row')}"
+    return layout.table(head, rows, title=title)
 
 
 def _details(split: str, content: dict[str, Any], answer: dict[str, Any]) -> list[Any]:
@@ -129,6 +146,22 @@ def _rule(answer: dict[str, Any]) -> dict[str, str]:
     if answer.get("abstain_cost") is not None:
         return {"answers": f"when expected to cost {answer['abstain_cost']:g} at most"}
     return {}
+
+
+def _together(run: dict[str, Any] | None) -> dict[str, str]:
+    """Who trained it where that was more than one process, and whether memory was short.
+
+    >>> _together({"metrics": {"processes": 2, "batch_parts": 4, "batch_size": 128, "device": "cuda"}})
+    {'processes': '2 together', 'memory': 'cuda ran out of it: steps on 128 rows were made in 4 parts'}
+    >>> _together({"metrics": {"processes": 1}}), _together(None)
+    ({}, {})
+    """
+    facts = (run or {}).get("metrics") or {}
+    said = {"processes": f"{facts['processes']} together"} if facts.get("processes", 1) > 1 else {}
+    if facts.get("batch_parts", 1) > 1:
+        parts = f"steps on {facts['batch_size']} rows were made in {facts['batch_parts']} parts"
+        said["memory"] = f"{facts['device']} ran out of it: {parts}"
+    return said
 
 
 def _trained(data: dict[str, Any]) -> str:

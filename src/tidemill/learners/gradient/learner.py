@@ -21,14 +21,17 @@ from tidemill.learners._base import Context, Export, Problem, RecipeView, Scores
 from tidemill.learners._scoring import validation
 from tidemill.learners.gradient.augment import make_augment
 from tidemill.learners.gradient.batches import Batches, row_values
-from tidemill.learners.gradient.device import kept_memory, pick_device, useful_threads
+from tidemill.learners.gradient.device import kept_memory, memory_told, pick_device, useful_threads
 from tidemill.learners.gradient.guard import ThreadGuard
 from tidemill.learners.gradient.interrupt import Flag, deferred_interrupt
+from tidemill.learners.gradient.mixing import make_change
+from tidemill.learners.gradient.peers import Peers
 from tidemill.learners.gradient.settings import Settings, default_batch_size, default_epochs, read_settings
 from tidemill.learners.gradient.state import State, load_network, network_tensors, read_checkpoint, write_checkpoint
 from tidemill.learners.gradient.trainer import Trainer, score
 from tidemill.networks import build_network
 from tidemill.networks._base import Scaled
+from tidemill.networks.pretrained import is_pretrained, merged
 
 EVALUATIONS = 50
 """At most about so many looks at the validation rows: hundreds of short epochs do not each pay for one."""
@@ -57,6 +60,9 @@ class GradientLearner:
         Rows of weight zero do not train. The best weights are those of the best validation score for images in
         classes, and of the least validation loss for all else. Regression gives value, low and high ``[n, 3]``.
 
+        With ``context.team`` several processes train it together, where a step is long enough for that to pay; what
+        comes back is the same (see :mod:`tidemill.learners.gradient.together`).
+
         With a ``workdir`` it resumes from the checkpoint there, when it is of the same training, and gives the weights,
         bit for bit, that an uninterrupted run with as many threads gives.
 
@@ -65,13 +71,18 @@ class GradientLearner:
             Pruned: passed on from ``context.report``.
             KeyboardInterrupt: after the checkpoint is written.
         """
+        if context.team is not None:
+            from tidemill.learners.gradient.together import processes, train_together
+
+            if (count := processes(problem, recipe, context, context.team.processes)) > 1:
+                return train_together(problem, recipe, context, context.team, count)
         threads = torch.get_num_threads()
         random = torch.get_rng_state()
         torch.set_num_threads(max(1, context.threads))
         torch.manual_seed(context.seed)
         try:
-            with kept_memory():
-                return _Fit(problem, recipe, context).run()
+            with kept_memory(), memory_told("this network"):
+                return Fit(problem, recipe, context).run()
         finally:
             torch.set_num_threads(threads)
             torch.set_rng_state(random)
@@ -83,7 +94,7 @@ class GradientLearner:
             TrainingError: a wrong parameter, or no rows.
         """
         torch.manual_seed(context.seed)
-        return _Fit(problem, recipe, context).trainer
+        return Fit(problem, recipe, context).trainer
 
 
 class GradientModel:
@@ -116,15 +127,23 @@ class GradientModel:
         """ONNX graph, tensors and network spec; a module that does not convert is said so in ``note``."""
         from tidemill.learners.gradient.graph import export_onnx
 
-        onnx, note = export_onnx(self.network, self.info)
+        network = merged(self.network)
+        onnx, note = export_onnx(network, self.info)
+        if is_pretrained(network):  # it cannot be rebuilt without its checkpoint, so the graph is all that is kept
+            return Export(onnx=onnx, note=note)
         tensors = {name: t.detach().cpu().contiguous().numpy() for name, t in self.network.state_dict().items()}
         return Export(onnx=onnx, tensors=tensors, network=self.spec, note=note)
 
 
-class _Fit:
-    """One fit: what was chosen for it, and where it stands."""
+class Fit:
+    """One fit: what was chosen for it, and where it stands.
 
-    def __init__(self, problem: Problem, recipe: RecipeView, context: Context) -> None:
+    Args:
+        problem, recipe, context: as :meth:`GradientLearner.fit` takes them.
+        peers: the processes that train the network together; each makes the same fit for itself.
+    """
+
+    def __init__(self, problem: Problem, recipe: RecipeView, context: Context, peers: Peers | None = None) -> None:
         chosen = _rows_that_train(problem)
         rows = problem.train if chosen is None else len(chosen)
         if rows < 1:
@@ -132,12 +151,14 @@ class _Fit:
         self.problem = problem
         self.context = context
         self.settings: Settings = read_settings(recipe.params)
-        self.device = pick_device(context.device)
+        self.peers = peers
+        self.device = pick_device(context.device) if peers is None else peers.device
         self.epochs: float = self.settings.epochs or default_epochs(rows, self.settings.passes)
         if context.max_epochs is not None:
             self.epochs = min(self.epochs, context.max_epochs)
         size = min(self.settings.batch_size or default_batch_size(rows), rows)
         self.spec = dict(recipe.network or {"name": "cnn" if "image" in problem.info else "mlp"})
+        self.spec |= _overruled(self.settings, self.spec)
         scale = 1.0
         if problem.kind == "regression":
             mean, scale = _moments(problem, chosen)
@@ -161,8 +182,19 @@ class _Fit:
                 flip=self.settings.flip,
             )
         self.by_score = images is not None and problem.kind == "classification"
+        training = np.arange(problem.train) if chosen is None else chosen
         self.batches = Batches(
-            problem.features, problem.target, problem.weight, rows, size, context.seed, self.device, augment, chosen
+            problem.features,
+            problem.target,
+            problem.weight,
+            rows,
+            size,
+            context.seed,
+            self.device,
+            augment,
+            chosen,
+            make_change(self.settings, problem, training, self.device),
+            (0, 1) if peers is None else (peers.rank, peers.world),
         )
         fit_inputs(network, problem.features, chosen, problem.train)
         self.trainer = Trainer(
@@ -173,6 +205,7 @@ class _Fit:
             device=self.device,
             class_weight=self._class_weight(chosen),
             scale=scale,
+            peers=peers,
         )
         self.threads = useful_threads(max(1, context.threads), size * row_values(problem.features))
         stop = self.settings.stop or self.epochs
@@ -217,6 +250,8 @@ class _Fit:
             self._load(resumed)
             for epoch, metrics in self.curve:  # whoever listens hears the whole curve
                 self.context.report(epoch, metrics)
+        if self.peers is not None and self.peers.rank:  # each draws its own dropout
+            self.peers.restore_random(resumed.tensors if resumed else {}, self.context.seed)
         with deferred_interrupt() as interrupt:
             try:
                 self._epochs(interrupt)
@@ -237,7 +272,7 @@ class _Fit:
             self._steps(epoch, start, interrupt)
             if (epoch + 1) % every == 0 or self.trainer.step >= total:
                 self._evaluate(epoch + 1)
-            if interrupt.raised:
+            if interrupt.raised if self.peers is None else self.peers.stopping:
                 raise KeyboardInterrupt
 
     def _out_of_patience(self) -> bool:
@@ -260,11 +295,14 @@ class _Fit:
             self.counted += 1
             now = clock()
             watch(now - before)
+            stop, save = interrupt.raised, now >= due
+            if self.peers is not None:
+                stop, save = self.peers.agree(stop, save)
             if self.trainer.step == end:
                 break
-            if interrupt.raised:
+            if stop:
                 raise KeyboardInterrupt
-            if now >= due:
+            if save:
                 self.seconds += now - begun
                 self._check()
                 self._save()
@@ -296,7 +334,7 @@ class _Fit:
         self.losses.zero_()
         self.counted = 0
         if len(problem.target) > problem.train:
-            scores = self.trainer.scores(problem.features, slice(problem.train, len(problem.target)))
+            scores = self._scores(problem.train, len(problem.target))
             weight = None if problem.weight is None else problem.weight[problem.train :]
             metrics |= validation(problem.kind, scores, problem.target[problem.train :], weight)
             at = (metrics["validation_score"], -metrics["validation_loss"])
@@ -307,6 +345,15 @@ class _Fit:
         self.curve.append((epoch, metrics))
         self.context.report(epoch, metrics)
 
+    def _scores(self, start: int, stop: int) -> Scores:
+        """Raw scores of some rows; where several train together, each scores its share."""
+        features, peers = self.problem.features, self.peers
+        if peers is None:
+            return self.trainer.scores(features, slice(start, stop))
+        peers.level(self.trainer.network, self.trainer.averaged)
+        wide = 3 if self.problem.kind == "regression" else self.problem.classes
+        return peers.scores(self.trainer.scores(features, peers.rows(start, stop)), wide)
+
     def _facts(self, resumed: bool) -> dict[str, Any]:
         return {
             "epochs": round(self.trainer.step / self.batches.steps, 3),
@@ -314,9 +361,12 @@ class _Fit:
             "steps": self.trainer.step,
             "batch_size": self.batches.size,
             "parameters": sum(p.numel() for p in self.trainer.network.parameters()),
+            "trained": self.trainer.optimizer.size,
             "device": str(self.device),
             "precision": "bfloat16" if self.trainer.bfloat16 else "float32",
             "threads": self.threads,
+            "processes": 1 if self.peers is None else self.peers.world,
+            "batch_parts": self.trainer.parts,
             "steps_with_one_thread": self.guard.reduced,
             "seconds": self.seconds,
             "resumed": resumed,
@@ -331,8 +381,15 @@ class _Fit:
     def _save(self) -> None:
         if self.context.workdir is None:
             return
+        others: dict[str, torch.Tensor] = {}
+        if self.peers is not None:
+            self.peers.level(self.trainer.network, self.trainer.averaged)
+            others = self.peers.random_states()
+            if self.peers.rank:
+                self.saved = time.perf_counter()
+                return
         state = self.trainer.state()
-        tensors = state.tensors | (self.best or {}) | {"losses": self.losses.cpu()}
+        tensors = state.tensors | others | (self.best or {}) | {"losses": self.losses.cpu()}
         counters = state.counters | {
             "curve": self.curve,
             "best_at": [str(v) for v in self.best_at],
@@ -352,6 +409,17 @@ class _Fit:
         accuracy, loss, epoch = counters["best_at"]
         self.best_at = (float(accuracy), float(loss), int(epoch))
         self.seconds, self.counted = counters["seconds"], counters["counted"]
+
+
+def _overruled(settings: Settings, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What the parameters say of the network instead of its own arguments.
+
+    A text's tokens are left out of the batch or silenced in the network, never both.
+    """
+    said: dict[str, Any] = {} if settings.dropout is None else {"dropout": settings.dropout}
+    if settings.token_dropout is not None and spec.get("name") == "transformer":
+        said["token_dropout"] = 0.0
+    return said
 
 
 def start(network: nn.Module, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
