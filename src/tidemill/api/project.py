@@ -360,12 +360,14 @@ class Project(OpenProject):
             on_swap: called with each deployment that is taken up, the first one included, on a thread of the service.
             settings: ``host``, ``port`` and other keys of ``serve`` in tidemill.yaml, which go before the file.
         """
+        from tidemill.api.pages import pages_of
         from tidemill.serving.server import serve
 
         told = None if on_swap is None else (lambda deployment: on_swap(to_json(deployment)))
         worker = (sys.executable, "-m", "tidemill.api.worker")
+        chosen = self.serve_settings(**settings)
         with mirroring.mirrored(self):
-            serve(self, on_ready=on_ready, on_swap=told, settings=self.serve_settings(**settings), worker=worker)
+            serve(self, on_ready=on_ready, on_swap=told, settings=chosen, worker=worker, pages=pages_of(self, chosen))
 
     def serve_settings(self, **settings: Any) -> Serve:
         """``serve`` of tidemill.yaml, in which those *settings* that are not ``None`` are changed.

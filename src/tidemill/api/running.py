@@ -9,6 +9,7 @@ from tidemill.data.sources import merge
 from tidemill.loop import OnEvent, Setting, plan, run_cycle, untraced
 from tidemill.project import OpenProject, rollouts
 from tidemill.project.cleaning import require_room
+from tidemill.project.progress import Progress
 from tidemill.records import JSON, Dataset, Decision, Rollout, to_json
 from tidemill.serving.tracing import SpanOf, traced_cycle
 from tidemill.stages.prepare import open_sources, signature_of
@@ -59,7 +60,7 @@ def run(
             max_epochs=max_epochs,
             seed=seed,
             trigger=trigger,
-            on_event=on_event,
+            on_event=Progress(project.store, on_event),
         )
     decision = project.store.get(Decision, cycle.decision_id) if cycle.decision_id else None
     dataset = project.store.get(Dataset, cycle.dataset_id) if cycle.dataset_id else None
@@ -78,12 +79,12 @@ def run(
     }
 
 
-def cycle_job(folder: str, trigger: str) -> JSON:
+def cycle_job(folder: str, trigger: str, budget: str | None = None) -> JSON:
     """One cycle as a job of an engine: see :mod:`tidemill.engines`."""
     from tidemill.loop import unheard
 
     project = OpenProject(Path(folder))
-    return run(project, budget=None, max_trials=None, max_epochs=None, seed=None, on_event=unheard, trigger=trigger)
+    return run(project, budget=budget, max_trials=None, max_epochs=None, seed=None, on_event=unheard, trigger=trigger)
 
 
 def plan_cycle(

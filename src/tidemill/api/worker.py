@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from tidemill.api.pages import pages_of
 from tidemill.api.project import Project
 from tidemill.config import Serve
 from tidemill.errors import TidemillError
@@ -50,6 +51,7 @@ def main(arguments: dict[str, Any]) -> int:
                 on_ready=lambda: tell({"ready": True}),
                 stop=stop,
                 on_swap=swapped,
+                pages=pages_of(project, settings),
             )
     except TidemillError as error:
         tell({"error": {"type": type(error).__name__, **error.to_json()["error"]}})

@@ -369,6 +369,7 @@ class Serve(Section):
         description="send spans of requests and cycles by OpenTelemetry, as OTEL_… variables say; null: when they say "
         "where to",
     )
+    console: bool = Field(default=True, description="pages for people beside the API, under /")
     log: Literal["text", "json"] | None = Field(
         default=None, description="a line a request on stderr, as text or as JSON; null: only warnings and errors"
     )
