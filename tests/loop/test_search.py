@@ -2,95 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from _scene import Scene
 
 import tidemill
-from tidemill.api.running import setting_of
-from tidemill.data.dataset import DatasetArrays, open_dataset
-from tidemill.loop import Setting
 from tidemill.loop.attempt import Attempt
-from tidemill.loop.race import Share, Terms
-from tidemill.loop.search import Kept, tuned
+from tidemill.loop.search import Kept
 from tidemill.loop.steps import Steps
-from tidemill.records import JSON, Cycle, Dataset, Recipe, Run, new_id
+from tidemill.records import Run
 
 TRIALS = 8
-ROWS = 1000
-
-
-@pytest.fixture(scope="module")
-def prepared(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with a dataset version of California's housing: a thousand rows."""
-    folder = tmp_path_factory.mktemp("housing")
-    with (data_dir / "california-housing" / "housing.csv").open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
-    with (folder / "housing.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([header, *rows[:: len(rows) // ROWS]])
-    settings: dict[str, Any] = {"recipes": {"include": []}}
-    project = tidemill.init(folder / "project", data=folder / "housing.csv", target="median_house_value", **settings)
-    project.cycle(max_trials=0)
-    project.store.close()
-    return folder / "project"
-
-
-class Scene:
-    """A cycle that has come to its race."""
-
-    def __init__(self, project: tidemill.Project, cycle: Cycle | None = None) -> None:
-        self.project = project
-        self.setting: Setting = dataclasses.replace(setting_of(project), threads=1)
-        (record,) = project.store.find(Dataset)
-        self.dataset: DatasetArrays = open_dataset(project.store.root, record)
-        self.cycle = cycle or Cycle(id=new_id(Cycle.prefix), status="running", trigger="asked", seed=3, plan={})
-        self.events: list[dict[str, Any]] = []
-        offered = self.project.task.recipes(self.dataset.signature)
-        self.recipes = {recipe.name: recipe for recipe in offered if recipe.space}
-
-    def race(self, recipes: dict[str, Recipe], trials: int, kept: Kept, stop_at: int | None = None) -> JSON:
-        """Race for so many trials; it is stopped when so many are done, at the first epoch of the next."""
-
-        def on_event(event: dict[str, Any]) -> None:
-            self.events.append(event)
-            if stop_at is not None and event["done"] >= stop_at and "epoch" in event["what"]:
-                raise KeyboardInterrupt
-
-        steps = Steps(self.project.store, self.cycle, on_event)
-        work = {"trials": trials, "most": trials, "max_epochs": 6, "seconds": None, "share": None}
-        attempts = {name: Attempt(self.setting, steps, self.dataset, r, work) for name, r in recipes.items()}
-        shares = {name: Share(seconds=1.0, most=trials) for name in recipes}
-        agreed = Terms(shares=shares, budget=float(trials), clocked=False)
-        return tuned(steps, agreed, attempts, kept)
-
-    def trials(self) -> list[tuple[str, str, JSON, list[float]]]:
-        runs = self.project.store.find(Run, cycle_id=self.cycle.id, kind="trial")
-        return [
-            (run.recipe["name"], run.status, run.params, [e["validation_score"] for e in run.curve]) for run in runs
-        ]
-
-    def begun(self) -> int:
-        return sum(event["what"].endswith("under way") for event in self.events)
-
-
-@pytest.fixture
-def scene(prepared: Path, tmp_path: Path) -> Iterator[Callable[[], Scene]]:
-    made: list[Scene] = []
-
-    def make() -> Scene:
-        folder = tmp_path / f"copy-{len(made)}"
-        shutil.copytree(prepared, folder)
-        made.append(Scene(tidemill.open(folder)))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.project.store.close()
 
 
 def test_the_better_recipe_gets_more_trials_and_a_stopped_race_goes_on_to_the_same_end(

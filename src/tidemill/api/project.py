@@ -27,6 +27,7 @@ from tidemill.project import (
     said,
     start_project,
 )
+from tidemill.project.pareto import pareto as pareto_of
 from tidemill.project.rollouts import Phase
 from tidemill.project.statements import read_statements
 from tidemill.records import JSON, to_json
@@ -108,6 +109,10 @@ class Project(OpenProject):
     def models(self) -> list[JSON]:
         """All models, newest first."""
         return overview.models(self)
+
+    def pareto(self) -> JSON:
+        """The last cycle's candidates by quality, latency and size; see :func:`tidemill.project.pareto.pareto`."""
+        return pareto_of(self)
 
     def cycles(self) -> list[JSON]:
         """All cycles, newest first."""

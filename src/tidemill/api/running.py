@@ -71,6 +71,7 @@ def run(
         "candidates": cycle.summary["candidates"],
         "decision": {k: v for k, v in to_json(decision).items() if k != "evidence"} if decision else None,
         "rollout": {"id": begun[0].id, "phase": begun[0].phase, "share": begun[0].share} if begun else None,
+        "notes": cycle.summary.get("notes", []),
         "kind": project.task.kind,
         "needs_labels": bool(cycle.summary.get("needs_labels", False)),
         "questions": cycle.summary["questions"],
@@ -98,14 +99,15 @@ def plan_cycle(
     targets = [summary.column(config.target) for summary in summaries]
     learnt = rows - sum(target.missing for target in targets if target)
     recipes = project.recipes(signature)
+    allowed = defaults.budget_seconds if budget is None else parse_duration(budget, where="--budget")
     planned = plan(
         recipes,
         signature,
         learnt,
-        budget=defaults.budget_seconds if budget is None else parse_duration(budget, where="--budget"),
+        budget=allowed,
         max_trials=max_trials if max_trials is not None else defaults.max_trials,
         max_epochs=max_epochs if max_epochs is not None else defaults.max_epochs,
-        threads=project.threads,
+        threads=max(1, project.threads // setting_of(project).workers(allowed)),
         probe=True,
     )
     row_bytes = sum(_bytes_per_value(f.type, f.shape) for f in signature.inputs)

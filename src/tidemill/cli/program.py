@@ -25,6 +25,7 @@ from tidemill.cli.commands import (
     label,
     mlflow,
     models,
+    pareto,
     plan,
     predict,
     promote,
@@ -46,7 +47,7 @@ COMMANDS: tuple[Command, ...] = (
     demo.COMMAND, init.COMMAND, doctor.COMMAND,
     plan.COMMAND, cycle.COMMAND, label.COMMAND, gate.COMMAND,
     predict.COMMAND, serve.COMMAND, up.COMMAND, promote.COMMAND, rollback.COMMAND, export.COMMAND,
-    status.COMMAND, runs.COMMAND, models.COMMAND, report.COMMAND, data.COMMAND,
+    status.COMMAND, runs.COMMAND, models.COMMAND, pareto.COMMAND, report.COMMAND, data.COMMAND,
     trace.COMMAND, gc.COMMAND,
     backup.COMMAND, restore.COMMAND, forget.COMMAND,
 )  # fmt: skip

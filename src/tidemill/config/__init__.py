@@ -27,6 +27,7 @@ from tidemill.config.model import (
 )
 from tidemill.config.reading import CONFIG_NAME, changed, find_project, load_config, make_config
 from tidemill.config.transfer import Transfer
+from tidemill.config.tuning import Goal, Tuning, parse_goal
 from tidemill.config.writing import SCHEMA_PATH, config_text, json_schema, write_config
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Environment",
     "FeedbackPolicy",
     "Gate",
+    "Goal",
     "Keep",
     "Limits",
     "Mlflow",
@@ -49,6 +51,7 @@ __all__ = [
     "Splits",
     "Transfer",
     "Triggers",
+    "Tuning",
     "changed",
     "config_text",
     "find_project",
@@ -56,6 +59,7 @@ __all__ = [
     "load_config",
     "make_config",
     "parse_duration",
+    "parse_goal",
     "read_environment",
     "write_config",
 ]

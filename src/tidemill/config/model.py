@@ -16,6 +16,7 @@ from tidemill.config._base import Duration, Float, Int, Section, Share, Text
 from tidemill.config.durations import parse_duration
 from tidemill.config.mlflow import Mlflow
 from tidemill.config.transfer import Transfer
+from tidemill.config.tuning import GoalText, Tuning
 
 _ID = re.compile(r"[a-z][a-z0-9_+.-]+:(?![/\\])")  # at least two letters, so that C:\ is a path
 
@@ -417,6 +418,10 @@ class Config(Section):
         default=None,
         description="where the tables are kept, such as postgresql://USER@HOST/NAME; null: SQLite in .tidemill",
     )
+    goal: GoalText = Field(
+        default="best",
+        description="which candidate goes to the gate: the best one, or the best one under 5 ms, under 2 MB, or both",
+    )
     splits: Splits = Splits()
     audit: Audit = Audit()
     gate: Gate = Gate()
@@ -424,6 +429,7 @@ class Config(Section):
     rollout: RolloutPolicy = RolloutPolicy()
     feedback: FeedbackPolicy = FeedbackPolicy()
     cycle: CycleDefaults = CycleDefaults()
+    tuning: Tuning = Tuning()
     triggers: Triggers = Triggers()
     recipes: Recipes = Recipes()
     serve: Serve = Serve()

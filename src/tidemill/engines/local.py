@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,17 @@ class LocalEngine:
         self.nice = nice
         self.log = log
 
-    def submit(self, target: str, arguments: dict[str, Any]) -> LocalJob:
-        """Start ``module:function`` with keyword *arguments* (JSON)."""
+    def submit(self, target: str, arguments: dict[str, Any], *, keep: Sequence[int] = ()) -> LocalJob:
+        """Start ``module:function`` with keyword *arguments* (JSON); it inherits the file descriptors in *keep*."""
         # Threads that wait give up their core soon: what serves needs it (see "Busy neighbours" in docs/benchmarks.md).
         patient = {"GOMP_SPINCOUNT": "2000"}
         environment = patient | os.environ | dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         command = [sys.executable, "-m", "tidemill.engines.worker", target, json.dumps(arguments), str(self.nice)]
         stderr = self.log.open("ab") if self.log else None
         try:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment)
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=stderr, env=environment, pass_fds=tuple(keep)
+            )
         finally:
             if stderr:
                 stderr.close()
@@ -72,13 +75,18 @@ class LocalJob:
         Raises:
             subprocess.TimeoutExpired: it still runs.
         """
-        self._output, _ = self._process.communicate(timeout=timeout)
+        if self._output is None:
+            self._output, _ = self._process.communicate(timeout=timeout)
         return self._process.returncode
 
     def stop(self) -> None:
         """Ask it to end cleanly, as Ctrl-C does; it then resumes where it stood."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
 
     def result(self) -> Any:
         """What the function returned.

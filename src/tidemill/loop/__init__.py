@@ -16,7 +16,7 @@ from tidemill.records import JSON, Cycle, new_id
 
 _DECISIVE = {
     *("task", "data", "target", "labels", "inputs", "ignore", "weight", "tasks", "splits", "recipes", "transfer"),
-    *("audit", "gate", "decision", "feedback"),
+    *("audit", "gate", "decision", "feedback", "goal", "tuning"),
 }
 """The settings that say what a cycle does. Its limits are recorded with it; the others do not touch it."""
 

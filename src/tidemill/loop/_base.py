@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from tidemill.config import Config
+from tidemill.config import Config, Goal, parse_goal
 from tidemill.data.schema import Signature
 from tidemill.metrics.decisions import Decisions
 from tidemill.records import Recipe
@@ -19,6 +19,11 @@ OnEvent = Callable[[dict[str, Any]], None]
 """Told what happens: ``{"stage", "what", "done", "total", "estimated", "recipe"}``.
 
 The last four stand where they make sense; ``estimated`` is true of a total that may yet change."""
+
+
+ENOUGH_TIME, MOST_WORKERS = 30.0, 4
+"""Seconds of a budget from which on it pays to start processes for trials, which takes each of them two or three; and
+how many there are unless the configuration says otherwise: each holds half a gigabyte of libraries."""
 
 
 def untraced(_stage: str) -> AbstractContextManager[None]:
@@ -44,6 +49,18 @@ class Setting:
     recipes: Callable[[Signature], tuple[Recipe, ...]]
     threads: int
     span: Callable[[str], AbstractContextManager[None]] = untraced
+
+    def workers(self, budget: float | None) -> int:
+        """How many trials are run at a time: as the configuration says, or as many as have a thread and a clock."""
+        asked = self.config.tuning.workers
+        if asked is not None:
+            return asked
+        return 1 if budget is None or budget < ENOUGH_TIME else max(1, min(self.threads, MOST_WORKERS))
+
+    @property
+    def goal(self) -> Goal:
+        """What a candidate must keep to, to go to the gate."""
+        return parse_goal(self.config.goal)
 
     @property
     def metric(self) -> str:

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tidemill.data.schema import Signature
+from tidemill.errors import ConfigError
 from tidemill.features.cache import spec_hash
 from tidemill.learners import get_learner
 from tidemill.loop.probing import Cost, estimate
 from tidemill.loop.race import MOST_KEPT
 from tidemill.records import JSON, Recipe
+from tidemill.stages.tune import combinations, distributions
 
 MOST_TRIALS = 100
 REFIT_FITS, FOLD_FITS, ENOUGH = 3, 10, 2000
@@ -84,11 +86,15 @@ def plan(
         done: what recipes took that are trained already, in seconds by name: what is known is not probed.
         budget: seconds for training and tuning together.
         probe: estimate durations also where no budget asks for it (for ``tidemill plan``).
+
+    Raises:
+        ConfigError: the search space of a recipe is malformed, or leaves nothing to choose.
     """
     validation, done = rows // 8 if validation is None else validation, done or {}
     costs: dict[str, Cost] = {}
     for recipe in recipes:
         get_learner(recipe.learner)  # what it imports is paid once, and is no part of a fit
+        check_space(recipe)
     started = time.perf_counter()
     if budget is not None or probe:
         costs = {name: Cost(once=seconds, each=0.0, epochs=1) for name, seconds in done.items()}
@@ -112,7 +118,7 @@ def plan(
     for recipe in recipes:
         entry: JSON = dict.fromkeys(("seconds", "refit", "features", "package", "share"))
         entry["max_epochs"] = max_epochs
-        entry["trials"] = entry["most"] = max(1, max_trials or 1) if recipe.space else 1
+        entry["trials"] = entry["most"] = _bounded(recipe, max(1, max_trials or 1))
         cost = costs.get(recipe.name)
         if cost is not None:
             if recipe.name in shares:
@@ -121,7 +127,7 @@ def plan(
                     entry["max_epochs"] = min(cost.within(for_fits), max_epochs or cost.epochs)
                     cost = dataclasses.replace(cost, epochs=entry["max_epochs"])
                 if recipe.space:
-                    entry["most"] = MOST_TRIALS if max_trials is None else max(1, max_trials)
+                    entry["most"] = _bounded(recipe, MOST_TRIALS if max_trials is None else max(1, max_trials))
                     # the first trial is trained anyway
                     worth = math.floor(for_fits / max(cost.seconds(), 0.01))
                     entry["trials"] = min(entry["most"], max(1, worth))
@@ -132,6 +138,26 @@ def plan(
             entry["features"], entry["refit"] = features[recipe.name], _refit(recipe, cost, folded=folded)
         entries[recipe.name] = entry
     return Plan(recipes=entries, probed=probed if costs else 0.0)
+
+
+def check_space(recipe: Recipe) -> None:
+    """Refuse a search space that cannot be searched, before any work is done.
+
+    Raises:
+        ConfigError: it is malformed, or leaves nothing to choose.
+    """
+    try:
+        distributions(recipe.space)
+    except ConfigError as error:
+        raise ConfigError(error.what, where=f"recipe {recipe.name!r}, {error.where}", mend=error.mend) from error
+
+
+def _bounded(recipe: Recipe, most: int) -> int:
+    """So many trials at most, but no more than there are settings to try: those of its space, and its defaults."""
+    if not recipe.space:
+        return 1
+    settings = combinations(recipe.space)
+    return most if settings is None else min(most, settings + 1)
 
 
 def _refit(recipe: Recipe, cost: Cost, *, folded: bool) -> float:

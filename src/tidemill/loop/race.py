@@ -17,14 +17,20 @@ A finished trial counts with the seconds that its study's journal says it took: 
 dear as others, pruned ones cost next to nothing, and a plan made beside busy neighbours errs. One that alone would pass
 the budget by far is given up, and counts as pruned. Without a clock each counts one. The choice depends on the plan and
 on finished trials alone: a cycle that resumes reads both, chooses as it would have, and repeats no finished trial.
+
+Where several processes run trials, the budget is theirs together, and a trial under way counts as one without success
+that takes as long as those before it. With a clock, the next trial is chosen as soon as one has ended. Without one, as
+many are chosen as there are processes, and the next ones when all of them have ended: what comes of it depends on how
+many processes there are, and not on which of them is faster.
 """
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from tidemill.records import JSON
 
@@ -35,10 +41,17 @@ _OVER = 0.1
 
 
 class Trial(NamedTuple):
-    """A finished trial: its score, larger is better, ``None`` where it was pruned or failed; and what it took."""
+    """A finished trial.
+
+    Attributes:
+        score: larger is better; ``None`` where it was pruned or failed, or trained a part of a fit only.
+        seconds: what it took.
+        part: what it trained of a whole fit.
+    """
 
     score: float | None
     seconds: float
+    part: float = 1.0
 
 
 Trials = Sequence[Trial]
@@ -68,21 +81,24 @@ class Terms:
         budget: seconds for all trials and the refit of what is chosen.
         kept: what the refit of a recipe that takes no part would need.
         clocked: whether a trial counts with the seconds it took; else it counts one.
+        workers: how many trials are run at a time.
     """
 
     shares: Mapping[str, Share]
     budget: float
     kept: float = 0.0
     clocked: bool = True
+    workers: int = 1
 
     def left(self, finished: Mapping[str, Trials]) -> float:
-        """Seconds that trials may yet take."""
+        """Seconds that trials may yet take, those of all processes together."""
         spent = sum(trial.seconds for name in self.shares for trial in finished[name])
         leading = max(self.shares, key=lambda name: _best(finished[name]))
         share = self.shares[leading]
         took = next((t.seconds for t in finished[leading] if t.score == _best(finished[leading])), share.seconds)
         refit = share.refit * took / share.seconds
-        return self.budget - min(max(self.kept, refit), self.budget * MOST_KEPT) - spent
+        room = self.budget - min(max(self.kept, refit), self.budget * MOST_KEPT)
+        return room * (self.workers if self.clocked else 1) - spent
 
     def allowed(self, name: str, finished: Mapping[str, Trials]) -> float:
         """Seconds after which the coming trial of this recipe is given up: some parameters make it ten times as dear.
@@ -91,7 +107,7 @@ class Terms:
         """
         if not self.clocked or not finished[name]:
             return math.inf
-        return self.left(finished) + self.budget * _OVER
+        return self.left(finished) / self.workers + self.budget * _OVER
 
 
 class Runner(Protocol):
@@ -104,26 +120,56 @@ class Runner(Protocol):
         """Finish one more trial, so that :meth:`trials` is longer by one."""
 
 
-def terms(plan: Mapping[str, JSON]) -> Terms:
+J = TypeVar("J")
+
+
+class Giver(Protocol[J]):
+    """One recipe's search whose trials others run."""
+
+    def trials(self) -> Trials:
+        """Its finished trials in their order."""
+
+    def begin(self) -> J:
+        """Begin one more trial."""
+
+    def end(self, job: J, outcome: Any) -> None:
+        """It has ended, and :meth:`trials` is longer by one."""
+
+
+class Team(Protocol[J]):
+    """Processes that run trials."""
+
+    workers: int
+
+    def start(self, job: J) -> None:
+        """Run it as soon as a process is free."""
+
+    def wait(self) -> Sequence[tuple[J, Any]]:
+        """Wait until some have ended."""
+
+
+def terms(plan: Mapping[str, JSON], workers: int = 1) -> Terms:
     """What a plan's ``recipes`` say of the race; those that may have several trials take part.
 
     Without a clock every trial counts one, and the budget is all the trials there may be.
 
     >>> terms({"ridge": {"most": 1}, "trees": {"most": 100, "seconds": 2.0, "share": 17.5, "refit": 6.0}})
-    Terms(shares={'trees': Share(seconds=2.0, most=100, refit=6.0)}, budget=17.5, kept=0.0, clocked=True)
+    Terms(shares={'trees': Share(seconds=2.0, most=100, refit=6.0)}, budget=17.5, kept=0.0, clocked=True, workers=1)
     >>> terms({"trees": {"most": 3, "seconds": None, "share": None}})
-    Terms(shares={'trees': Share(seconds=1.0, most=3, refit=0.0)}, budget=3.0, kept=0.0, clocked=False)
+    Terms(shares={'trees': Share(seconds=1.0, most=3, refit=0.0)}, budget=3.0, kept=0.0, clocked=False, workers=1)
     """
     several = {name: work for name, work in plan.items() if work["most"] > 1}
     others = [work.get("refit") or 0.0 for work in plan.values() if work["most"] == 1]
     if all(work["share"] is None for work in several.values()):
         free = {name: Share(seconds=1.0, most=work["most"]) for name, work in several.items()}
-        return Terms(shares=free, budget=float(sum(share.most for share in free.values())), clocked=False)
+        most = float(sum(share.most for share in free.values()))
+        return Terms(shares=free, budget=most, clocked=False, workers=workers)
     shares = {
         name: Share(seconds=max(work["seconds"], 1e-6), most=work["most"], refit=work["refit"])
         for name, work in several.items()
     }
-    return Terms(shares=shares, budget=sum(w["share"] for w in several.values()), kept=max(others, default=0.0))
+    budget = sum(work["share"] for work in several.values())
+    return Terms(shares=shares, budget=budget, kept=max(others, default=0.0), workers=workers)
 
 
 def race(agreed: Terms, runners: Mapping[str, Runner]) -> None:
@@ -135,6 +181,41 @@ def race(agreed: Terms, runners: Mapping[str, Runner]) -> None:
     """
     while (name := following(agreed, {name: runners[name].trials() for name in agreed.shares})) is not None:
         runners[name].trial()
+
+
+def race_together(agreed: Terms, givers: Mapping[str, Giver[J]], team: Team[J]) -> None:
+    """The same, for processes that run trials at the same time.
+
+    Args:
+        agreed: see there.
+        givers: the searches of those that take part, by name; what they finished before counts.
+        team: runs their trials.
+    """
+    running: list[tuple[str, J]] = []
+    ended: list[tuple[J, Any]] = []
+    while True:
+        while len(running) < team.workers and (agreed.clocked or not ended):
+            busy = collections.Counter(name for name, _ in running)
+            known = {name: under_way(share, givers[name].trials(), busy[name]) for name, share in agreed.shares.items()}
+            if (name := following(agreed, known)) is None:
+                break
+            running.append((name, job := givers[name].begin()))
+            team.start(job)
+        if not running:
+            return
+        ended += team.wait()
+        if agreed.clocked or len(ended) == len(running):
+            outcomes = [(name, job, next((o for j, o in ended if j == job), None)) for name, job in running]
+            running = [(name, job) for name, job, outcome in outcomes if outcome is None]
+            ended = []
+            for name, job, outcome in outcomes:  # in the order in which they were begun, whoever was first to end
+                if outcome is not None:
+                    givers[name].end(job, outcome)
+
+
+def under_way(share: Share, trials: Trials, count: int) -> Trials:
+    """The finished trials, and so many that are under way as if they had ended without success."""
+    return [*trials, *[Trial(None, each(share, trials))] * count]
 
 
 def following(agreed: Terms, finished: Mapping[str, Trials]) -> str | None:
@@ -160,7 +241,7 @@ def following(agreed: Terms, finished: Mapping[str, Trials]) -> str | None:
     costs = {
         name: cost_to_improve(finished[name], leading)
         for name, share in agreed.shares.items()
-        if len(finished[name]) < share.most and _each(share, finished[name]) <= left
+        if len(finished[name]) < share.most and each(share, finished[name]) <= left
     }
     return min(costs, key=lambda name: costs[name]) if costs else None
 
@@ -202,10 +283,10 @@ def cost_to_improve(trials: Trials, leading: float) -> float:
     """
     best: list[tuple[float, float]] = []  # a score that was better than all before, and what had been spent then
     spent = 0.0
-    for score, seconds in trials:
-        spent += seconds
-        if score is not None and (not best or score > best[-1][0]):
-            best.append((score, spent))
+    for trial in trials:
+        spent += trial.seconds
+        if trial.score is not None and (not best or trial.score > best[-1][0]):
+            best.append((trial.score, spent))
     if not best:
         return spent
     score, last = best[-1]
@@ -223,6 +304,11 @@ def _best(trials: Trials) -> float:
     return max((trial.score for trial in trials if trial.score is not None), default=-math.inf)
 
 
-def _each(share: Share, trials: Trials) -> float:
-    """What one more trial is expected to take: the mean of its finished ones, before that what was planned."""
-    return sum(trial.seconds for trial in trials) / len(trials) if trials else share.seconds
+def each(share: Share, trials: Trials) -> float:
+    """What one more whole trial is expected to take: the mean of its finished ones, before that what was planned.
+
+    >>> each(Share(seconds=9, most=9), [Trial(0.8, 6), Trial(None, 2, part=1 / 3)])
+    6.0
+    """
+    whole = sum(trial.part for trial in trials)
+    return sum(trial.seconds for trial in trials) / whole if trials else share.seconds

@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.config import Goal
 from tidemill.data.dataset import DatasetArrays, open_dataset
 from tidemill.data.settled import Settled, Tried
 from tidemill.errors import TrainingError
 from tidemill.loop._base import OnEvent, Setting
 from tidemill.loop.attempt import Attempt
 from tidemill.loop.fitting import unfit
+from tidemill.loop.goals import Point, front, over, picked
 from tidemill.loop.judging import Bench
-from tidemill.loop.planning import plan
+from tidemill.loop.planning import check_space, plan
 from tidemill.loop.race import terms
 from tidemill.loop.refit import refitted
 from tidemill.loop.search import Kept, tuned
@@ -31,7 +33,7 @@ from tidemill.metrics import row_scores
 from tidemill.records import JSON, Cycle, Dataset, Model, Recipe, from_json, to_json
 from tidemill.runtime import Predictor, load
 from tidemill.stages.annotate import annotate
-from tidemill.stages.evaluate import RowOutcomes, evaluate, training_spread
+from tidemill.stages.evaluate import Evaluation, RowOutcomes, evaluate, timed, training_spread
 from tidemill.stages.feedback import feedback
 from tidemill.stages.prepare import prepare
 from tidemill.stages.sift import sift
@@ -52,6 +54,7 @@ class Revolution:
         self.cycle = cycle
         self.steps = Steps(setting.store, cycle, on_event, setting.span)
         self._tried: JSON = {}
+        self._notes: list[str] = []
 
     def run(self) -> Cycle:
         """Go through all steps; the finished cycle's record, not yet stored."""
@@ -64,13 +67,15 @@ class Revolution:
         recipes = self._recipes(dataset)
         baselines = self._baselines(dataset, recipes)
         work: JSON = steps.once("plan", lambda _: self._plan(dataset, recipes, baselines))
+        self._overdrawn(baselines, work)
         candidates = self._candidates(dataset, recipes, work, baselines)
         chosen = steps.timed("evaluate", partial(self._select, dataset, candidates))
         by_name = {recipe.name: recipe for recipe in recipes}
 
         def made_final(candidate: JSON) -> str:
             name = candidate["recipe"]
-            return refitted(self.setting, steps, dataset, by_name[name], work[name], candidate)
+            model = refitted(self.setting, steps, dataset, by_name[name], work[name], candidate)
+            return self._keeping_to_the_goal(dataset, candidate, model)
 
         chosen["final"] = made_final(chosen)
         decision = steps.once(
@@ -114,7 +119,10 @@ class Revolution:
         def offered(_token: str) -> JSON:
             return {"recipes": [to_json(recipe) for recipe in self.setting.recipes(dataset.signature)]}
 
-        return [from_json(Recipe, recipe) for recipe in self.steps.once("recipes", offered)["recipes"]]
+        recipes = [from_json(Recipe, recipe) for recipe in self.steps.once("recipes", offered)["recipes"]]
+        for recipe in recipes:
+            check_space(recipe)
+        return recipes
 
     def _baselines(self, dataset: DatasetArrays, recipes: Sequence[Recipe]) -> dict[str, JSON]:
         """Their candidates by name. They come first, so that what is planned then is what they left."""
@@ -133,8 +141,19 @@ class Revolution:
             budget=asked["budget"],
             max_trials=asked["max_trials"] if validating else 0,  # what no rows judge cannot be searched
             max_epochs=asked["max_epochs"],
-            threads=self.setting.threads,
+            threads=max(1, self.setting.threads // self.setting.workers(asked["budget"])),
         ).recipes
+
+    def _overdrawn(self, baselines: Mapping[str, JSON], work: JSON) -> None:
+        """Say so where the baselines, which every cycle runs, took all of the budget."""
+        budget, took = self.cycle.plan["budget"], sum(made.get("seconds", 0.0) for made in baselines.values())
+        if budget is not None and took >= budget and len(baselines) < len(work):
+            note = (
+                f"a budget of {budget:g} s is too short: the baselines alone, which every cycle runs, took "
+                f"{took:.1f} s; of the other recipes only the cheapest was tried, once"
+            )
+            self._notes.append(note)
+            self.steps.say("tune", note)
 
     def _candidates(
         self, dataset: DatasetArrays, recipes: Sequence[Recipe], work: JSON, baselines: Mapping[str, JSON]
@@ -142,7 +161,8 @@ class Revolution:
         """A candidate of each recipe, in their order; those that are not searched are made first."""
         made = dict(baselines) | {r.name: _left_out(r, work[r.name]) for r in recipes if not work[r.name]["trials"]}
         attempts = {r.name: Attempt(self.setting, self.steps, dataset, r, work[r.name]) for r in recipes}
-        agreed = terms({recipe.name: work[recipe.name] for recipe in recipes})
+        workers = self.setting.workers(self.cycle.plan["budget"])
+        agreed = terms({recipe.name: work[recipe.name] for recipe in recipes}, workers)
         made |= {name: one.run() for name, one in attempts.items() if name not in agreed.shares and name not in made}
         if agreed.shares:
             kept = Kept()
@@ -158,27 +178,65 @@ class Revolution:
     def _select(self, dataset: DatasetArrays, candidates: list[JSON]) -> JSON:
         """The best candidate on validation, pooled with recent-validation where there is one."""
         splits = [split for split in ("validation", "recent-validation") if len(dataset.rows(split))]
-        ranking = []
+        rivals: list[JSON] = []
+        points: list[Point] = []
         for candidate in candidates:
             if "model" not in candidate:
                 continue
             model = self.store.get(Model, candidate["model"])
             self.steps.say("evaluate", "on validation", recipe=candidate["recipe"])
             predictor = self._open(model)
-            outcomes = [self._outcomes(dataset, predictor, split, model) for split in splits]
+            judged = [self._evaluated(dataset, predictor, split, model) for split in splits]
+            outcomes = [evaluation.outcomes for evaluation in judged]
             names = dict.fromkeys((self.setting.metric, self.setting.selection))
             means = {name: self._mean(dataset, outcomes, name) for name in names} if outcomes else {}
             candidate["validation"] = means.get(self.setting.metric, 0.0)
             # What models are chosen by is also what lists of models show.
             self.store.update(dataclasses.replace(model, metrics={**model.metrics, "validation": means}))
-            ranking.append((means.get(self.setting.selection, 0.0), -model.size_bytes, model.id, candidate))
-        if not ranking:
+            latency: float | None = None
+            if judged:
+                latency = judged[0].report.content["latency"]["single"]["p50_ms"]
+            elif self.setting.goal.latency_ms is not None:
+                latency = timed(dataset, predictor, dataset.rows("train"))["single"]["p50_ms"]
+            candidate["latency_ms"] = latency
+            rivals.append(candidate)
+            points.append(
+                Point(
+                    name=candidate["recipe"],
+                    quality=means.get(self.setting.selection, 0.0),
+                    latency_ms=latency,
+                    size_bytes=model.size_bytes,
+                )
+            )
+        if not rivals:
             failed = "; ".join(f"{c['recipe']}: {c.get('failed')}" for c in candidates)
             raise TrainingError("no recipe could be trained", where=failed, mend="Mend the data or the recipes.")
-        return max(ranking, key=lambda entry: entry[:3])[3]
+        for candidate, point, best in zip(rivals, points, front(points), strict=True):
+            candidate |= {"front": best, "over": over(self.setting.goal, point)}
+        return rivals[picked(self.setting.goal, self.setting.config.goal, points)]
 
-    def _outcomes(self, dataset: DatasetArrays, predictor: Predictor, split: str, model: Model) -> RowOutcomes:
-        judged = evaluate(
+    def _keeping_to_the_goal(self, dataset: DatasetArrays, candidate: JSON, model_id: str) -> str:
+        """The refit, or the candidate where the refit misses the goal: what is averaged is larger than its parts."""
+        goal, model = self.setting.goal, self.store.get(Model, model_id)
+        if model_id == candidate["model"] or goal == Goal():
+            return model_id
+
+        def look(_token: str) -> JSON:
+            rows = dataset.rows("validation")
+            timed_now = timed(dataset, self._open(model), rows)["single"]["p50_ms"] if goal.latency_ms else None
+            point = Point(name=model.recipe, quality=0.0, latency_ms=timed_now, size_bytes=model.size_bytes)
+            return {"over": over(goal, point)}
+
+        why = self.steps.once(f"goal {model.recipe}", look, stage="evaluate")["over"]
+        if why is None:
+            return model_id
+        note = f"refitted on all rows, {model.recipe} {why}: the model before the refit goes to the gate"
+        self._notes.append(note)
+        self.steps.say("evaluate", note)
+        return str(candidate["model"])
+
+    def _evaluated(self, dataset: DatasetArrays, predictor: Predictor, split: str, model: Model) -> Evaluation:
+        return evaluate(
             self.store,
             dataset,
             predictor,
@@ -189,7 +247,6 @@ class Revolution:
             costs=self.setting.costs(dataset.signature),
             on_event=self.steps.on_event,
         )
-        return judged.outcomes
 
     def _mean(self, dataset: DatasetArrays, outcomes: Sequence[RowOutcomes], name: str) -> float:
         """The weighted mean of a per-row score over all the outcomes' rows."""
@@ -210,7 +267,7 @@ class Revolution:
     ) -> JSON:
         """Put the challenger before the gate; when it is refused and nothing serves yet, then the best baseline."""
         bench = Bench(self.setting, self.cycle, dataset, settled, self.steps.on_event)
-        baselines = [c for c in candidates if c["baseline"] and "model" in c]
+        baselines = [c for c in candidates if c["baseline"] and "model" in c and c.get("over") is None]
         best = max(baselines, key=lambda c: float(c["validation"]), default=None)
         rival = best if best is not None and not chosen["baseline"] else None
         decision = bench.decide(chosen["final"], rival["model"] if rival else None)

@@ -1,135 +1,200 @@
 """Tuning: the searches of those recipes that may have several trials, run as one race for what the plan gives them.
 
 What a race has done stands in the studies' journals, one a recipe, and in nothing else: which trial comes next follows
-from them and from the plan, so a cycle that was killed goes on with the trial that was under way.
+from them and from the plan, so a cycle that was killed goes on with the trials that were under way.
+
+A search tries the recipe's defaults first, then what was best in earlier cycles of the project, then what the sampler
+proposes. Where a clock runs, what it proposes begins with a part of a fit, and :mod:`tidemill.loop.halving` says what
+gets a larger one.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
 
 from tidemill.errors import TrainingError
-from tidemill.learners._base import Pruned
-from tidemill.loop.attempt import Attempt, Status
-from tidemill.loop.race import Terms, Trial, expected, race
+from tidemill.features.cache import feature_set
+from tidemill.learners import get_learner
+from tidemill.loop.attempt import Attempt
+from tidemill.loop.crew import Crew
+from tidemill.loop.halving import WHOLE, Part, cumulative, cuts, opening, parts, rising
+from tidemill.loop.planning import MOST_TRIALS
+from tidemill.loop.probing import usual_epochs
+from tidemill.loop.race import Terms, Trial, each, expected, race, race_together
 from tidemill.loop.steps import Steps
-from tidemill.records import JSON, Run
-from tidemill.stages.train import Fit
-from tidemill.stages.tune import Report, Study
+from tidemill.loop.trial import Bench, Job, Kept, Outcome, run, watched
+from tidemill.loop.working import Orders
+from tidemill.records import JSON, Dataset, Recipe, Run
+from tidemill.stages.tune import Asked, Study, grid, within
+from tidemill.store import Store
 
-MOST_KEPT = 3
-"""How many recipes' best fits stay in memory until they are packaged; what is not kept is fitted once more."""
+__all__ = ["Contest", "Kept", "Search", "tuned"]
 
-
-class Kept:
-    """The best trial's fit of a few recipes, so that training need not repeat it.
-
-    A fit can hold hundreds of megabytes (trees for many classes), hence the few with the best scores.
-    """
-
-    def __init__(self, most: int = MOST_KEPT) -> None:
-        self._most = most
-        self._fits: dict[str, Fit] = {}
-
-    def offer(self, name: str, made: Fit) -> None:
-        """Keep *made* if it is the recipe's best, and among the best of all; the earlier of equals stays."""
-        before = self._fits.get(name)
-        if before is not None and made.score <= before.score:
-            return
-        self._fits[name] = made
-        if len(self._fits) > self._most:
-            del self._fits[min(self._fits, key=lambda kept: self._fits[kept].score)]
-
-    def take(self, name: str) -> Fit | None:
-        """The recipe's best fit, which is not kept any longer."""
-        return self._fits.pop(name, None)
+MOST_EARLIER = 3
+"""Settings of earlier cycles that a search tries."""
+_HURRY = 2.0
+"""Whole trials: with less time than for these, no new setting begins with a part."""
 
 
 class Search:
-    """One recipe's search, a :class:`tidemill.loop.race.Runner`: its trials are recorded and told.
+    """One recipe's search, a :class:`tidemill.loop.race.Runner` and a giver of jobs: its trials are recorded and told.
 
     Args:
         attempt: of the recipe.
-        kept: is offered every fit.
+        kept: is offered every fit that this process makes.
         contest: in which it takes part.
+        bench: with which this process runs trials.
     """
 
-    def __init__(self, attempt: Attempt, kept: Kept, contest: Contest) -> None:
+    def __init__(self, attempt: Attempt, kept: Kept, contest: Contest, bench: Bench) -> None:
         cycle, recipe = attempt.steps.cycle, attempt.recipe
         self._attempt = attempt
         self._kept = kept
         self._contest = contest
+        self._bench = bench
         journal = attempt.store.root / "studies" / f"{cycle.id}-{recipe.name}.journal"
         self._study = Study(recipe.space, seed=cycle.seed, journal=journal)
-        self._trials = self._read()
+        self._grid = grid(recipe.space, MOST_TRIALS)
+        self._under_way: dict[int, Asked] = {}
+        self._levels, self._cumulative = self._parts()
+        earlier = attempt.setting.config.tuning.warm_start
+        self._earlier = best_before(attempt.store, recipe, cycle.created, contest.selection) if earlier else []
+        self._tried = self._study.finished()
         # One that was killed between a trial's record and the journal's line makes the same trial again.
         runs = attempt.store.find(Run, cycle_id=cycle.id, kind="trial")
-        self._recorded = sum(run.recipe["name"] == recipe.name for run in runs)
+        self._recorded = {run.metrics.get("trial") for run in runs if run.recipe["name"] == recipe.name}
+
+    def _parts(self) -> tuple[tuple[Part, ...], bool]:
+        recipe, work, agreed = self._attempt.recipe, self._attempt.work, self._contest.agreed
+        learner, rows = get_learner(recipe.learner), len(self._attempt.dataset.rows("train"))
+        builds_on = cumulative(learner, recipe.params, rows)
+        chosen = self._attempt.dataset.signature.kind == "choice"  # whose rows say which were logged together
+        if not agreed.clocked or not self._contest.halves or chosen:
+            return (WHOLE,), builds_on
+        epochs = usual_epochs(learner, rows, recipe.params)
+        epochs = min(epochs, work["max_epochs"] or epochs)
+        worth = work["trials"] * agreed.workers
+        return parts(learner, epochs, rows, recipe.params, worth), builds_on
 
     def trials(self) -> list[Trial]:
         """Its finished trials in their order."""
-        return self._trials
+        clocked = self._contest.agreed.clocked
+        return [
+            Trial(t.score if t.part == 1 else None, t.seconds, t.part) if clocked else Trial(t.score, 1.0)
+            for t in self._tried
+        ]
 
     def trial(self) -> None:
-        """Finish one more trial."""
-        number = len(self._trials) + 1
-        self._say(number, "under way")
-        said = "failed"
+        """Finish one more trial in this process."""
+        job = self.begin()
+        outcome, made = run(job, self._bench, self._contest.selection, partial(self.heard, job))
+        if made is not None and job.part == WHOLE:
+            self._kept.offer(job.recipe, made)
+        self.end(job, outcome)
 
-        def fit(params: JSON, report: Report) -> float:
-            nonlocal said
-            try:
-                return self._fit(number, params, report)
-            except Pruned:
-                said = "stopped early"
-                raise
+    def begin(self) -> Job:
+        """Begin one more trial."""
+        asked, part = self._next()
+        self._under_way[asked.place] = asked
+        limits = cuts(self._tried, cumulative=self._cumulative) if part == WHOLE and self._contest.halves else {}
+        self._say(asked.place, "under way")
+        return Job(
+            recipe=self._attempt.recipe.name,
+            place=asked.place,
+            params=dict(asked.params),
+            part=part,
+            cuts=limits,
+            seconds=self._contest.allowed(self._attempt.recipe.name),
+        )
 
-        score = self._study.trial(fit)
-        self._trials = self._read()
-        self._say(number, said if score is None else f"{score:.4f}")
+    def _next(self) -> tuple[Asked, Part]:
+        tried, running = self._tried, self._under_way.values()
+        taken = {t.place: t.of for t in tried} | {asked.place: asked.of for asked in running}
+        place = next(number for number in range(len(taken) + 1) if number not in taken)
+        if place <= len(self._earlier):  # so too where one of these was under way when the cycle was killed
+            return self._study.ask(place, self._earlier[place - 1] if place else {}), WHOLE
+        begun = {(t.of, t.part) for t in tried} | {(asked.of, asked.part) for asked in running}
+        hurry = self._contest.agreed.clocked and self._contest.left() < _HURRY * self._each()
+        if (risen := rising(tried, self._levels, begun, last=hurry)) is not None:
+            part = WHOLE if hurry else next(level for level in self._levels if level.share > risen.part)
+            return self._study.ask(place, risen.params, part=part.share, of=risen.of), part
+        fresh = sum(of == its and its > len(self._earlier) for its, of in taken.items())
+        part = WHOLE if hurry else self._levels[opening(fresh, len(self._levels))]
+        return self._study.ask(place, self._untried(place), part=part.share), part
 
-    def _read(self) -> list[Trial]:
-        clocked = self._contest.agreed.clocked
-        return [Trial(score, seconds if clocked else 1.0) for score, seconds in self._study.trials()]
+    def _untried(self, place: int) -> JSON | None:
+        """A setting that was not tried yet, where they can be counted; else the sampler proposes one."""
+        known = [t.params for t in self._tried] + [asked.params for asked in self._under_way.values()]
+        rest = [params for params in self._grid if params not in known]
+        drawn = np.random.default_rng([self._study.seed, place]).random()
+        return rest[int(drawn * len(rest))] if rest else None
 
-    def _fit(self, number: int, params: JSON, report: Report) -> float:
-        curve: list[JSON] = []
-        end = time.perf_counter() + self._contest.allowed(self._attempt.recipe.name)
+    def _each(self) -> float:
+        """Seconds of a whole trial."""
+        return each(self._contest.agreed.shares[self._attempt.recipe.name], self.trials())
 
-        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-            curve.append({"epoch": epoch, **metrics})
-            self._say(number, f"epoch {epoch}, {metrics['validation_score']:.4f}")
-            report(epoch, metrics["validation_score"])
-            if time.perf_counter() > end:
-                raise Pruned
+    def heard(self, job: Job, epoch: int, metrics: dict[str, float]) -> None:
+        """A trial under way has come so far."""
+        self._say(job.place, f"epoch {epoch}, {metrics['validation_score']:.4f}")
+        if job.part == WHOLE:
+            self._under_way[job.place].report(epoch, watched(metrics, self._contest.selection))
 
-        try:
-            made = self._attempt.fit(params, on_epoch)
-        except Pruned:
-            self._record(number, "pruned", params, curve=tuple(curve))
-            raise
-        except TrainingError as error:
-            self._record(number, "failed", params, curve=tuple(curve), error=str(error))
-            raise
-        self._record(number, "done", params, curve=made.curve, metrics=made.metrics, seconds=made.seconds)
-        self._kept.offer(self._attempt.recipe.name, made)
-        return made.score
+    def end(self, job: Job, outcome: Outcome) -> None:
+        """A trial has ended."""
+        self._record(job, outcome)
+        asked = self._under_way.pop(job.place)
+        if outcome.status == "failed":
+            self._study.tell_failed(asked, outcome.error or "it failed")
+        elif outcome.score is None:
+            self._study.tell_stopped(asked)
+        elif job.part == WHOLE:
+            self._study.tell(asked, outcome.score)
+        else:
+            # where samples make it short there are no epochs to count it by: then by its level
+            step = job.part.epochs or 1 + self._levels.index(job.part)
+            self._study.tell_part(asked, outcome.score, step)
+        self._tried = self._study.finished()
+        said = "stopped early" if outcome.status == "pruned" else "failed"
+        part = "" if job.part == WHOLE else f" with {_told_part(job.part)}"
+        self._say(job.place, said if outcome.score is None else f"{outcome.score:.4f}{part}")
 
-    def _record(self, number: int, status: Status, params: JSON, **more: object) -> None:
-        if number > self._recorded:
-            self._attempt.record("trial", status, params, **more)
+    def _record(self, job: Job, outcome: Outcome) -> None:
+        if job.place + 1 in self._recorded:
+            return
+        metrics = {**outcome.metrics, "trial": job.place + 1}
+        if job.part != WHOLE:
+            metrics["part"] = {"epochs": job.part.epochs} if job.part.epochs else {"rows": job.part.rows}
+        self._attempt.record(
+            "trial",
+            outcome.status,
+            job.params,
+            curve=outcome.curve,
+            metrics=metrics,
+            seconds=outcome.seconds,
+            error=outcome.error,
+        )
 
-    def _say(self, number: int, what: str) -> None:
-        self._attempt.say("tune", f"trial {number}: {what}", **self._contest.standing())
+    def _say(self, place: int, what: str) -> None:
+        self._attempt.say("tune", f"trial {place + 1}: {what}", **self._contest.standing())
 
     def found(self) -> JSON:
         """``{"trials", "params", "score"}`` of the best trial, or ``{"trials", "failed"}`` when none succeeded."""
         try:
             best = self._study.best()
         except TrainingError as error:
-            return {"trials": len(self._trials), "failed": str(error)}
+            return {"trials": len(self._tried), "failed": str(error)}
         return {"trials": best.trials, "params": best.params, "score": best.score}
+
+    def best_place(self) -> int | None:
+        """The place of the best trial."""
+        whole = [t for t in self._tried if t.part == 1 and t.score is not None]
+        return max(whole, key=lambda t: (t.score, -t.place)).place if whole else None
 
 
 class Contest:
@@ -146,12 +211,59 @@ class Contest:
 
     def __init__(self, agreed: Terms, attempts: Mapping[str, Attempt], kept: Kept) -> None:
         self.agreed = agreed
-        self._searches = {name: Search(attempts[name], kept, self) for name in agreed.shares}
+        some = attempts[next(iter(agreed.shares))]
+        self.halves = some.setting.config.tuning.stopping == "halving"
+        self.selection = some.setting.selection
+        self._store, self._dataset, self._kept = some.store, some.dataset, kept
+        self._bench = Bench(
+            root=some.store.root,
+            aim=some.setting.aim(some.dataset.signature),
+            dataset=some.dataset,
+            recipes={name: attempts[name].recipe for name in agreed.shares},
+            max_epochs={name: attempts[name].work["max_epochs"] for name in agreed.shares},
+            seed=some.steps.cycle.seed,
+            threads=max(1, some.setting.threads // agreed.workers),
+        )
+        self._log = some.store.root / "studies" / f"{some.steps.cycle.id}.log"
+        self._searches: dict[str, Search] = {}
+        for name in agreed.shares:
+            self._searches[name] = Search(attempts[name], kept, self, self._bench)
 
     def run(self) -> dict[str, JSON]:
         """Race; what each :meth:`Search.found`, by name."""
-        race(self.agreed, self._searches)
+        if self.agreed.workers == 1:
+            race(self.agreed, self._searches)
+        else:
+            self._together()
         return {name: search.found() for name, search in self._searches.items()}
+
+    def _together(self) -> None:
+        bench = self._bench
+        orders = Orders(
+            root=bench.root,
+            aim=bench.aim,
+            dataset=self._store.get(Dataset, self._dataset.id),
+            recipes=bench.recipes,
+            max_epochs=bench.max_epochs,
+            seed=bench.seed,
+            threads=bench.threads,
+        )
+        # made here once, so that no two processes make them at the same time
+        features = {n: partial(feature_set, self._dataset, r.features, bench.root / "features")
+                    for n, r in bench.recipes.items()}  # fmt: skip
+        for make in features.values():
+            make()
+        with _crew(orders, self.agreed.workers, self._log) as crew:
+            race_together(self.agreed, self._searches, _Team(crew, self._searches))
+            for name, search in self._searches.items():
+                place = search.best_place()
+                made = None if place is None else crew.take(name, place, features[name])
+                if made is not None:
+                    self._kept.offer(name, made)
+
+    def left(self) -> float:
+        """Seconds that trials may yet take."""
+        return self.agreed.left(self._finished())
 
     def allowed(self, name: str) -> float:
         """Seconds that the recipe's coming trial may take."""
@@ -166,12 +278,62 @@ class Contest:
         return {name: search.trials() for name, search in self._searches.items()}
 
 
+class _Team:
+    """A crew, as the race sees it: what it hears goes to the searches."""
+
+    def __init__(self, crew: Crew, searches: Mapping[str, Search]) -> None:
+        self.workers = crew.workers
+        self._crew, self._searches = crew, searches
+
+    def start(self, job: Job) -> None:
+        self._crew.start(job)
+
+    def wait(self) -> Sequence[tuple[Job, Outcome]]:
+        return self._crew.wait(lambda job, epoch, metrics: self._searches[job.recipe].heard(job, epoch, metrics))
+
+
+@contextlib.contextmanager
+def _crew(orders: Orders, workers: int, log: Path) -> Iterator[Crew]:
+    with contextlib.closing(Crew(orders, workers, log)) as crew:
+        yield crew
+    if log.is_file() and not log.stat().st_size:
+        log.unlink()
+
+
+def best_before(store: Store, recipe: Recipe, before: float, selection: str) -> list[JSON]:
+    """The best settings of a recipe in earlier cycles, one a cycle, the newest first; those that the space still holds.
+
+    Args:
+        before: when the present cycle began (UTC seconds).
+        selection: the score that tuning maximises.
+    """
+    best: dict[str, tuple[float, JSON]] = {}
+    for trial in store.find(Run, kind="trial", status="done", created_before=before):
+        score = trial.metrics.get("validation", {}).get(selection)
+        if trial.recipe["name"] != recipe.name or trial.cycle_id is None or score is None or "part" in trial.metrics:
+            continue
+        params = within(recipe.space, trial.params)
+        if params is not None and score > best.get(trial.cycle_id, (-math.inf, {}))[0]:
+            best[trial.cycle_id] = (score, params)
+    found: list[JSON] = []
+    for _, (_, params) in sorted(best.items(), reverse=True):  # ids sort by time
+        if params not in found:
+            found.append(params)
+    return found[:MOST_EARLIER]
+
+
 def tuned(steps: Steps, agreed: Terms, attempts: Mapping[str, Attempt], kept: Kept) -> JSON:
     """What a :class:`Contest` found, by name; it is told in one line."""
     contest = Contest(agreed, attempts, kept)
     found = contest.run()
     steps.say("tune", "; ".join(_told(name, entry) for name, entry in found.items()), **contest.standing())
     return found
+
+
+def _told_part(part: Part) -> str:
+    if part.epochs:
+        return f"{part.epochs} epoch{'' if part.epochs == 1 else 's'}"
+    return f"{part.rows:.0%} of the samples"
 
 
 def _told(name: str, found: JSON) -> str:

@@ -124,7 +124,7 @@ def evaluate(
             labels=signature.labels,
             masks=slice_masks(columns, names, outcomes.target, signature.labels),
         ),
-        "latency": _latency(dataset, predictor, rows) if latency else None,
+        "latency": timed(dataset, predictor, rows) if latency else None,
         "size_bytes": store.get(Model, model_id).size_bytes,
         "mistakes": _mistakes(dataset, outcomes) if split in ("validation", "recent-validation") else [],
     }
@@ -208,8 +208,8 @@ def recode(
     return np.asarray(np.where(found < 0, probabilities.argmax(axis=1), found), np.int32)
 
 
-def _latency(dataset: DatasetArrays, predictor: Predictor, rows: npt.NDArray[np.int64]) -> JSON:
-    """One row a call, and a batch; medians, because a neighbour's burst must not decide a promotion."""
+def timed(dataset: DatasetArrays, predictor: Predictor, rows: npt.NDArray[np.int64]) -> JSON:
+    """What answers take, one row a call and in a batch; medians, because a neighbour's burst must decide nothing."""
     sample = rows[np.linspace(0, len(rows) - 1, min(_BATCH, len(rows))).astype(np.int64)]
     batch = dataset.columns(sample)
     singles = [take(batch, np.array([i % len(sample)])) for i in range(_CALLS)]

@@ -7,13 +7,16 @@ the scoring model had not seen.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +28,7 @@ from tidemill.features.cache import FeatureSet, feature_set
 from tidemill.features.pipeline import Pipeline
 from tidemill.learners import get_learner
 from tidemill.learners._base import Context, Export, Fitted, Problem, RecipeView, Scores
-from tidemill.learners._folds import out_of_fold, taken
+from tidemill.learners._folds import out_of_fold, part_of, taken
 from tidemill.metrics import row_scores, spread_of
 from tidemill.metrics.calibrators import fit_answer
 from tidemill.metrics.decisions import Decisions
@@ -79,10 +82,27 @@ class Fit:
     seconds: float
 
 
+class Rooted(Protocol):
+    """A store, or what else knows the folder in which features are cached."""
+
+    @property
+    def root(self) -> Path: ...  # noqa: D102
+
+
 def fit(
-    store: Store, aim: Aim, dataset: DatasetArrays, recipe: Recipe, params: Mapping[str, Any], context: Context
+    store: Rooted,
+    aim: Aim,
+    dataset: DatasetArrays,
+    recipe: Recipe,
+    params: Mapping[str, Any],
+    context: Context,
+    *,
+    share: float = 1.0,
 ) -> Fit:
     """Train *recipe* with *params* over its defaults on the training rows.
+
+    Args:
+        share: of the training rows, drawn by ``context.seed``; features are fitted on all of them even so.
 
     Raises:
         TrainingError: the learner could not train it, or its validation score is not a number.
@@ -90,7 +110,10 @@ def fit(
     """
     started = time.perf_counter()
     features = feature_set(dataset, recipe.features, store.root / "features")
-    problem = _problem(dataset, features)
+    problem, arrays = _problem(dataset, features), features.arrays
+    held_out = slice(problem.train, None)
+    unseen = {name: array[held_out] for name, array in arrays.items()}
+    truth, weight = problem.target[held_out], _weights(problem, held_out)
     curve: list[JSON] = []
 
     def report(epoch: int, metrics: dict[str, float]) -> None:
@@ -98,12 +121,10 @@ def fit(
         context.report(epoch, metrics)
 
     setting = {**recipe.params, **params}
-    fitted = get_learner(recipe.learner).fit(
-        problem, RecipeView(network=recipe.network, params=setting), dataclasses.replace(context, report=report)
-    )
-    held_out = slice(problem.train, None)
-    scores = fitted.scores({name: array[held_out] for name, array in features.arrays.items()})
-    answer, means = _calibrated(aim, dataset, scores, problem.target[held_out], _weights(problem, held_out))
+    view, told = RecipeView(network=recipe.network, params=setting), dataclasses.replace(context, report=report)
+    with _some(problem, share, context.seed, store.root / "work") as part:
+        fitted = get_learner(recipe.learner).fit(part, view, told)
+    answer, means = _calibrated(aim, dataset, fitted.scores(unseen), truth, weight)
     score = means.get(aim.selection, 0.0)
     if not math.isfinite(score):  # nothing could be compared with it
         raise TrainingError(
@@ -176,6 +197,20 @@ def _problem(dataset: DatasetArrays, features: FeatureSet) -> Problem:
         classes=max(1, len(dataset.signature.labels)),
         weight=features.weight,
     )
+
+
+@contextlib.contextmanager
+def _some(problem: Problem, share: float, seed: int, work: Path) -> Iterator[Problem]:
+    """The problem with a share of its training rows, and all of its validation rows; large arrays lie in *work*."""
+    if share >= 1:
+        yield problem
+        return
+    count = max(1, round(problem.train * share))
+    drawn = np.sort(np.random.default_rng(seed).permutation(problem.train)[:count])
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=work) as folder:
+        rows = np.concatenate([drawn, np.arange(problem.train, len(problem.target))])
+        yield part_of(problem, rows, count, Path(folder))
 
 
 def _weights(problem: Problem, rows: slice) -> npt.NDArray[np.float32] | None:

@@ -1,18 +1,20 @@
 """Tune: the search over one recipe's parameters, on validation data only.
 
-Optuna's TPE proposes, its median rule stops trials whose learning curve falls behind. The study lies in a journal file
-of its own, which ``optuna-dashboard`` opens. A search that was killed goes on where it stood: finished trials are not
-repeated, the one that was under way is started again with the same proposal, since every proposal depends only on the
-seed and on the finished trials before it. A :class:`Study` makes a trial when it is asked for one, so that several
-searches can share what time there is (see :mod:`tidemill.loop.race`).
+Optuna's TPE proposes. The study lies in a journal file of its own, which ``optuna-dashboard`` opens: every trial with
+its parameters, its learning curve, its score and its seconds. A search that was killed goes on where it stood: finished
+trials are not repeated, those that were under way are started again with the same proposal, since every proposal
+depends only on the seed, on its place in the search and on the finished trials before it. A :class:`Study` gives a
+trial when it is asked for one, so that several searches can share what time there is (see :mod:`tidemill.loop.race`),
+and several processes can work for one (see :mod:`tidemill.loop.crew`).
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ Report = Callable[[int, float], None]
 Fit = Callable[[JSON, Report], float]
 """One trial: train with these parameters, report the validation score after each epoch, return the last one."""
 
+_KEYS = {"float": {"low", "high", "log"}, "int": {"low", "high", "log"}, "categorical": {"choices"}}
+
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
@@ -36,6 +40,55 @@ class Tuned:
     trials: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A finished trial.
+
+    Attributes:
+        place: its place in the search, from 0 on.
+        params: those of the search space that it set.
+        score: larger is better; ``None`` where it was stopped early or failed.
+        seconds: from its proposal to its end, by the journal, so that they stay what they are.
+        curve: what it reported, by epoch.
+        part: what it trained of a whole fit, more than 0 and at most 1.
+        of: the place of the trial whose parameters it tries on a larger part; its own where they are new.
+        error: why it failed.
+    """
+
+    place: int
+    params: JSON
+    score: float | None
+    seconds: float
+    curve: Mapping[int, float]
+    part: float = 1.0
+    of: int = 0
+    error: str | None = None
+
+
+class Asked:
+    """A trial under way.
+
+    Attributes:
+        trial: Optuna's.
+        place: its place in the search.
+        params: what it sets.
+        part: see :class:`Tried`.
+        of: see there.
+    """
+
+    def __init__(self, trial: Any, place: int, part: float, of: int) -> None:
+        self.trial = trial
+        self.place = place
+        self.params: JSON = dict(trial.params)
+        self.part = part
+        self.of = of
+
+    def report(self, step: int, score: float) -> None:
+        """Write a point of its learning curve into the journal; not a number is left out."""
+        if math.isfinite(score):
+            self.trial.report(score, step)
+
+
 class Study:
     """The search over one recipe's parameters, a trial at a time, in a journal that is continued where it stands.
 
@@ -43,6 +96,9 @@ class Study:
         space: ``{name: {"type": "float" | "int" | "categorical", "low", "high", "log", "choices"}}``.
         seed: of every proposal.
         journal: the study's file; created when missing, continued when not.
+
+    Attributes:
+        seed: of every proposal.
 
     Raises:
         ConfigError: the search space is malformed.
@@ -54,8 +110,8 @@ class Study:
         from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._distributions = {name: _distribution(name, spec) for name, spec in space.items()}
-        self._seed = seed
+        self._distributions = distributions(space)
+        self.seed = seed
         journal.parent.mkdir(parents=True, exist_ok=True)
         # The cycle's lock makes this process the only writer; a lock file here was left by one that was killed.
         Path(f"{journal}.lock").unlink(missing_ok=True)
@@ -63,35 +119,92 @@ class Study:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             storage = JournalStorage(JournalFileBackend(str(journal)))
             self._study = optuna.create_study(
-                study_name=journal.stem,
-                storage=storage,
-                direction="maximize",
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=1),
-                load_if_exists=True,
+                study_name=journal.stem, storage=storage, direction="maximize", load_if_exists=True
             )
         states = optuna.trial.TrialState
+        while self._study.get_trials(deepcopy=False, states=(states.WAITING,)):  # killed before it was taken up
+            self._study.ask()
         for stale in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):
             self._study.tell(stale.number, state=states.FAIL)
 
-    def _finished(self) -> list[Any]:
-        return [
-            t
-            for t in self._study.get_trials(deepcopy=False)
-            if t.state.name in ("COMPLETE", "PRUNED") or "error" in t.user_attrs
-        ]
+    def finished(self) -> list[Tried]:
+        """The finished trials, in the order in which they were begun."""
+        found: list[Tried] = []
+        for trial in self._study.get_trials(deepcopy=False):
+            known, state = trial.user_attrs, trial.state.name
+            if state not in ("COMPLETE", "PRUNED") and "error" not in known:
+                continue
+            place = known.get("place", len(found))
+            score = trial.value if state == "COMPLETE" else known.get("score") if state == "PRUNED" else None
+            found.append(
+                Tried(
+                    place=place,
+                    params=dict(trial.params),
+                    score=score,
+                    seconds=max(0.0, trial.duration.total_seconds()) if trial.duration is not None else 0.0,
+                    curve=trial.intermediate_values,
+                    part=known.get("part", 1.0),
+                    of=known.get("of", place),
+                    error=known.get("error"),
+                )
+            )
+        return found
 
     def trials(self) -> list[tuple[float | None, float]]:
-        """Score and seconds of each finished trial in their order; no score where it was pruned or failed.
+        """Score and seconds of each finished trial in their order; no score where it was pruned or failed."""
+        return [(tried.score, tried.seconds) for tried in self.finished()]
 
-        The journal says when a trial began and ended, so these seconds stay what they are.
+    def ask(self, place: int, params: JSON | None = None, *, part: float = 1.0, of: int | None = None) -> Asked:
+        """Begin a trial.
+
+        Args:
+            place: its place in the search; the same place, seed and finished trials give the same proposal.
+            params: what it sets; ``{}`` keeps the recipe's own defaults, ``None`` lets the sampler propose.
+            part: see :class:`Tried`.
+            of: see there.
         """
-        return [
-            (t.value if t.state.name == "COMPLETE" else None, max(0.0, t.duration.total_seconds()))
-            for t in self._finished()
-        ]
+        import optuna
+
+        # seeded anew each time: a proposal depends on the seed and on the trials before it alone
+        self._study.sampler = optuna.samplers.TPESampler(seed=self.seed * 10_007 + place, n_startup_trials=5)
+        if params:
+            self._study.enqueue_trial(params)
+        trial = self._study.ask({} if params == {} else self._distributions)
+        trial.set_user_attr("place", place)
+        if part < 1:
+            trial.set_user_attr("part", part)
+        if of is not None and of != place:
+            trial.set_user_attr("of", of)
+        return Asked(trial, place, part, place if of is None else of)
+
+    def tell(self, asked: Asked, score: float) -> None:
+        """End a trial that trained a whole fit, with its score, which is a number."""
+        self._study.tell(asked.trial, score)
+
+    def tell_part(self, asked: Asked, score: float, step: int) -> None:
+        """End a trial that trained a part of a fit; for the sampler it is one that was stopped at *step*."""
+        from optuna.trial import TrialState
+
+        asked.report(step, score)
+        asked.trial.set_user_attr("score", score)
+        self._study.tell(asked.trial, state=TrialState.PRUNED)
+
+    def tell_stopped(self, asked: Asked) -> None:
+        """End a trial that was stopped early."""
+        from optuna.trial import TrialState
+
+        self._study.tell(asked.trial, state=TrialState.PRUNED)
+
+    def tell_failed(self, asked: Asked, error: str) -> None:
+        """End a trial that could not be trained."""
+        from optuna.trial import TrialState
+
+        log.info("trial %d with %s failed: %s", asked.place + 1, asked.params, error)
+        asked.trial.set_user_attr("error", error)
+        self._study.tell(asked.trial, state=TrialState.FAIL)
 
     def trial(self, fit: Fit) -> float | None:
-        """Finish one more trial; the first one keeps the recipe's own defaults.
+        """Finish one more trial in this process; the first one keeps the recipe's own defaults.
 
         Args:
             fit: trains and scores one setting.
@@ -99,71 +212,166 @@ class Study:
         Returns:
             Its score; ``None`` when it was pruned or failed.
         """
-        import optuna
-        from optuna.trial import TrialState
-
-        number = len(self._finished())
-        # seeded anew each time: a proposal depends on the seed and on the finished trials alone
-        self._study.sampler = optuna.samplers.TPESampler(seed=self._seed * 10_007 + number, n_startup_trials=5)
-        trial = self._study.ask(self._distributions if number else {})
-
-        def report(step: int, score: float) -> None:
-            trial.report(score, step)
-            if trial.should_prune():
-                raise Pruned
-
+        number = len(self.finished())
+        asked = self.ask(number, None if number else {})
         try:
-            score = _finite(fit(dict(trial.params), report))
+            score = finite(fit(dict(asked.params), asked.report))
         except Pruned:
-            self._study.tell(trial, state=TrialState.PRUNED)
+            self.tell_stopped(asked)
         except TrainingError as error:
-            log.info("trial %d with %s failed: %s", number, trial.params, error)
-            trial.set_user_attr("error", str(error))
-            self._study.tell(trial, state=TrialState.FAIL)
+            self.tell_failed(asked, str(error))
         else:
-            self._study.tell(trial, score)
+            self.tell(asked, score)
             return score
         return None
 
     def best(self) -> Tuned:
-        """The best finished trial, the earlier one of equals.
+        """The best trial that finished a whole fit, the earlier one of equals.
 
         Raises:
             TrainingError: every trial failed.
         """
-        finished = self._finished()
-        complete = [t for t in finished if t.state.name == "COMPLETE"]
+        finished = self.finished()
+        complete = [t for t in finished if t.score is not None and t.part == 1]
         if not complete:
-            errors = {str(t.user_attrs.get("error", "stopped early")) for t in finished}
+            errors = {t.error or "stopped early" for t in finished}
             raise TrainingError("no trial finished", where="; ".join(sorted(errors)), mend="Widen the search space.")
-        best = max(complete, key=lambda t: (t.value, -t.number))
-        return Tuned(dict(best.params), float(best.value), len(finished))
+        best = max(complete, key=lambda t: (t.score, -t.place))
+        assert best.score is not None
+        return Tuned(dict(best.params), best.score, len(finished))
 
 
-def _finite(score: float) -> float:
-    if not math.isfinite(score):  # the study would count the trial as never made
+def finite(score: float) -> float:
+    """The *score*, which must be a number: the study would count the trial as never made.
+
+    Raises:
+        TrainingError: it is none.
+    """
+    if not math.isfinite(score):
         raise TrainingError(f"the validation score is {score}")
     return score
 
 
-def _distribution(name: str, spec: JSON) -> Any:
+def distributions(space: JSON) -> dict[str, Any]:
+    """Optuna's distributions of a search space, by parameter.
+
+    Raises:
+        ConfigError: a parameter's entry is malformed, its range is empty or contradicts itself, or the whole space
+            leaves nothing to choose.
+
+    >>> list(distributions({"rate": {"type": "float", "low": 0.01, "high": 0.3, "log": True}}))
+    ['rate']
+    >>> distributions({"depth": {"type": "int", "low": 9, "high": 3}})
+    Traceback (most recent call last):
+        ...
+    tidemill.errors.ConfigError: space.depth: the search space is malformed: low is 9 and high is 3. Give ...
+    """
+    found = {name: _distribution(name, spec) for name, spec in space.items()}
+    if found and combinations(space) == 1:
+        raise ConfigError(
+            "the search space leaves nothing to choose: every parameter has one value",
+            where="space",
+            mend="Give a range or several choices, or move the values to the recipe's params.",
+        )
+    return found
+
+
+def combinations(space: JSON) -> int | None:
+    """How many settings a well-formed search space holds; ``None`` for too many to count.
+
+    >>> kind = {"type": "categorical", "choices": ["a", "b"]}
+    >>> combinations({"kind": kind, "n": {"type": "int", "low": 1, "high": 3}})
+    6
+    >>> combinations({"rate": {"type": "float", "low": 0.01, "high": 0.3}}) is None
+    True
+    """
+    total = 1
+    for spec in space.values():
+        if spec["type"] == "categorical":
+            total *= len(spec["choices"])
+        elif spec["low"] != spec["high"]:
+            if spec["type"] == "float":
+                return None
+            total *= spec["high"] - spec["low"] + 1
+    return total
+
+
+def grid(space: JSON, most: int) -> list[JSON]:
+    """Every setting of a well-formed search space, where there are at most so many; else none.
+
+    >>> grid({"n": {"type": "int", "low": 1, "high": 3}}, 100), grid({"n": {"type": "int", "low": 1, "high": 3}}, 2)
+    ([{'n': 1}, {'n': 2}, {'n': 3}], [])
+    """
+    total = combinations(space)
+    if total is None or total > most:
+        return []
+    values = [
+        spec["choices"]
+        if spec["type"] == "categorical"
+        else [spec["low"]]
+        if spec["type"] == "float"
+        else range(spec["low"], spec["high"] + 1)
+        for spec in space.values()
+    ]
+    return [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*values)]
+
+
+def within(space: JSON, params: Mapping[str, Any]) -> JSON | None:
+    """The parameters of a search space as *params* set them; ``None`` where one is missing or outside of it.
+
+    >>> within({"n": {"type": "int", "low": 1, "high": 3}}, {"n": 2, "other": 5})
+    {'n': 2}
+    >>> within({"n": {"type": "int", "low": 1, "high": 3}}, {"n": 4}) is None
+    True
+    """
+    for name, spec in space.items():
+        value = params.get(name)
+        if spec["type"] == "categorical":
+            if name not in params or value not in spec["choices"]:
+                return None
+            continue
+        number = isinstance(value, int if spec["type"] == "int" else int | float) and not isinstance(value, bool)
+        if not number or not spec["low"] <= value <= spec["high"]:
+            return None
+    return {name: params[name] for name in space}
+
+
+def _distribution(name: str, spec: Any) -> Any:
     from optuna import distributions as d
 
-    try:
-        match spec["type"]:
-            case "float":
-                return d.FloatDistribution(spec["low"], spec["high"], log=spec.get("log", False))
-            case "int":
-                return d.IntDistribution(spec["low"], spec["high"], log=spec.get("log", False))
-            case "categorical":
-                return d.CategoricalDistribution(spec["choices"])
-            case other:
-                raise ConfigError(
-                    f"unknown type {other!r}", where=f"space.{name}", mend="Use float, int or categorical."
-                )
-    except (KeyError, ValueError, TypeError) as error:
-        raise ConfigError(
-            f"the search space is malformed: {error!r}",
+    def malformed(why: str) -> ConfigError:
+        return ConfigError(
+            f"the search space is malformed: {why}",
             where=f"space.{name}",
             mend="Give `type` and either `low` and `high` (low < high; above 0 with log) or `choices`.",
-        ) from error
+        )
+
+    if not isinstance(spec, Mapping) or spec.get("type") not in _KEYS:
+        said = spec.get("type") if isinstance(spec, Mapping) else spec
+        raise ConfigError(f"unknown type {said!r}", where=f"space.{name}", mend="Use float, int or categorical.")
+    kind = spec["type"]
+    unknown = sorted(set(spec) - _KEYS[kind] - {"type"})
+    missing = sorted(_KEYS[kind] - {"log"} - set(spec))
+    if unknown or missing:
+        raise malformed(f"unknown key {unknown[0]!r}" if unknown else f"{missing[0]} is missing")
+    if kind == "categorical":
+        choices = spec["choices"]
+        if not isinstance(choices, list | tuple) or not choices:
+            raise malformed(f"choices is {choices!r}, and there must be one at least")
+        if not all(choice is None or isinstance(choice, bool | int | float | str) for choice in choices):
+            raise malformed("a choice is no text, number, true, false or null")
+        if len({repr(choice) for choice in choices}) < len(choices):
+            raise malformed("a choice stands there twice")
+        return d.CategoricalDistribution(choices)
+    low, high, logarithmic = spec["low"], spec["high"], spec.get("log", False)
+    for end, value in (("low", low), ("high", high)):
+        number = isinstance(value, int if kind == "int" else int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value):
+            raise malformed(f"{end} is {value!r}, which is no {'whole number' if kind == 'int' else 'number'}")
+    if low > high:
+        raise malformed(f"low is {low!r} and high is {high!r}")
+    if not isinstance(logarithmic, bool):
+        raise malformed(f"log is {logarithmic!r}, and may be true or false")
+    if logarithmic and low <= 0:
+        raise malformed(f"log is true and low is {low!r}")
+    return (d.IntDistribution if kind == "int" else d.FloatDistribution)(low, high, log=logarithmic)

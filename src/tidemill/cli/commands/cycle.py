@@ -44,6 +44,7 @@ def view(data: dict[str, Any], metric: str) -> Any:
     parts = [
         _candidates(data["candidates"], decision["challenger_id"] if decision else None, metric),
         _outcome(data),
+        layout.line("\n".join(data["notes"])) if data.get("notes") else None,
         layout.pairs({"cycle": data["cycle"], "took": f"{units.seconds(data['seconds'])} ({spent})"}),
         layout.following(_next(data)),
     ]
