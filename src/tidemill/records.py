@@ -332,14 +332,19 @@ class Member(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotation(Record):
-    """A label that an annotator gave to a sample (``smp_…``) or a prediction (``pred_…``)."""
+    """A label that an annotator gave to a sample (``smp_…``) or a prediction (``pred_…``).
+
+    Attributes:
+        label: as the task states it; ``None`` takes an earlier one by the same author back.
+        purpose: which queue it answers; ``adjudicate`` settles what others disagreed on.
+    """
 
     prefix: ClassVar[str] = "label"
 
     subject: str
     label: Any
     author: str
-    purpose: Literal["audit", "useful", "settle", "import"]
+    purpose: Literal["audit", "useful", "settle", "adjudicate", "import"]
     note: str | None = None
     superseded_by: str | None = None
 
@@ -351,7 +356,14 @@ class Annotation(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueItem(Record):
-    """One question waiting for an annotator, with the reason why it is asked. Lower ``rank`` is asked first."""
+    """One question waiting for annotators, with the reason why it is asked. Lower ``rank`` is asked first.
+
+    Attributes:
+        need: how many people are to answer it.
+        given: how many have.
+        signal: what spoke for asking it, in a word, such as ``uncertain``, ``disagreement`` or ``doubtful``.
+        ask: the widget by which it is answered, where that is not the task's own: ``text`` or ``better``.
+    """
 
     prefix: ClassVar[str] = "ask"
 
@@ -362,6 +374,35 @@ class QueueItem(Record):
     inputs: JSON
     suggestion: JSON | None = None
     done: bool = False
+    need: int = 1
+    given: int = 0
+    signal: str = ""
+    ask: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn(Record):
+    """What an annotator did with a question; one an annotator and question.
+
+    Attributes:
+        question: its id; the question itself may be gone by now.
+        subject: of the question.
+        author: who; ``None`` where the name was erased.
+        state: ``open`` while they look at it, then what they did.
+        until: UTC seconds up to which an open one keeps it from others, and a skipped one from themselves.
+        note: what they wrote without answering.
+        answer: the id of what they said.
+    """
+
+    prefix: ClassVar[str] = "turn"
+
+    question: str
+    subject: str
+    author: str | None
+    state: Literal["open", "answered", "skipped", "unsure"]
+    until: float
+    note: str | None = None
+    answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -64,6 +64,12 @@ class Scripted:
 
     def answers(self, scores: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
         return self._answers.of(scores)
+
+    def features(self, columns: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        return {"x": np.stack(list(columns.values()), axis=1).astype(np.float32)}
+
+    def encode(self, records: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        return {name: np.array([record["x"] for record in records], np.float64) for name in ("x",)}
 
 
 def test_a_classifier_that_wavers_or_says_nothing(store: Store) -> None:
@@ -149,7 +155,9 @@ def test_unlabelled_samples_by_the_width_of_their_interval(store: Store, tmp_pat
     useful = sorted(store.find(QueueItem, purpose="useful"), key=lambda q: q.rank)
     widths = [q.inputs["high"] - q.inputs["low"] for q in useful]
     assert len(widths) == len(data.rows("train", labelled=False)) > 80
-    assert widths == sorted(widths, reverse=True) and "times the usual interval" in useful[0].reason
+    # the widest first, unless it is much like one that is asked already
+    assert np.corrcoef(widths, np.arange(len(widths)))[0, 1] < -0.5
+    assert "times the usual interval" in useful[0].reason
     assert not store.find(QueueItem, purpose="settle")  # a sample that the source no longer has cannot be shown
 
 

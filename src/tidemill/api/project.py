@@ -18,6 +18,7 @@ from tidemill.project import (
     OpenProject,
     cleaning,
     data_page,
+    desk,
     housekeeping,
     importing,
     labels,
@@ -257,13 +258,19 @@ class Project(OpenProject):
         """The next questions for annotators."""
         return [to_json(item) for item in labels.questions(self, n, purpose)]
 
+    def requeue(self) -> JSON:
+        """Order the questions anew, by the champion and by all that was said so far; how many wait, by purpose."""
+        from tidemill.project.requeueing import requeue
+
+        return requeue(self)
+
     def stated(self, texts: Sequence[str]) -> Any:
         """The label that somebody typed, as one text or several: a label, a list of labels, or a number's text."""
         return labels.stated(self, texts)
 
     def answer(self, subject: str, label: Any, *, author: str, note: str | None = None) -> JSON:
-        """Give the label of a sample or prediction."""
-        return to_json(labels.answer(self, subject, label, author=author, note=note))
+        """Give the label of a sample or prediction; see :func:`tidemill.project.desk.answer`."""
+        return desk.answer(self, subject, label, author=author, note=note)
 
     def answers_import(self, path: str | Path, *, author: str) -> JSON:
         """Answers from a JSONL or CSV file of ``subject``, ``label``, ``author`` and ``note``; *author* where a line
@@ -274,7 +281,7 @@ class Project(OpenProject):
         with self.store.transaction():
             for _, item in items:
                 by = str(item.get("author") or author)
-                labels.answer(self, item["subject"], item["label"], author=by, note=item.get("note"))
+                desk.answer(self, item["subject"], item["label"], author=by, note=item.get("note"))
         return {"answers": len(items)}
 
     def promote(self, model: str, *, reason: str, author: str | None = None) -> JSON:

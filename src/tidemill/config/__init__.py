@@ -7,6 +7,7 @@ What the values mean for a task (which recipes exist, which columns a source has
 
 from __future__ import annotations
 
+from tidemill.config.annotation import AnnotationPolicy, PatternFunction
 from tidemill.config.durations import parse_duration
 from tidemill.config.environment import VARIABLES, Environment, read_environment
 from tidemill.config.mlflow import Mlflow
@@ -34,6 +35,7 @@ __all__ = [
     "CONFIG_NAME",
     "SCHEMA_PATH",
     "VARIABLES",
+    "AnnotationPolicy",
     "Audit",
     "Config",
     "CycleDefaults",
@@ -45,6 +47,7 @@ __all__ = [
     "Keep",
     "Limits",
     "Mlflow",
+    "PatternFunction",
     "Recipes",
     "RolloutPolicy",
     "Serve",

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from tidemill.config._base import Duration, Float, Int, Section, Share, Text
+from tidemill.config.annotation import AnnotationPolicy
 from tidemill.config.durations import parse_duration
 from tidemill.config.mlflow import Mlflow
 from tidemill.config.transfer import Transfer
@@ -428,6 +429,7 @@ class Config(Section):
     decision: DecisionRule = DecisionRule()
     rollout: RolloutPolicy = RolloutPolicy()
     feedback: FeedbackPolicy = FeedbackPolicy()
+    annotation: AnnotationPolicy = AnnotationPolicy()
     cycle: CycleDefaults = CycleDefaults()
     tuning: Tuning = Tuning()
     triggers: Triggers = Triggers()

@@ -4,7 +4,7 @@ Everything said about the same inputs (the same key) counts together, whichever 
 has one vote, the newest, which weighs as much as its author's word has proved to be worth (:mod:`tidemill.data.trust`).
 A label is settled when it weighs more than every other; a tie is a contradiction, which goes to labelling. Several
 labels of one thing are one vote for exactly that set. Numbers settle too: the one that weighs most; else, from three
-voices on, their median; two that differ contradict each other.
+voices on, their median; two that differ contradict each other. Whoever is asked because annotators disagree decides.
 
 What is settled trains when it is more likely right than wrong by what is known; otherwise it is held back, and goes to
 labelling with the reason. Keys drawn for the audit only ever judge, and only by labels that were asked for, since users
@@ -30,6 +30,8 @@ from tidemill.store import Store
 
 LabelOf = Callable[[Feedback, Prediction], Any]
 S = TypeVar("S", Feedback, Annotation)
+
+_ASKED = ("audit", "settle", "adjudicate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +143,7 @@ class _Said:
     when: float
     asked: bool
     prediction: Prediction | None
+    decides: bool = False
 
 
 def settled_labels(
@@ -228,10 +231,11 @@ class _Desk:
         for key, said in self._votes.items():
             votes = [Vote(s.voice, s.label, next(weights, None)) for s in said]
             place = self._places.get(key)
+            decided = [v for v, s in zip(votes, said, strict=True) if s.decides]
             if place is None or place.split == "train":
-                self._settle_training(key, votes)
+                self._settle_training(key, decided or votes)
             else:
-                self._settle_audited(key, place, [v for v, s in zip(votes, said, strict=True) if s.asked])
+                self._settle_audited(key, place, decided or [v for v, s in zip(votes, said, strict=True) if s.asked])
 
     def _settle_training(self, key: str, votes: Sequence[Vote]) -> None:
         prediction, outcome = self._first[key], count(votes)
@@ -329,7 +333,7 @@ def _gathered(
         prediction = predictions.get(statement.subject)
         label: Any
         if isinstance(statement, Annotation):
-            voice, asked = Voice(statement.author, annotator=True), statement.purpose in ("audit", "settle")
+            voice, asked = Voice(statement.author, annotator=True), statement.purpose in _ASKED
             label = statement.label
         elif prediction is None:  # it has been archived, or not been folded in yet
             continue
@@ -340,7 +344,8 @@ def _gathered(
         if label is None:
             continue
         label = sorted(set(label)) if isinstance(label, list | tuple) else label
-        said = _Said(statement.id, voice, label, statement.created, asked, prediction)
+        decides = isinstance(statement, Annotation) and statement.purpose == "adjudicate"
+        said = _Said(statement.id, voice, label, statement.created, asked, prediction, decides)
         if prediction is not None:
             by_key[prediction.key].append(said)
         elif statement.subject.startswith("smp_"):
@@ -378,7 +383,7 @@ def _newest(said: Sequence[_Said]) -> list[_Said]:
     for s in sorted(said, key=lambda s: (s.when, s.id)):
         newest[s.voice] = s
     return [
-        _Said(s.id, s.voice, s.label, s.when, s.voice in asked, s.prediction)
+        _Said(s.id, s.voice, s.label, s.when, s.voice in asked, s.prediction, s.decides)
         for s in (newest[voice] for voice in sorted(newest))
     ]
 
@@ -455,7 +460,8 @@ def _samples(by_sample: Mapping[str, Sequence[_Said]]) -> tuple[dict[str, Any], 
     labels: dict[str, Any] = {}
     torn: dict[str, dict[str, int]] = {}
     for sample, said in by_sample.items():
-        outcome = count([Vote(s.voice, s.label) for s in _newest(said)])
+        newest = _newest(said)
+        outcome = count([Vote(s.voice, s.label) for s in [s for s in newest if s.decides] or newest])
         if outcome.label is None:
             torn[sample] = outcome.counts
         else:

@@ -7,6 +7,7 @@ step, with the plan and the seed it began with, and comes to the same result.
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -30,6 +31,7 @@ from tidemill.loop.refit import refitted
 from tidemill.loop.search import Kept, tuned
 from tidemill.loop.steps import Steps
 from tidemill.metrics import row_scores
+from tidemill.monitor.label_errors import label_errors_path
 from tidemill.records import JSON, Cycle, Dataset, Model, Recipe, from_json, to_json
 from tidemill.runtime import Predictor, load
 from tidemill.stages.annotate import annotate
@@ -37,6 +39,9 @@ from tidemill.stages.evaluate import Evaluation, RowOutcomes, evaluate, timed, t
 from tidemill.stages.feedback import feedback
 from tidemill.stages.prepare import prepare
 from tidemill.stages.sift import sift
+
+MOST_RIVALS = 2
+"""Models besides the champion that are asked what they would say."""
 
 
 class Revolution:
@@ -282,7 +287,26 @@ class Revolution:
         if model is not None and unfit(self.store.root / model.path, dataset.signature) is not None:
             model = None
         predictor = None if model is None else self._open(model)
-        return dict(annotate(self.store, dataset, predictor, settled, seed=self.cycle.seed))
+        return dict(
+            annotate(
+                self.store,
+                dataset,
+                predictor,
+                settled,
+                seed=self.cycle.seed,
+                policy=self.setting.config.annotation,
+                rivals=[] if model is None else self._rivals(dataset, model),
+                doubtful=known_label_errors(self.setting, dataset),
+            )
+        )
+
+    def _rivals(self, dataset: DatasetArrays, champion: Model) -> list[tuple[str, Predictor]]:
+        """The newest model of another recipe or two, whose disagreement tells something."""
+        found: dict[str, Model] = {}
+        for model in self.store.find(Model, newest_first=True, limit=20, dataset_id=dataset.id):
+            if model.recipe != champion.recipe and unfit(self.store.root / model.path, dataset.signature) is None:
+                found.setdefault(model.recipe, model)
+        return [(recipe, self._open(model)) for recipe, model in list(found.items())[:MOST_RIVALS]]
 
     def _open(self, model: Model) -> Predictor:
         return load(self.store.root / model.path, threads=self.setting.threads)
@@ -296,6 +320,15 @@ class Revolution:
             summary={**summary, "tried": self._tried, "stages": self.steps.seconds},
             finished=time.time(),
         )
+
+
+def known_label_errors(setting: Setting, dataset: DatasetArrays) -> list[JSON]:
+    """The labels of a version that are probably wrong, where somebody has looked for them."""
+    path = label_errors_path(setting.store.root, setting.store.get(Dataset, dataset.id))
+    if not setting.config.annotation.check_labels or not path.is_file():
+        return []
+    found: list[JSON] = json.loads(path.read_text(encoding="utf-8")).get("issues", [])
+    return found
 
 
 def _left_out(recipe: Recipe, work: JSON) -> JSON:

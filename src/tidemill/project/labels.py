@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tidemill.data.assigned import fold_journal
 from tidemill.errors import InputError, NotFoundError
 from tidemill.project.opened import OpenProject
 from tidemill.project.statements import Placed, split_labels, write_csv
-from tidemill.records import JSON, Annotation, Feedback, Prediction, QueueItem, new_id, to_json
+from tidemill.records import JSON, PAIR, Feedback, Prediction, QueueItem, to_json
 from tidemill.runtime.answers import parse_label
 from tidemill.store.erasing import refuse_erased
 
@@ -68,41 +68,19 @@ def questions(project: OpenProject, n: int, purpose: str | None = None) -> list[
     return (mixed + longer[min(len(audit), len(useful)) :])[:n]
 
 
-def answer(project: OpenProject, subject: str, label: Any, *, author: str, note: str | None = None) -> Annotation:
-    """Store the label that *author* gives to a sample or prediction, and take its question off the queue.
+def require_subject(project: OpenProject, subject: str, where: str | None = None) -> None:
+    """Refuse what was never asked about and is no prediction; an answer may be given again, and replaces the older.
 
     Raises:
-        InputError: the task has no such label.
-        NotFoundError: no such sample or prediction, or it was erased.
+        NotFoundError: it is unknown, or was erased.
     """
-    value = parse_label(answer_spec(project), label)
-    asked = project.store.find(QueueItem, subject=subject, done=False)
-    _require_subject(project, subject)
-    annotation = Annotation(
-        id=new_id(Annotation.prefix),
-        subject=subject,
-        label=value,
-        author=author,
-        purpose=asked[0].purpose if asked else "useful",
-        note=note,
-    )
-    with project.store.transaction():
-        for older in project.store.find(Annotation, subject=subject, author=author, superseded_by=None):
-            project.store.update(replace(older, superseded_by=annotation.id))
-        project.store.insert(annotation)
-        for question in asked:
-            project.store.update(replace(question, done=True))
-    return annotation
-
-
-def _require_subject(project: OpenProject, subject: str, where: str | None = None) -> None:
-    """Refuse what was never asked about and is no prediction; an answer may be given again, and replaces the older."""
     known = project.store.find(QueueItem, subject=subject, limit=1)
-    given = project.store.find(Prediction, id=subject, limit=1)
+    named = subject.split(":")[1:] if subject.startswith(PAIR) else [subject]
+    given = project.store.find(Prediction, id=named)
     refuse_erased([p.id for p in given if p.erased], subject, where)
-    if not known and not given:
+    if not known and len(given) < len(named):
         mend = "List the questions with `tidemill label --list`."
-        raise NotFoundError(f"nobody asked about {subject!r}", where=where, mend=mend)
+        raise NotFoundError(f"nobody asked about {subject!r:.100}", where=where, mend=mend)
 
 
 def check_answers(project: OpenProject, items: Sequence[Placed]) -> None:
@@ -121,4 +99,4 @@ def check_answers(project: OpenProject, items: Sequence[Placed]) -> None:
             if not isinstance(item.get(field), str | None):
                 raise InputError(f"{field!r} is no text, but {item[field]!r}", where=place, mend="Put it in quotes.")
         parse_label(spec, item["label"], where=place)
-        _require_subject(project, item["subject"], place)
+        require_subject(project, item["subject"], place)

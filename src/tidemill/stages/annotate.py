@@ -3,28 +3,36 @@
 Two queues, never mixed up. The *audit* queue asks for the labels of randomly drawn traffic, and of unlabelled samples
 of the test and validation splits; the gate lives on it, so it is never ordered by what a model finds hard. The *useful*
 queue asks what would teach the model most: contradictions between authors first, then what is held back of what they
-said, then inputs on which the champion is least certain: its two best labels are closest (margin sampling; Scheffer et
-al., 2001), of several labels one lies closest to its threshold, or the interval of a number is wide beside the others'.
+said and labels that are probably wrong, then inputs by :mod:`tidemill.annotation.pool`: those that users complained of,
+on which the champion is least certain, on which models disagree, or that are like nothing that has a label.
+
+Its rows are the ranking that everybody is asked by: a question keeps its id for as long as it waits, so that a new
+ranking takes away neither what somebody is looking at nor what was skipped.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from heapq import nlargest
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
+from tidemill.annotation.pool import FROM_TRAFFIC, Candidate, order_candidates, sampled_candidates
+from tidemill.config import AnnotationPolicy
 from tidemill.data.dataset import DatasetArrays
 from tidemill.data.settled import Settled
 from tidemill.errors import NotFoundError
-from tidemill.records import JSON, Annotation, Feedback, LiveKey, Prediction, QueueItem, new_id
+from tidemill.records import JSON, LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction, QueueItem, new_id
 from tidemill.runtime import Predictor
 from tidemill.store import Store
 
 MOST = 500
 """How many questions each queue holds; the rest waits for the next refresh."""
+DOUBTFUL = 100
+"""How many labels that are probably wrong are asked about again."""
 A_REASON = 25
 """How many questions are asked for one reason to hold labels back: the answers decide on the others, too."""
 ENOUGH = 1000
@@ -32,7 +40,15 @@ ENOUGH = 1000
 
 
 def annotate(
-    store: Store, dataset: DatasetArrays | None, predictor: Predictor | None, settled: Settled, *, seed: int
+    store: Store,
+    dataset: DatasetArrays | None,
+    predictor: Predictor | None,
+    settled: Settled,
+    *,
+    seed: int,
+    policy: AnnotationPolicy | None = None,
+    rivals: Sequence[tuple[str, Predictor]] = (),
+    doubtful: Sequence[JSON] = (),
 ) -> dict[str, int]:
     """Make both queues anew.
 
@@ -41,22 +57,45 @@ def annotate(
         predictor: the champion, for its uncertainty; without one the order is random.
         settled: what people have said so far.
         seed: of the random order.
+        policy: how many people answer a question.
+        rivals: other models of the same signature, and what they are called, for their disagreement.
+        doubtful: labels that are probably wrong, the least believable first, as
+            :func:`tidemill.monitor.label_errors.summarise_label_errors` lists them.
 
     Returns:
         How many questions each purpose has: ``{"audit": n, "settle": n, "useful": n}``.
     """
-    spec: JSON = {} if predictor is None else predictor.manifest.answer
-    items = [*_audit(store, settled), *_settle(store, dataset, settled), *_useful_traffic(store, spec, seed)]
+    policy = policy or AnnotationPolicy()
+    items = [*_audit(store, settled), *_settle(store, dataset, settled)]
     if dataset is not None:
         items += _held_out(dataset, seed)
-        items += _useful_samples(dataset, dataset.rows("train", labelled=False), predictor, seed)
+        items += _doubtful(dataset, settled, doubtful, {item.subject for item in items})
+    items += _useful(store, dataset, predictor, rivals, seed)
     with store.transaction():
-        store.delete(QueueItem, [item.id for item in store.find(QueueItem, done=False)])
-        store.insert(*items)
+        before = {(q.subject, q.purpose): q for q in store.find(QueueItem, done=False)}
+        kept = [_kept(item, before.pop((item.subject, item.purpose), None), policy) for item in items]
+        # Begun by some of those who are to answer, or put there by hand: it is gone on with.
+        kept += [q for q in before.values() if 0 < q.given < q.need or q.ask]
+        store.delete(QueueItem, store.ids(QueueItem, done=False))
+        store.insert(*kept)
     counts = {"audit": 0, "settle": 0, "useful": 0}
-    for item in items:
+    for item in kept:
         counts[item.purpose] += 1
     return counts
+
+
+def _kept(item: QueueItem, before: QueueItem | None, policy: AnnotationPolicy) -> QueueItem:
+    """*item* as the question that it is already, where it is one, for as many people as the policy says."""
+    shared = item.purpose != "settle" and _draw(item.subject) < policy.overlap_share
+    need = policy.overlap if shared else 1
+    if before is None:
+        return replace(item, need=need)
+    return replace(item, id=before.id, created=before.created, need=max(need, before.given + 1), given=before.given)
+
+
+def _draw(subject: str) -> float:
+    """A number from 0 to 1 that is always the same for a subject."""
+    return int.from_bytes(hashlib.blake2b(subject.encode(), digest_size=6).digest()) / 2**48
 
 
 def _item(
@@ -66,6 +105,7 @@ def _item(
     reason: str,
     inputs: JSON,
     suggestion: JSON | None = None,
+    signal: str = "",
 ) -> QueueItem:
     return QueueItem(
         id=new_id(QueueItem.prefix),
@@ -75,6 +115,7 @@ def _item(
         reason=reason,
         inputs=inputs,
         suggestion=suggestion,
+        signal=signal,
     )
 
 
@@ -88,7 +129,9 @@ def _audit(store: Store, settled: Settled) -> list[QueueItem]:
             keys.discard(prediction.key)
             probability = prediction.audit_probability
             reason = f"drawn at random (1 in {1 / probability:.0f}) to judge models"
-            waiting.append(_item("audit", prediction.id, float(len(waiting)), reason, prediction.inputs))
+            waiting.append(
+                _item("audit", prediction.id, float(len(waiting)), reason, prediction.inputs, signal="drawn")
+            )
     return waiting
 
 
@@ -101,7 +144,7 @@ def _held_out(dataset: DatasetArrays, seed: int) -> list[QueueItem]:
         for row in rng.permutation(dataset.rows(split, labelled=False))[: min(missing, MOST // 2)]:
             subject = dataset.sample_id(int(row))
             reason = f"drawn at random to {use}"
-            items.append(_item("audit", subject, float(len(items)), reason, dataset.show(int(row))))
+            items.append(_item("audit", subject, float(len(items)), reason, dataset.show(int(row)), signal="drawn"))
     return items
 
 
@@ -110,6 +153,7 @@ def _settle(store: Store, dataset: DatasetArrays | None, settled: Settled) -> li
     items: list[QueueItem] = []
     asked: Counter[str] = Counter()
     reasons: dict[str, str] = {}
+    torn = settled.contradictions
     for subject, votes in list(settled.contradictions.items())[:MOST]:
         reasons[subject] = f"people disagree: {', '.join(f'{label} ({n})' for label, n in votes.items())}"
     for subject, reason in settled.held.items():
@@ -129,103 +173,96 @@ def _settle(store: Store, dataset: DatasetArrays | None, settled: Settled) -> li
                 continue
         else:
             continue
-        items.append(_item("settle", subject, float(len(items)), reason, inputs))
+        signal = "disagreement" if subject in torn else "held"
+        items.append(_item("settle", subject, float(len(items)), reason, inputs, signal=signal))
     return items
 
 
-def _useful_samples(
-    dataset: DatasetArrays, rows: np.ndarray[Any, np.dtype[np.int64]], predictor: Predictor | None, seed: int
-) -> list[QueueItem]:
-    """Unlabelled imported samples, the champion's least certain first."""
-    rng = np.random.default_rng(seed)
-    # A pool of some thousands holds enough hard cases, and scoring it takes a moment however large the set is.
-    pool = np.sort(rng.choice(rows, min(len(rows), 10 * MOST), replace=False))
-    if predictor is None:
-        chosen = rng.permutation(pool)[:MOST]
-        return [
-            _item(
-                "useful",
-                dataset.sample_id(int(row)),
-                1.0 + place,
-                "no model yet, so the order is random",
-                dataset.show(int(row)),
-            )
-            for place, row in enumerate(chosen)
-        ]
-    answers: list[JSON] = []
-    for chunk in np.array_split(pool, max(1, len(pool) // 1024)):
-        if len(chunk):
-            answers += predictor.answers(predictor.scores(dataset.columns(chunk)))
-    found = _doubts(answers, predictor.manifest.answer, rng)
+def _doubtful(dataset: DatasetArrays, settled: Settled, doubtful: Sequence[JSON], asked: set[str]) -> list[QueueItem]:
+    """Labels of the data that are probably wrong and of which no annotator has spoken, without what the model says."""
     items: list[QueueItem] = []
-    for place in sorted(range(len(answers)), key=lambda i: found[i][0])[:MOST]:
-        rank, reason = found[place]
-        row = int(pool[place])
+    for found in doubtful[:DOUBTFUL]:
+        subject = found["sample"]
+        if subject in settled.annotations or subject in asked or found["split"] not in ("train", "validation"):
+            continue
+        try:
+            row = dataset.row_of(subject)
+        except NotFoundError:
+            continue
+        stated = found["label"]
+        label = ", ".join(stated) or "none" if isinstance(stated, list) else stated
+        reason = f"the data says {label}, and a model that had not seen it says otherwise"
+        items.append(_item("settle", subject, float(MOST + len(items)), reason, dataset.show(row), signal="doubtful"))
+    return items
+
+
+def _useful(
+    store: Store,
+    dataset: DatasetArrays | None,
+    predictor: Predictor | None,
+    rivals: Sequence[tuple[str, Predictor]],
+    seed: int,
+) -> list[QueueItem]:
+    """What would teach the model most, of the data and of traffic, in one order."""
+    rng = np.random.default_rng(seed)
+    candidates = _traffic(store)
+    items: list[QueueItem] = []
+    if dataset is not None and predictor is None:
+        items += _unordered(dataset, rng)
+    elif dataset is not None and predictor is not None:
+        candidates += sampled_candidates(dataset, predictor, rng)
+    for place, asked in enumerate(order_candidates(candidates, dataset, predictor, rivals, MOST, rng)):
+        one = asked.candidate
+        inputs = one.prediction.inputs if one.prediction is not None else None
+        if inputs is None:
+            assert dataset is not None and one.row is not None
+            inputs = dataset.show(one.row)
         items.append(
-            _item("useful", dataset.sample_id(row), rank, reason, dataset.show(row), suggestion=answers[place])
+            _item("useful", one.subject, float(place), asked.reason, inputs, suggestion=one.answer, signal=asked.signal)
         )
     return items
 
 
-def _useful_traffic(store: Store, spec: JSON, seed: int) -> list[QueueItem]:
-    """Answers given lately on inputs nobody spoke of, the least certain first."""
-    lately = store.find(Prediction, audited=False, newest_first=True, limit=10 * MOST)
+def _unordered(dataset: DatasetArrays, rng: np.random.Generator) -> list[QueueItem]:
+    """Unlabelled imported samples while there is no model."""
+    rows = dataset.rows("train", labelled=False)
+    chosen = rng.permutation(rng.choice(rows, min(len(rows), MOST), replace=False))
+    reason = "no model yet, so the order is random"
+    return [
+        _item("useful", dataset.sample_id(int(row)), 1.0 + place, reason, dataset.show(int(row)), signal="random")
+        for place, row in enumerate(chosen)
+    ]
+
+
+def _traffic(store: Store) -> list[Candidate]:
+    """The newest answers of which nobody has said what is right, one for each input."""
+    lately = store.find(Prediction, audited=False, newest_first=True, limit=FROM_TRAFFIC)
     subjects = [p.id for p in lately]
     spoken: set[str] = set()
+    remarks: list[Feedback] = []
     for start in range(0, len(subjects), MOST):
         portion = subjects[start : start + MOST]
-        spoken |= {f.subject for f in store.find(Feedback, subject=portion)}
+        said = store.find(Feedback, subject=portion)
+        spoken |= {f.subject for f in said if f.kind in LABEL_KINDS}
+        remarks += [f for f in said if f.kind not in LABEL_KINDS and f.superseded_by is None and not f.erased]
         spoken |= {a.subject for a in store.find(Annotation, subject=portion)}
     spoken_keys = {p.key for p in lately if p.id in spoken}
-    open_ = list(
-        {p.key: p for p in lately if p.key not in spoken_keys and {"scores", "value"} & p.answer.keys()}.values()
-    )
-    found = _doubts([p.answer for p in open_], spec, np.random.default_rng(seed))
-    hardest = sorted(zip(found, open_, strict=True), key=lambda pair: (pair[0][0], pair[1].id))[:MOST]
-    return [_item("useful", p.id, rank, reason, p.inputs, suggestion=p.answer) for (rank, reason), p in hardest]
+    open_ = {p.key: p for p in lately if p.key not in spoken_keys and {"scores", "value"} & p.answer.keys()}
+    against = _complaints(store, remarks)
+    return [Candidate(subject=p.id, prediction=p, answer=p.answer, complaint=against.get(p.id)) for p in open_.values()]
 
 
-def _doubts(answers: Sequence[JSON], spec: JSON, rng: np.random.Generator) -> list[tuple[float, str]]:
-    """For each answer its rank (0: the model could not be less certain) and the reason in plain words.
-
-    Args:
-        answers: as the model gave them, all of one kind.
-        spec: the champion's, for the thresholds of several labels; 0.5 where it says none.
-        rng: for the order of numbers whose intervals say nothing.
-    """
-    if answers and "value" in answers[0]:
-        return _interval_doubts(answers, rng)
-    known = spec.get("thresholds") or []
-    thresholds = dict(zip(spec.get("labels", []), known, strict=True)) if known else {}
-    return [_label_doubt(a, thresholds) if "labels" in a else _class_doubt(a) for a in answers]
-
-
-def _class_doubt(answer: JSON) -> tuple[float, str]:
-    best = nlargest(2, answer["scores"].items(), key=lambda item: item[1])
-    (first, p1), (second, p2) = best if len(best) == 2 else (*best, ("anything else", 0.0))
-    said = "the model gave no answer: it wavers" if answer.get("label") is None else "the model wavers"
-    return float(p1 - p2), f"{said} between {first} ({p1:.0%}) and {second} ({p2:.0%})"
-
-
-def _label_doubt(answer: JSON, thresholds: JSON) -> tuple[float, str]:
-    """How near the closest label is to being given or not; 1 where it could not be farther."""
-    near, label, p = min((abs(p - thresholds.get(name, 0.5)), name, p) for name, p in answer["scores"].items())
-    given = label in answer["labels"]
-    said = f"is only just {'' if given else 'not '}given"
-    least = thresholds.get(label, 0.5)
-    return min(1.0, 2 * near), f"the model is in doubt about {label}: at {p:.0%} it {said}, which takes {least:.0%}"
-
-
-def _interval_doubts(answers: Sequence[JSON], rng: np.random.Generator) -> list[tuple[float, str]]:
-    """By the width of intervals beside the usual width; at random where all are alike or there are none."""
-    widths = np.array([high - low for low, high in (a.get("interval") or (0.0, 0.0) for a in answers)], np.float64)
-    usual = float(np.median(widths)) or float(widths.mean())
-    if usual <= 0 or np.allclose(widths, usual):
-        said = "no interval" if not widths.any() else "intervals of the same width to all"
-        return [(float(rank), f"the model gives {said}, so the order is random") for rank in rng.random(len(answers))]
-    found = []
-    for answer, width in zip(answers, (widths / usual).tolist(), strict=True):
-        low, high = answer.get("interval") or (answer["value"],) * 2
-        reason = f"the model expects {answer['value']:.4g}, but anything from {low:.4g} to {high:.4g}"
-        found.append((1 / (1 + width), f"{reason}: {width:.1f} times the usual interval"))
+def _complaints(store: Store, remarks: Sequence[Feedback]) -> dict[str, str]:
+    """What was said against answers, by prediction: ratings and rewards under the middle of all such, and comments."""
+    found: dict[str, str] = {}
+    for kind in ("rating", "reward"):
+        values = [f.value for f in store.find(Feedback, kind=kind, newest_first=True, limit=FROM_TRAFFIC)]
+        numbers = [float(v) for v in values if isinstance(v, int | float)]
+        middle = float(np.median(numbers)) if numbers else 0.0
+        for f in remarks:
+            if f.kind == kind and isinstance(f.value, int | float) and (f.value < middle or f.value < 0):
+                found[f.subject] = f"users were not pleased: a {kind} of {f.value:g}, and {middle:g} is usual"
+    for f in remarks:
+        if f.kind == "comment":
+            found.setdefault(f.subject, "somebody commented on the answer")
     return found

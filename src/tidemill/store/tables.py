@@ -41,6 +41,9 @@ _MAPPINGS: dict[type[Record], Mapping[Any]] = {
         map_record(records.Member, metadata, "members", unique=[("subject", "prediction")], indexes=[("prediction",)]),
         map_record(records.Annotation, metadata, "annotations", indexes=[("subject",)]),
         map_record(records.QueueItem, metadata, "queue", indexes=[("done", "rank"), ("subject",)]),
+        map_record(
+            records.Turn, metadata, "turns", unique=[("question", "author")], indexes=[("author",), ("subject",)]
+        ),
         map_record(records.LiveKey, metadata, "live_keys", unique=[("key",)], indexes=[("split",)]),
         map_record(records.Generation, metadata, "generations", unique=[("number",)]),
         map_record(records.Token, metadata, "tokens", unique=[("digest",)]),

@@ -10,7 +10,7 @@ from tidemill.data.keys import Keys, key_array, key_text
 from tidemill.errors import InputError, NotFoundError
 from tidemill.project.forgetting import aged
 from tidemill.project.forgetting.rows import find_samples, samples_of_content
-from tidemill.records import PAIR, Annotation, Feedback, Member, Prediction, QueueItem, Record
+from tidemill.records import PAIR, Annotation, Feedback, Member, Prediction, QueueItem, Record, Turn
 from tidemill.store import Store
 from tidemill.store.erasing import erased_ids, keys_of, signed_by, with_keys
 from tidemill.store.tables import kind_of
@@ -29,6 +29,7 @@ class Named:
         feedback: pieces of it.
         annotations: labels that annotators gave.
         samples: ids of imported samples, ``smp_…``, and the same of their content where that differs.
+        turns: what annotators did with questions.
         signed: records that stay but for their author's name, by kind.
         already: what was asked for and has been erased before.
     """
@@ -37,6 +38,7 @@ class Named:
     feedback: set[str] = field(default_factory=set)
     annotations: set[str] = field(default_factory=set)
     samples: set[str] = field(default_factory=set)
+    turns: set[str] = field(default_factory=set)
     signed: dict[type[Record], set[str]] = field(default_factory=dict)
     already: set[str] = field(default_factory=set)
 
@@ -53,13 +55,13 @@ class Named:
 
     def add(self, kind: type[Record], identifiers: Iterable[str]) -> None:
         """Name records of a kind."""
-        places = {Prediction: self.predictions, Feedback: self.feedback, Annotation: self.annotations}
-        (places[kind] if kind in _TAKEN else self.signed.setdefault(kind, set())).update(identifiers)
+        places = {Prediction: self.predictions, Feedback: self.feedback, Annotation: self.annotations, Turn: self.turns}
+        (places[kind] if kind in places else self.signed.setdefault(kind, set())).update(identifiers)
 
     @property
     def subjects(self) -> tuple[str, ...]:
         """All ids, sorted."""
-        parts = (self.predictions, self.feedback, self.annotations, self.samples, *self.signed.values())
+        parts = (self.predictions, self.feedback, self.annotations, self.samples, self.turns, *self.signed.values())
         return tuple(sorted(set().union(*parts)))
 
     @property

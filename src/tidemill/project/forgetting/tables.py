@@ -30,6 +30,7 @@ from tidemill.records import (
     Prediction,
     QueueItem,
     Report,
+    Turn,
 )
 from tidemill.store import Store
 from tidemill.store.erasing import blank, digest, keys_of, rename_subject, unname, with_keys
@@ -121,6 +122,7 @@ def blank_rows(store: Store, named: Named, by: str) -> int:
     for episode in episodes:
         if all(f.erased for f in store.find(Feedback, subject=episode)):  # its name is of nobody else
             rename_subject(store, (Feedback, Member), episode, EPISODE + digest(store.secret, episode))
+    store.delete(Turn, {*named.turns, *store.ids(Turn, subject=named.predictions | named.samples)})
     for kind, signed in named.signed.items():
         unname(store, kind, signed)
     return len(lonely)

@@ -14,7 +14,7 @@ from tidemill.errors import StoreError
 from tidemill.store.database import Database
 
 #: The newest revision in ``versions/``.
-HEAD = "0008"
+HEAD = "0011"
 
 
 def revision(database: Database) -> str | None:

@@ -1,0 +1,441 @@
+"""The annotators' desk: who is asked what, what they say, and what several of them come to.
+
+A question is kept for whoever looks at it (a lease), so that two people do not answer the same one by chance; where
+both do all the same, both answers are kept, and somebody else settles what they disagree on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from tidemill.annotation.agreement import disputed, same, summarise_agreement
+from tidemill.annotation.widgets import parse_answer, widget_of
+from tidemill.config import parse_duration
+from tidemill.data.assigned import fold_journal
+from tidemill.data.targets import readable
+from tidemill.errors import ConflictError, InputError, NotFoundError
+from tidemill.project.labels import answer_spec, require_subject
+from tidemill.project.opened import OpenProject
+from tidemill.records import JSON, Annotation, Feedback, Prediction, QueueItem, Turn, new_id, pair_of, to_json
+from tidemill.store.asking import next_questions, taken, waiting
+
+PURPOSES = ("audit", "settle", "useful")
+SKIPPED = 12 * 3600.0
+"""Seconds after which a question that somebody skipped may be asked of the same person again."""
+MOST = 20
+"""Questions that one person may keep at once."""
+CLOSE = 0.05
+"""Two numbers that differ by less than this share are no disagreement."""
+MOST_NOTE = 4000
+
+
+def take(
+    project: OpenProject,
+    author: str,
+    n: int = 1,
+    *,
+    purpose: str | None = None,
+    besides: Collection[str] = (),
+    now: float | None = None,
+) -> list[QueueItem]:
+    """The next questions for *author*, kept for a while from everybody else.
+
+    The audit's questions and the others come in turn, by ``annotation.audit_share``.
+
+    Args:
+        project: whose.
+        author: who is asked.
+        n: how many, at most :data:`MOST`.
+        purpose: ``audit`` or ``useful``; both unless given.
+        besides: ids of questions that *author* has before them already.
+        now: UTC seconds; the clock's unless given.
+    """
+    now = time.time() if now is None else now
+    store, policy = project.store, project.config.annotation
+    until = now + parse_duration(policy.lease)
+    given: list[QueueItem] = []
+    with store.transaction():
+        count = taken(store, author)
+        for number in range(min(n, MOST)):
+            left_out = [*besides, *(q.id for q in given)]
+            first = _turn_of(purpose, count + number, policy.audit_share)
+            found = next_questions(store, author, first, now, besides=left_out)
+            if not found and purpose is None:
+                found = next_questions(store, author, PURPOSES, now, besides=left_out)
+            if not found:
+                break
+            given.append(found[0])
+            _note(project, found[0], author, "open", until)
+    return given
+
+
+def _turn_of(purpose: str | None, number: int, share: float) -> tuple[str, ...]:
+    """The purposes of which an author's next question is."""
+    if purpose is not None:
+        return ("audit",) if purpose == "audit" else ("settle", "useful")
+    return ("audit",) if math.floor((number + 1) * share) > math.floor(number * share) else ("settle", "useful")
+
+
+def _note(
+    project: OpenProject,
+    question: QueueItem,
+    author: str,
+    state: Any,
+    until: float,
+    *,
+    note: str | None = None,
+    answer: str | None = None,
+) -> Turn:
+    """Write down what *author* does with a question."""
+    store = project.store
+    before = store.find(Turn, question=question.id, author=author, limit=1)
+    if before:
+        turn = dataclasses.replace(
+            before[0], state=state, until=until, note=note if note is not None else before[0].note, answer=answer
+        )
+        store.update(turn)
+        return turn
+    turn = Turn(
+        id=new_id(Turn.prefix),
+        question=question.id,
+        subject=question.subject,
+        author=author,
+        state=state,
+        until=until,
+        note=note,
+        answer=answer,
+    )
+    store.insert(turn)
+    return turn
+
+
+def answer(
+    project: OpenProject, subject: str, label: Any, *, author: str, note: str | None = None, where: str | None = None
+) -> JSON:
+    """Keep what *author* says about a sample, a prediction or a pair, whoever else has answered meanwhile.
+
+    Returns:
+        The record's fields, at least ``id``, ``subject``, ``label``, ``author`` and ``purpose``; and ``disputed``:
+        whether annotators now disagree about it, so that somebody else is asked.
+
+    Raises:
+        InputError: the task has no such label, or the note is too long.
+        NotFoundError: nobody asked about *subject*, and it is no prediction; or it was erased.
+    """
+    store = project.store
+    asked = store.find(QueueItem, subject=subject, done=False)
+    question = (
+        asked[0] if asked else next(iter(store.find(QueueItem, subject=subject, newest_first=True, limit=1)), None)
+    )
+    widget = widget_of(project.signature.kind, question)
+    value = parse_answer(widget, answer_spec(project), label, where=where)
+    note = checked_note(note, where)
+    require_subject(project, subject, where)
+    if widget == "better":
+        return _prefer(project, subject, value, author, note, asked)
+    if widget == "text":
+        note, value = (value if note is None else f"{value}\n\n{note}"), None
+    annotation = Annotation(
+        id=new_id(Annotation.prefix),
+        subject=subject,
+        label=value,
+        author=author,
+        purpose=_purpose(asked),
+        note=note,
+    )
+    with store.transaction():
+        older = store.find(Annotation, subject=subject, author=author, superseded_by=None)
+        for one in older:
+            store.update(dataclasses.replace(one, superseded_by=annotation.id))
+        store.insert(annotation)
+        again = any(one.label is not None for one in older)
+        for waits in asked:
+            given = waits.given if again else waits.given + 1
+            store.update(dataclasses.replace(waits, given=given, done=given >= waits.need))
+            _note(project, waits, author, "answered", annotation.created, answer=annotation.id)
+        torn = _adjudicate(project, subject, asked) if value is not None else False
+    return {**to_json(annotation), "disputed": torn}
+
+
+def _once_asked(project: OpenProject, subject: str) -> QueueItem | None:
+    """The newest question about *subject*, whether it waits or not."""
+    return next(iter(project.store.find(QueueItem, subject=subject, newest_first=True, limit=1)), None)
+
+
+def checked_note(note: Any, where: str | None) -> str | None:
+    """A note, without blanks around it.
+
+    Raises:
+        InputError: it is no text, or too long.
+    """
+    if note is None:
+        return None
+    if not isinstance(note, str):
+        raise InputError("the note is no text", where=where, mend="Put it in quotes.")
+    if len(note) > MOST_NOTE:
+        raise InputError(f"the note has {len(note):,} characters", where=where, mend=f"Use at most {MOST_NOTE:,}.")
+    return note.strip() or None
+
+
+def _purpose(asked: Sequence[QueueItem]) -> Any:
+    if not asked:
+        return "useful"
+    if asked[0].purpose == "settle" and asked[0].signal == "disagreement":
+        return "adjudicate"
+    return asked[0].purpose
+
+
+def _prefer(
+    project: OpenProject, subject: str, side: str, author: str, note: str | None, asked: Sequence[QueueItem]
+) -> JSON:
+    """Keep which of two answers is better: the feedback that it is."""
+    store = project.store
+    one, other = subject.split(":")[1:]
+    better, worse = (one, other) if side == "left" else (other, one)
+    identifier = new_id(Feedback.prefix)
+    said = Feedback(
+        id=identifier,
+        subject=pair_of(one, other),
+        kind="preference",
+        value={"over": worse},
+        author=author,
+        asked=False,
+        key=identifier,
+        predictions=(better, worse),
+    )
+    store.add_feedback([said])
+    with store.transaction():
+        for question in asked:
+            store.update(
+                dataclasses.replace(question, given=question.given + 1, done=question.given + 1 >= question.need)
+            )
+            _note(project, question, author, "answered", said.created, note=note, answer=said.id)
+    kept = {"id": said.id, "subject": subject, "label": side, "author": author, "note": note}
+    return {**kept, "purpose": "useful", "disputed": False}
+
+
+def _adjudicate(project: OpenProject, subject: str, asked: Sequence[QueueItem]) -> bool:
+    """Ask somebody else where annotators disagree; whether they do."""
+    store = project.store
+    said = [a for a in store.find(Annotation, subject=subject, superseded_by=None) if a.label is not None]
+    if any(a.purpose == "adjudicate" for a in said) or len(said) < 2:
+        return False
+    labels = [a.label for a in said]
+    if project.signature.kind == "regression":
+        if len(labels) > 2 or math.isclose(labels[0], labels[1], rel_tol=CLOSE):
+            return False  # of three numbers or more the median counts
+    elif not disputed(labels):
+        return False
+    votes = Counter(map(same, labels))
+    shown = {same(label): readable(label) for label in labels}
+    reason = "people disagree: " + ", ".join(f"{shown[label]} ({n})" for label, n in votes.most_common())
+    waits = store.find(QueueItem, subject=subject, purpose="settle", done=False)
+    if waits:
+        store.update(dataclasses.replace(waits[0], reason=reason, signal="disagreement"))
+        return True
+    known = asked[0] if asked else _once_asked(project, subject)
+    inputs = known.inputs if known is not None else store.get(Prediction, subject).inputs
+    store.insert(
+        QueueItem(
+            id=new_id(QueueItem.prefix),
+            subject=subject,
+            purpose="settle",
+            rank=0.0,
+            reason=reason,
+            inputs=inputs,
+            signal="disagreement",
+        )
+    )
+    return True
+
+
+def pass_over(
+    project: OpenProject, question: str, *, author: str, unsure: bool = False, note: str | None = None
+) -> JSON:
+    """Leave a question to others: for a while, or because *author* is not sure and says so.
+
+    Raises:
+        NotFoundError: there is no such question (any more).
+    """
+    store = project.store
+    found = store.find(QueueItem, id=question, limit=1)
+    if not found:
+        raise NotFoundError(
+            f"the question {question!r:.60} waits no longer", mend="Go on with the next one; nothing was lost."
+        )
+    state = "unsure" if unsure else "skipped"
+    now = time.time()
+    with store.transaction():
+        _note(project, found[0], author, state, now + SKIPPED, note=checked_note(note, None))
+    return {"question": question, "state": state}
+
+
+def undo(project: OpenProject, *, author: str, subject: str | None = None) -> JSON:
+    """Take back what *author* did last, or with *subject*, and give the question again.
+
+    Returns:
+        ``{"question", "label", "note"}``: what was asked, and what was said, to begin from.
+
+    Raises:
+        NotFoundError: there is nothing to take back.
+        ConflictError: the answer cannot be taken back here: what is better of two is said again instead.
+    """
+    store = project.store
+    equals: JSON = {"author": author} | ({} if subject is None else {"subject": subject})
+    lately = [t for t in store.find(Turn, newest_first=True, limit=200, **equals) if t.state != "open"]
+    if not lately:
+        raise NotFoundError("there is nothing to take back", mend="Answer a question first.")
+    done = max(lately, key=_moment)
+    said = None
+    with store.transaction():
+        question = next(iter(store.find(QueueItem, id=done.question, limit=1)), None)
+        if done.state == "answered" and done.answer is not None:
+            if not done.answer.startswith(Annotation.prefix):
+                raise ConflictError(
+                    "a preference cannot be taken back", mend="Say which one is better; that replaces it."
+                )
+            said = store.get(Annotation, done.answer)
+            _retract(project, said)
+            if question is not None:
+                given = max(0, question.given - 1)
+                question = dataclasses.replace(question, given=given, done=given >= question.need)
+                store.update(question)
+        until = time.time() + parse_duration(project.config.annotation.lease)
+        store.update(dataclasses.replace(done, state="open", until=until, answer=None))
+    return {
+        "question": None if question is None else shown(project, question),
+        "subject": done.subject,
+        "label": None if said is None else said.label,
+        "note": done.note if said is None else said.note,
+    }
+
+
+def _moment(turn: Turn) -> float:
+    """When something was done: what is skipped is kept until later."""
+    return turn.until - SKIPPED if turn.state in ("skipped", "unsure") else turn.until
+
+
+def _retract(project: OpenProject, said: Annotation) -> None:
+    """Take an answer back: it stays on record, and a newer statement of nothing replaces it."""
+    store = project.store
+    if said.superseded_by is not None:
+        return
+    nothing = Annotation(
+        id=new_id(Annotation.prefix), subject=said.subject, label=None, author=said.author, purpose=said.purpose
+    )
+    store.update(dataclasses.replace(said, superseded_by=nothing.id))
+    store.insert(nothing)
+    for one in store.find(QueueItem, subject=said.subject, purpose="settle", done=False, signal="disagreement"):
+        left = store.find(Annotation, subject=said.subject, superseded_by=None)
+        if not disputed([a.label for a in left if a.label is not None]):
+            store.delete(QueueItem, [one.id])
+
+
+def shown(project: OpenProject, question: QueueItem) -> JSON:
+    """A question as an annotator sees it: without the suggestion where that would sway them."""
+    policy = project.config.annotation
+    hidden = question.purpose != "useful" or policy.suggestion == "hidden"
+    return {
+        **to_json(question),
+        "suggestion": None if hidden else question.suggestion,
+        "widget": widget_of(project.signature.kind, question),
+    }
+
+
+def progress(project: OpenProject, author: str | None = None) -> JSON:
+    """How the queues stand, who has done how much, and how far they agree.
+
+    Returns:
+        ``{"waiting", "authors": [{"author", "answered", "skipped", "unsure"}], "agreement", "mine"}``; *agreement* is
+        :func:`tidemill.annotation.agreement.summarise_agreement` of all that annotators said.
+    """
+    store = project.store
+    fold_journal(store)
+    states: dict[str, Counter[str]] = defaultdict(Counter)
+    for turn in store.find(Turn):
+        if turn.author:
+            states[turn.author][turn.state] += 1
+    said: dict[str, dict[str, Any]] = defaultdict(dict)
+    labels: Counter[str] = Counter()
+    for one in store.find(Annotation, superseded_by=None):
+        if one.label is None or not one.author:
+            continue
+        labels[one.author] += 1
+        if one.purpose != "adjudicate":  # who settles a disagreement has seen that there is one
+            said[one.subject][one.author] = one.label
+    names = sorted({*states, *labels}, key=lambda name: (-labels[name], name))
+    authors = [
+        {
+            "author": name,
+            "answered": labels[name],
+            "skipped": states[name]["skipped"],
+            "unsure": states[name]["unsure"],
+        }
+        for name in names
+    ]
+    return {
+        "waiting": waiting(store),
+        "authors": authors,
+        "agreement": summarise_agreement(said, project.signature.kind),
+        "mine": None if author is None else next((a for a in authors if a["author"] == author), None),
+    }
+
+
+def guidelines(project: OpenProject) -> str | None:
+    """What people should know before they answer: the text, or that of the file which is named."""
+    said = project.config.annotation.guidelines
+    if said is None:
+        path = project.dir / "guidelines.md"
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+    if "\n" not in said and said.endswith((".md", ".txt")):
+        path = (project.dir / said).resolve()
+        if not path.is_relative_to(project.dir) or not path.is_file():
+            raise InputError(
+                f"there is no file {said!r} in the project", where="annotation.guidelines", mend="Check its path."
+            )
+        return path.read_text(encoding="utf-8")
+    return said
+
+
+def ask(project: OpenProject, subjects: Sequence[str], *, widget: str | None = None, reason: str | None = None) -> JSON:
+    """Put a question in the queue by hand: about a prediction, or about which of two predictions is better.
+
+    Raises:
+        InputError: more than two predictions, or another widget than ``text`` or none.
+        NotFoundError: there is no such prediction.
+    """
+    if len(subjects) not in (1, 2) or widget not in (None, "text"):
+        raise InputError("a question is about one prediction, or about which of two is better", mend="Give one or two.")
+    fold_journal(project.store)
+    found = [project.store.get(Prediction, subject) for subject in subjects]
+    pair = len(found) == 2
+    one, *_ = sorted(found, key=lambda p: p.id)
+    question = QueueItem(
+        id=new_id(QueueItem.prefix),
+        subject=pair_of(*subjects) if pair else one.id,
+        purpose="useful",
+        rank=-1.0,
+        reason=reason or "somebody asks",
+        inputs={**one.inputs, **_sides(found)} if pair else one.inputs,
+        signal="asked",
+        ask="better" if pair else widget,
+    )
+    project.store.insert(question)
+    return shown(project, question)
+
+
+def _sides(found: Sequence[Prediction]) -> JSON:
+    """What stands left and right: the answers in the order of their ids, as the pair has them."""
+    first, second = sorted(found, key=lambda p: p.id)
+    return {"left": _plain(first.answer), "right": _plain(second.answer)}
+
+
+def _plain(answer: JSON) -> str:
+    if "labels" in answer:
+        return ", ".join(answer["labels"]) or "none"
+    return str(answer.get("label") if "label" in answer else answer.get("value"))

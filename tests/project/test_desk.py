@@ -1,0 +1,218 @@
+"""Annotators at their desk: who is asked what, several at once, and what becomes of what they say."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tidemill
+from tidemill.api import Project
+from tidemill.data.settled import settled_labels
+from tidemill.errors import InputError, NotFoundError
+from tidemill.project import desk
+from tidemill.records import Annotation, Prediction, QueueItem, Turn, new_id
+
+HTML = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("desk")
+    rows = [f"{'late parcel' if i % 2 else 'card charged'} {i},{('delivery', 'payment')[1 - i % 2]}" for i in range(60)]
+    (folder / "a.csv").write_text("text,topic\n" + "\n".join(rows) + "\n")
+    project = tidemill.init(
+        folder / "p", data=folder / "a.csv", target="topic", task="text-classification", recipes={"include": ["ridge"]}
+    )
+    project.cycle(max_trials=0, max_epochs=1)
+    project.store.close()
+    return folder / "p"
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Project:
+    shutil.copytree(made, tmp_path / "p")
+    opened = tidemill.open(tmp_path / "p")
+    opened.store.delete(QueueItem, opened.store.ids(QueueItem))
+    return opened
+
+
+def ask(project: Project, n: int, **more: Any) -> list[str]:
+    items = [
+        QueueItem(
+            id=new_id("ask"), subject=f"smp_{i:016x}", rank=float(i), reason=f"r{i}", inputs={"text": HTML},
+            **{"purpose": "useful", "suggestion": {"label": "payment"}, "signal": "uncertain", **more},
+        )
+        for i in range(n)
+    ]  # fmt: skip
+    project.store.insert(*items)
+    return [item.subject for item in items]
+
+
+def settle(project: Project) -> tuple[dict[str, Any], dict[str, Any]]:
+    found = settled_labels(project.store, project.task.label)
+    return found.annotations, found.contradictions
+
+
+def test_two_people_are_never_given_the_same_question(project: Project) -> None:
+    ask(project, 40)
+    given: dict[str, list[str]] = {"ann": [], "ben": []}
+
+    def work(name: str) -> None:
+        for _ in range(10):
+            given[name] += [q.subject for q in desk.take(project, name, 2)]
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in given]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not set(given["ann"]) & set(given["ben"]) and len(given["ann"]) == len(given["ben"]) == 20
+
+
+def test_a_lease_ends_and_the_question_comes_to_somebody_else(project: Project) -> None:
+    (subject,) = ask(project, 1)
+    assert [q.subject for q in desk.take(project, "ann", now=1000.0)] == [subject]
+    assert desk.take(project, "ben", now=1001.0) == []
+    assert [q.subject for q in desk.take(project, "ben", now=1000.0 + 16 * 60)] == [subject]
+    # Ann answers all the same, and so does Ben: nothing is lost, and somebody else settles it.
+    desk.answer(project, subject, "payment", author="ann")
+    assert desk.answer(project, subject, "delivery", author="ben", note="<b>late</b>")["disputed"]
+    assert len(project.store.find(Annotation, subject=subject)) == 2
+    assert settle(project) == ({}, {subject: {"delivery": 1, "payment": 1}})
+    assert desk.take(project, "ann") == [] and desk.take(project, "ben") == []
+    (question,) = desk.take(project, "cem")
+    assert (question.purpose, question.reason) == ("settle", "people disagree: payment (1), delivery (1)")
+    assert desk.shown(project, question)["suggestion"] is None
+    said = desk.answer(project, subject, "delivery", author="cem")
+    assert said["purpose"] == "adjudicate" and not said["disputed"]
+    assert settle(project) == ({subject: "delivery"}, {})
+    assert desk.progress(project)["agreement"]["agreed"] == 0.0  # of Ann and Ben; Cem knew of both
+
+
+def test_whoever_settles_a_disagreement_decides_alone(project: Project) -> None:
+    (subject,) = ask(project, 1, need=3)
+    for name, label in (("ann", "payment"), ("ben", "payment"), ("cem", "delivery")):
+        desk.answer(project, subject, label, author=name)
+    assert settle(project)[0] == {subject: "payment"}  # two of three
+    ask(project, 1, purpose="settle", signal="disagreement")
+    desk.answer(project, subject, "delivery", author="dee")
+    assert settle(project)[0] == {subject: "delivery"}
+
+
+def test_overlap_asks_so_many_people_and_agreement_is_told(project: Project) -> None:
+    subjects = ask(project, 4, need=2)
+    for subject in subjects:
+        desk.answer(project, subject, "payment", author="ann")
+    assert desk.take(project, "ann") == []
+    assert len(desk.take(project, "ben", 10)) == 4 and desk.take(project, "cem") == []
+    for subject in subjects[:3]:
+        desk.answer(project, subject, "payment", author="ben")
+    desk.answer(project, subjects[3], "delivery", author="ben")
+    told = desk.progress(project, "ben")
+    assert told["agreement"] == {
+        "questions": 4,
+        "annotators": 2,
+        "agreed": 0.75,
+        "krippendorff": 0.0,
+        "fleiss": pytest.approx(-1 / 7),
+        "pairs": [{"annotators": ["ann", "ben"], "questions": 4, "agreed": 0.75, "cohen": 0.0}],
+    }
+    assert told["mine"] == {"author": "ben", "answered": 4, "skipped": 0, "unsure": 0}
+
+
+def test_audits_and_others_come_in_turn_and_audits_show_no_suggestion(project: Project) -> None:
+    ask(project, 4)
+    audits = [
+        QueueItem(
+            id=new_id("ask"), subject=f"smp_a{i:015x}", purpose="audit", rank=float(i), reason="drawn", inputs={},
+            suggestion={"label": "payment"},
+        )
+        for i in range(4)
+    ]  # fmt: skip
+    project.store.insert(*audits)
+    purposes = [question.purpose for question in desk.take(project, "ann", 6)]
+    assert purposes == ["useful", "audit"] * 3
+    shown = [desk.shown(project, q) for q in project.store.find(QueueItem)]
+    assert all((q["suggestion"] is None) == (q["purpose"] == "audit") for q in shown)
+
+
+def test_skipping_not_being_sure_and_undoing(project: Project) -> None:
+    first, second, third = ask(project, 3)
+    questions = desk.take(project, "ann", 3)
+    desk.pass_over(project, questions[0].id, author="ann")
+    desk.pass_over(project, questions[1].id, author="ann", unsure=True, note="blurred")
+    assert desk.take(project, "ann", besides=[questions[2].id]) == []
+    assert [q.subject for q in desk.take(project, "ben", 3)] == [first, second]  # Ann keeps the third
+    assert project.store.find(Turn, state="unsure")[0].note == "blurred"
+    desk.answer(project, third, "payment", author="ann", note="clear")
+    assert settle(project)[0] == {third: "payment"}
+    back = desk.undo(project, author="ann")
+    assert (back["subject"], back["label"], back["note"]) == (third, "payment", "clear")
+    assert back["question"]["id"] == questions[2].id and settle(project)[0] == {}
+    assert len(project.store.find(Annotation, subject=third)) == 2, "what was said stays on record"
+    desk.answer(project, third, "delivery", author="ann")
+    assert settle(project)[0] == {third: "delivery"}
+    assert desk.undo(project, author="ann", subject=second)["label"] is None
+    with pytest.raises(NotFoundError):
+        desk.undo(project, author="nobody")
+
+
+def test_what_is_no_answer_is_refused_and_loses_nothing(project: Project) -> None:
+    (subject,) = ask(project, 1)
+    desk.answer(project, subject, "payment", author="ann")
+    for label in ("refund", ["payment"], {"a": 1}, HTML):
+        with pytest.raises(InputError):
+            desk.answer(project, subject, label, author="ann")
+    with pytest.raises(InputError):
+        desk.answer(project, subject, "delivery", author="ann", note="x" * 5000)
+    for unknown in ("smp_ffffffffffffffff", "pred_1", HTML):
+        with pytest.raises(NotFoundError):
+            desk.answer(project, unknown, "payment", author="ann")
+    with pytest.raises(NotFoundError):
+        desk.pass_over(project, "ask_1", author="ann")
+    assert settle(project)[0] == {subject: "payment"}
+
+
+def test_which_of_two_is_better_and_a_text(project: Project) -> None:
+    store = project.store
+    ids = sorted(f"pred_{i}" for i in range(2))
+    store.insert(
+        *(
+            Prediction(id=i, deployment="d", model_id="m", key=i, inputs={"text": "a"}, answer={"label": label})
+            for i, label in zip(ids, ("payment", "delivery"), strict=True)
+        )
+    )
+    pair = desk.ask(project, [ids[1], ids[0]], reason="which one?")
+    assert (pair["widget"], pair["inputs"]["left"], pair["inputs"]["right"]) == ("better", "payment", "delivery")
+    with pytest.raises(InputError):
+        desk.answer(project, pair["subject"], "payment", author="ann")
+    desk.answer(project, pair["subject"], "right", author="ann")
+    (said,) = project.feedback_list(kind="preference")["statements"]
+    assert said["value"] == {"over": ids[0]} and said["author"] == "ann"
+    assert desk.ask(project, [ids[0]], widget="text")["widget"] == "text"
+    desk.answer(project, ids[0], "it names a card", author="ann")
+    (kept,) = store.find(Annotation, subject=ids[0])
+    assert kept.note == "it names a card" and kept.label is None and settle(project)[0] == {}
+
+
+def test_a_new_ranking_keeps_what_people_look_at_and_have_begun(project: Project) -> None:
+    project.store.insert(
+        *(
+            Prediction(
+                id=f"pred_{i}", deployment="d", model_id="m", key=f"{i:016x}", inputs={"text": f"late card {i}"},
+                answer={"label": "payment", "score": 0.5, "scores": {"payment": 0.5, "delivery": 0.5}},
+            )
+            for i in range(3)
+        )
+    )  # fmt: skip
+    project.requeue()
+    (question,) = desk.take(project, "ann", purpose="useful")
+    begun = ask(project, 1, need=2, given=1)[0]
+    counts = project.requeue()
+    assert counts["useful"] >= 3 and project.store.exists(QueueItem, question.id)
+    assert question.id not in {q.id for q in desk.take(project, "ben", 20, purpose="useful")}
+    assert begun in {q.subject for q in project.store.find(QueueItem, done=False)}
