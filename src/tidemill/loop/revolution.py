@@ -317,7 +317,7 @@ class Revolution:
             status="done",
             dataset_id=dataset.id,
             decision_id=decision_id,
-            summary={**summary, "tried": self._tried, "stages": self.steps.seconds},
+            summary={**summary, "notes": self._notes, "tried": self._tried, "stages": self.steps.seconds},
             finished=time.time(),
         )
 
