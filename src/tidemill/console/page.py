@@ -85,7 +85,7 @@ def new_environment() -> Environment:
         loader=PackageLoader("tidemill.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.globals |= {"charts": charts, "extent": extent}
+    environment.globals |= {"charts": charts, "extent": extent, "t": lambda text: text}  # files are in English
     environment.filters |= {
         "amount": amount,
         "named": named,

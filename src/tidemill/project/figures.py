@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from tidemill.data.assigned import fold_journal
 from tidemill.data.settled import Settled
 from tidemill.monitor.live_quality import METRICS, judged, mean_interval
 from tidemill.project import said
@@ -47,6 +48,7 @@ def figures(project: OpenProject) -> JSON:
           disagree), ``judges``, or ``trains``.
     """
     began = time.time()
+    fold_journal(project.store)
     state = seen(project.store)
     settled = said.settle(project)
     authors = []

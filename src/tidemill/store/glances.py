@@ -18,7 +18,7 @@ R = TypeVar("R", bound=Record)
 
 
 def page(
-    store: Store, kind: type[R], *, limit: int, before: int | None = None, after: int | None = None, **equals: Any
+    store: Store, kind: type[R], /, *, limit: int, before: int | None = None, after: int | None = None, **equals: Any
 ) -> list[tuple[int, R]]:
     """Some records of *kind* with their numbers, the newest first.
 

@@ -174,7 +174,7 @@ def runs(visit: Visit) -> Response:
     found = page_of(visit.store, Run, limit=RUNS + 1, before=before, **chosen)
     shown = [{**to_json(run), "recipe": run.recipe.get("name"), "curve": len(run.curve)} for _, run in found[:RUNS]]
     older = found[RUNS - 1][0] if len(found) > RUNS else None
-    return visit.page("runs.html", runs=shown, older=older, first=before is None, status=status)
+    return visit.page("runs.html", runs=shown, older=older, first=before is None, state=status)
 
 
 def promote(visit: Visit) -> Response:

@@ -65,7 +65,7 @@ class Sessions:
     def read(self, text: str | None) -> Session | None:
         """The session of a cookie; ``None`` when there is none, or it is forged or over."""
         parts = (text or "")[:_MOST].split(".")
-        if len(parts) != 4 or not hmac.compare_digest(self._code(".".join(parts[:3])), parts[3]):
+        if len(parts) != 4 or not hmac.compare_digest(self._code(".".join(parts[:3])).encode(), parts[3].encode()):
             return None
         nonce, token, expires = parts[:3]
         if int(expires) <= time.time():

@@ -55,7 +55,9 @@ def _gather(line: JSON, found: list[JSON], seen: set[str]) -> None:
     if identifier and identifier in seen:
         return
     seen.add(identifier)
-    kind = str(line.get("kind") or identifier.partition("_")[0])
+    kind = identifier.partition("_")[0]
+    if kind not in NAMES:  # a pair, an episode, or what was erased or removed
+        kind = str(line.get("kind") or kind)
     fields = {
         name: _short(value)
         for name, value in record.items()
