@@ -12,9 +12,9 @@ from tidemill.metrics.off_policy import (
     bernstein,
     contributions,
     estimate,
-    importances,
     require_distribution,
     support,
+    weigh,
 )
 from tidemill.testing import BanditWorld
 
@@ -25,9 +25,10 @@ TARGET = WORLD.softmax(2.0)
 def test_a_policy_judged_by_its_own_logs_earned_what_they_hold() -> None:
     """Where both policies are one, every importance is 1, and nothing but the mean reward is left."""
     logs = WORLD.log(500, TARGET, seed=1)
-    found = estimate(logs.choices, logs.propensities, logs.means, replicates=200)
+    seen = weigh(logs.choices, logs.propensities, logs.means)
+    found = estimate(seen, replicates=200)
     mean = logs.choices.reward.mean()
-    assert np.allclose(importances(logs.choices, logs.propensities), 1.0)
+    assert np.allclose(seen.importance, 1.0)
     assert found["ips"].value == pytest.approx(mean) and found["snips"].value == pytest.approx(mean)
     assert found["dm"].value == pytest.approx((logs.propensities * logs.means).sum(axis=1).mean())
 
@@ -40,7 +41,7 @@ def test_importances_remove_the_bias_of_the_logs(name: str) -> None:
     for seed in range(200):
         logs = WORLD.log(1000, WORLD.softmax(-0.5), seed=seed)
         policy = TARGET(logs.contexts)
-        found.append(float(contributions(name, logs.choices, policy, wrong, limit=1e9).mean()))
+        found.append(float(contributions(name, weigh(logs.choices, policy, wrong), limit=1e9).mean()))
     error = np.std(found) / np.sqrt(len(found))
     assert abs(np.mean(found) - truth) < 4 * error
 
@@ -48,7 +49,9 @@ def test_importances_remove_the_bias_of_the_logs(name: str) -> None:
 def test_the_direct_method_is_as_wrong_as_its_model() -> None:
     """A model that expects 0.2 of everything gives 0.2, whatever the logs hold."""
     logs = WORLD.log(300, seed=1)
-    found = estimate(logs.choices, TARGET(logs.contexts), np.full((300, 4), 0.2), estimators=["dm"], replicates=100)
+    found = estimate(
+        weigh(logs.choices, TARGET(logs.contexts), np.full((300, 4), 0.2)), estimators=["dm"], replicates=100
+    )
     assert found["dm"].value == pytest.approx(0.2)
 
 
@@ -58,7 +61,7 @@ def test_a_good_model_makes_doubly_robust_estimates_less_noisy() -> None:
     for seed in range(100):
         logs = WORLD.log(400, WORLD.softmax(-1.0), seed=seed)
         for name, values in spread.items():
-            values.append(float(contributions(name, logs.choices, TARGET(logs.contexts), logs.means).mean()))
+            values.append(float(contributions(name, weigh(logs.choices, TARGET(logs.contexts), logs.means)).mean()))
     assert np.std(spread["dr"]) < 0.8 * np.std(spread["ips"])
 
 
@@ -66,10 +69,10 @@ def test_switch_believes_the_model_where_importances_are_large() -> None:
     """With a limit under every importance it is the direct method, with one above all it is doubly robust."""
     logs = WORLD.log(200, seed=5)
     policy, expected = TARGET(logs.contexts), logs.means + 0.1
-    term = {name: contributions(name, logs.choices, policy, expected, limit=1e-9) for name in ("switch", "dm")}
+    seen = weigh(logs.choices, policy, expected)
+    term = {name: contributions(name, seen, limit=1e-9) for name in ("switch", "dm")}
     assert np.array_equal(term["switch"], term["dm"])
-    high = contributions("switch", logs.choices, policy, expected, limit=1e9)
-    assert np.array_equal(high, contributions("dr", logs.choices, policy, expected))
+    assert np.array_equal(contributions("switch", seen, limit=1e9), contributions("dr", seen))
 
 
 def test_bootstrap_intervals_cover_the_truth_as_often_as_they_say() -> None:
@@ -78,9 +81,8 @@ def test_bootstrap_intervals_cover_the_truth_as_often_as_they_say() -> None:
     sure = dict.fromkeys(ESTIMATORS, 0)
     for seed in range(300):
         logs = WORLD.log(400, seed=seed)
-        expected = logs.means
-        policy = TARGET(logs.contexts)
-        found = estimate(logs.choices, policy, expected, replicates=400, seed=seed, reward_range=(0, 1), largest=4.0)
+        seen_by = weigh(logs.choices, TARGET(logs.contexts), logs.means)
+        found = estimate(seen_by, replicates=400, seed=seed, reward_range=(0, 1), largest=4.0)
         for name, value in found.items():
             held[name] += value.low <= truth <= value.high
             sure[name] += value.sure_low <= truth <= value.sure_high
@@ -94,10 +96,10 @@ def test_rows_of_one_key_are_one_draw() -> None:
     """Every row ten times under its key widens nothing and narrows nothing."""
     logs = WORLD.log(200, seed=2)
     policy = TARGET(logs.contexts)
-    once = estimate(logs.choices, policy, replicates=1000)["snips"]
+    once = estimate(weigh(logs.choices, policy), replicates=1000)["snips"]
     c, rows = logs.choices, np.repeat(np.arange(200), 10)
     many = Choices(action=c.action[rows], reward=c.reward[rows], propensity=c.propensity[rows])
-    again = estimate(many, policy[rows], keys=rows, replicates=1000)["snips"]
+    again = estimate(weigh(many, policy[rows]), keys=rows, replicates=1000)["snips"]
     assert again.value == pytest.approx(once.value)
     assert again.high - again.low == pytest.approx(once.high - once.low, rel=0.05)
 
@@ -117,13 +119,13 @@ def test_logs_that_never_chose_what_the_policy_would_are_refused_in_words() -> N
     never = np.zeros((n, 3))
     never[:, 2] = 0.9
     never[:, 0] = 0.1
-    said = support(logs, never).refusal(least=50)
+    said = support(weigh(logs, never)).refusal(least=50)
     assert said is not None and "almost never chose what the challenger would" in said
     rarely = Choices(action=(rng.random(n) < 0.01).astype(int), reward=np.ones(n), propensity=np.full(n, 0.99))
     rarely.propensity[rarely.action == 1] = 0.01
-    said = support(rarely, np.tile([0.0, 1.0], (n, 1))).refusal(least=100)
+    said = support(weigh(rarely, np.tile([0.0, 1.0], (n, 1)))).refusal(least=100)
     assert said is not None and "too seldom" in said
-    assert support(logs, np.tile([0.5, 0.5, 0.0], (n, 1))).refusal(least=100) is None
+    assert support(weigh(logs, np.tile([0.5, 0.5, 0.0], (n, 1)))).refusal(least=100) is None
 
 
 @pytest.mark.parametrize(
@@ -150,6 +152,6 @@ def test_what_needs_a_model_says_so() -> None:
     """And so does an estimator that there is not."""
     logs = WORLD.log(10).choices
     with pytest.raises(InputError, match="dr needs what a model expects"):
-        contributions("dr", logs, np.full((10, 4), 0.25))
+        contributions("dr", weigh(logs, np.full((10, 4), 0.25)))
     with pytest.raises(InputError, match="no estimator 'best'"):
-        contributions("best", logs, np.full((10, 4), 0.25))
+        contributions("best", weigh(logs, np.full((10, 4), 0.25)))

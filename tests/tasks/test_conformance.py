@@ -6,6 +6,11 @@ from tidemill.tasks import task_names
 from tidemill.testing import TaskConformance
 
 
+class TestContextualBandit(TaskConformance):
+    task_name = "contextual-bandit"
+    rows = 1500
+
+
 class TestImageClassification(TaskConformance):
     task_name = "image-classification"
 

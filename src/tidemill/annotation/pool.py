@@ -243,7 +243,7 @@ def sampled_candidates(
     found: list[Candidate] = []
     for start in range(0, len(pool), 1024):
         chunk = pool[start : start + 1024]
-        answers: list[dict[str, Any]] = predictor.answers(predictor.scores(dataset.columns(chunk)))
+        answers: list[dict[str, Any]] = predictor.answer(dataset.columns(chunk))
         found += [
             Candidate(subject=dataset.sample_id(int(row)), row=int(row), answer=answer)
             for row, answer in zip(chunk.tolist(), answers, strict=True)

@@ -93,7 +93,7 @@ def plan_cycle(
 ) -> JSON:
     """What a cycle would do. Reads the sources once; writes nothing."""
     config, defaults = project.config, project.config.cycle
-    summaries = [source.summary() for source in open_sources(config, project.sources)]
+    summaries = [source.summary() for source in open_sources(config, project.sources, project.task)]
     signature = signature_of(project.task, config, merge(summaries))
     rows = sum(summary.rows or 0 for summary in summaries)
     targets = [summary.column(config.target) for summary in summaries]

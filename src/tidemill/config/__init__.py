@@ -8,6 +8,7 @@ What the values mean for a task (which recipes exist, which columns a source has
 from __future__ import annotations
 
 from tidemill.config.annotation import AnnotationPolicy, PatternFunction
+from tidemill.config.bandit import Bandit
 from tidemill.config.durations import parse_duration
 from tidemill.config.environment import VARIABLES, Environment, read_environment
 from tidemill.config.mlflow import Mlflow
@@ -37,6 +38,7 @@ __all__ = [
     "VARIABLES",
     "AnnotationPolicy",
     "Audit",
+    "Bandit",
     "Config",
     "CycleDefaults",
     "DecisionRule",

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from tidemill.config._base import Duration, Float, Int, Section, Share, Text
 from tidemill.config.annotation import AnnotationPolicy
+from tidemill.config.bandit import Bandit
 from tidemill.config.durations import parse_duration
 from tidemill.config.mlflow import Mlflow
 from tidemill.config.transfer import Transfer
@@ -426,6 +427,7 @@ class Config(Section):
     splits: Splits = Splits()
     audit: Audit = Audit()
     gate: Gate = Gate()
+    bandit: Bandit = Bandit()
     decision: DecisionRule = DecisionRule()
     rollout: RolloutPolicy = RolloutPolicy()
     feedback: FeedbackPolicy = FeedbackPolicy()

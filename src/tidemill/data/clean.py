@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from tidemill.data import images, spelling
 from tidemill.data.arrays import Column, Ragged
-from tidemill.data.schema import Field, Signature
+from tidemill.data.schema import NUMBERS, Field, Signature
 from tidemill.data.sources._base import Batch, RawColumn
 from tidemill.data.targets import LARGEST, Mask, Target, row_form
 
@@ -108,7 +108,7 @@ class Cleaner:
             columns[f.name], gone = self._column(f, batch.columns.get(f.name), batch)
             empty &= gone
         target = batch.columns.get(self.signature.target)
-        if self.signature.kind == "regression":
+        if self.signature.kind in NUMBERS:
             return Cleaned(columns, self._number_target(target, batch), empty)
         if self.signature.kind == "multilabel":
             return Cleaned(columns, self._label_sets(target, batch), empty)

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from tidemill.data import images, spelling
 from tidemill.data.arrays import Column, Columns, Ragged
+from tidemill.data.offers import OFFER, offered_text
 from tidemill.data.schema import Field, Signature
 from tidemill.errors import InputError, TooLargeError
 
@@ -33,6 +34,7 @@ def encode(
     *,
     max_pixels: int = images.MAX_PIXELS,
     max_text: int = MAX_TEXT,
+    logged: bool = False,
 ) -> dict[str, Column]:
     """Records as the columns that a model's features read.
 
@@ -43,6 +45,7 @@ def encode(
             nested lists or an array ``[h][w]`` or ``[h][w][c]`` of 0 to 255, or a ``PIL.Image``.
         max_pixels: width times height of one image at most.
         max_text: bytes of UTF-8 of one category or text at most.
+        logged: the records are of a log, so that they may hold what is known only once a choice was made.
 
     Control characters and byte order marks inside of texts are removed, as cleaning does, so that the same content has
     the same key. Their Unicode form is left as it is.
@@ -55,7 +58,7 @@ def encode(
     >>> encode(s, [{"age": 39}])["age"].tolist()
     [39.0]
     """
-    names = {f.name for f in signature.inputs}
+    names = {f.name for f in (signature.inputs if logged else signature.asked)}
     for row, record in enumerate(records):
         given: Any = record
         if not isinstance(given, Mapping):
@@ -76,14 +79,14 @@ def _where(row: int, records: Sequence[Any], field: str | None = None) -> str | 
 
 def _form(signature: Signature) -> str:
     return (
-        "{" + ", ".join(f'"{f.name}": …' for f in signature.inputs[:5]) + (", …}" if len(signature.inputs) > 5 else "}")
+        "{" + ", ".join(f'"{f.name}": …' for f in signature.asked[:5]) + (", …}" if len(signature.asked) > 5 else "}")
     )
 
 
 def _unknown(name: str, signature: Signature, where: str | None) -> InputError:
     if name == signature.target:
         return InputError(f"{name!r} is what the model answers, not an input.", where=where, mend="Leave it out.")
-    names = [f.name for f in signature.inputs]
+    names = [f.name for f in signature.asked]
     folded = {n.casefold(): n for n in names}
     near = get_close_matches(name.casefold(), list(folded), 1)
     mend = f"Did you mean {folded[near[0]]!r}?" if near else f"The fields are {', '.join(map(repr, names[:20]))}."
@@ -98,7 +101,8 @@ def _column(f: Field, records: Sequence[Mapping[str, Any]], max_pixels: int, max
         numbers = np.array([math.nan if v is None else v for v in values], np.float64) + 0.0
         _require(f, records, np.isnan(numbers))
         return numbers
-    texts = [_converted(partial(_plain, max_text=max_text), f, records, row) for row in range(len(records))]
+    convert = offered_text if f.name == OFFER and f.role == "offer" else partial(_plain, max_text=max_text)
+    texts = [_converted(convert, f, records, row) for row in range(len(records))]
     # str.strip and Arrow's trimming, which cleaning uses, agree on every character: the same content has the same key.
     gone = [t is None or t.lower() in (spelling.MISSING if f.type == "category" else _NOTHING) for t in texts]
     _require(f, records, np.array(gone, bool))

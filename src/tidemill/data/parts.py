@@ -226,7 +226,7 @@ def _encoded(
 
     How large an image may be was settled when it was answered.
     """
-    read = partial(encode, signature, max_pixels=sys.maxsize)
+    read = partial(encode, signature, max_pixels=sys.maxsize, logged=True)
     try:
         return read([inputs for _, inputs in samples]), [i for i, _ in samples]
     except InputError:

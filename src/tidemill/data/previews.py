@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tidemill.data import images
 from tidemill.data.arrays import Column, Ragged, Rows
 from tidemill.data.dataset import DatasetArrays
-from tidemill.data.schema import Field
+from tidemill.data.schema import NUMBERS, Field
 from tidemill.data.targets import is_labelled
 from tidemill.records import JSON
 
@@ -108,7 +108,7 @@ def pictures(dataset: DatasetArrays, rows: Rows, rng: np.random.Generator) -> li
 
     target = dataset.target[rows]
     known = is_labelled(target)
-    if signature.kind == "regression" or not known.any():
+    if signature.kind in NUMBERS or not known.any():
         return [drawn(None, rows, _LABELS)]
     found = []
     for code, label in enumerate(signature.labels[:_LABELS]):

@@ -21,7 +21,7 @@ from tidemill.data.arrays import Rows
 from tidemill.data.dataset import DatasetArrays, open_dataset
 from tidemill.data.describe import describe, describe_numbers, histogram, histogram_edges
 from tidemill.data.previews import pictures, preview, read_column, some
-from tidemill.data.schema import Field
+from tidemill.data.schema import NUMBERS, Field
 from tidemill.data.sorting import repeated
 from tidemill.data.splits import DROPPED, SPLITS
 from tidemill.data.storage import read_manifest
@@ -159,14 +159,14 @@ def _bars(of: str, numbers: dict[str, JSON]) -> JSON:
 
 
 def _spread(kind: str, balance: dict[str, JSON]) -> JSON | None:
-    key = {"multilabel": "per_row", "regression": "numbers"}.get(kind)
+    key = "per_row" if kind == "multilabel" else "numbers" if kind in NUMBERS else None
     return None if key is None else _bars(key, {name: found[key] for name, found in balance.items()})
 
 
 def _balance(dataset: DatasetArrays, rows: Rows, picked: Rows) -> JSON:
     """Labels of one split: counts by label over all rows, or a description of numbers."""
     signature = dataset.signature
-    if signature.kind == "regression":
+    if signature.kind in NUMBERS:
         values = np.asarray(dataset.target[picked], np.float64)
         return {"numbers": describe_numbers(values)}
     counts = np.zeros(len(signature.labels), np.int64)

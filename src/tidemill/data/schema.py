@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 FieldType = Literal["image", "number", "category", "text", "date"]
-Kind = Literal["classification", "multilabel", "regression"]
-"""One of several labels, any number of them, or a number."""
+Kind = Literal["classification", "multilabel", "regression", "choice"]
+"""One of several labels, any number of them, a number; or an action, of which only the reward comes back."""
+NUMBERS: tuple[Kind, ...] = ("regression", "choice")
+"""Kinds whose target is a column of numbers: what is to be predicted, or rewards."""
+Role = Literal["input", "action", "offer", "log"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +29,15 @@ class Field:
             missing; ``category`` and ``text`` ragged UTF-8, where a missing value is the empty string.
         shape: for images ``(height, width, channels)``.
         optional: missing values were seen in the data, so a request may leave it out.
+        role: of a choice: ``input`` describes its context, and ``action`` the action that was chosen; ``offer`` says
+            between what it is made; ``log`` is known only once it was made, and is no part of a request.
     """
 
     name: str
     type: FieldType
     shape: tuple[int, ...] | None = None
     optional: bool = False
+    role: Role = "input"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +47,8 @@ class Signature:
     Attributes:
         inputs: in the order of the source's columns.
         target: name of the output column.
-        kind: ``classification`` (one of ``labels``), ``multilabel`` (any number of them) or ``regression`` (a number).
+        kind: ``classification`` (one of ``labels``), ``multilabel`` (any number of them), ``regression`` (a number), or
+            ``choice`` (an action, one of ``labels``; the output column holds its reward).
         labels: the sorted label strings; a label's index is its code. Empty for regression.
         separator: for ``multilabel``, what parts several labels in one text of the source; ``None`` for lists.
     """
@@ -52,6 +59,11 @@ class Signature:
     labels: tuple[str, ...] = ()
     separator: str | None = None
 
+    @property
+    def asked(self) -> tuple[Field, ...]:
+        """The inputs that a request may hold: all of them, but for what only a log knows."""
+        return tuple(f for f in self.inputs if f.role in ("input", "offer"))
+
     def to_json(self) -> dict[str, Any]:
         """JSON-compatible data."""
         return {
@@ -61,6 +73,7 @@ class Signature:
                     "type": f.type,
                     "shape": list(f.shape) if f.shape else None,
                     "optional": f.optional,
+                    **({} if f.role == "input" else {"role": f.role}),
                 }
                 for f in self.inputs
             ],
@@ -100,4 +113,7 @@ def _field(data: Mapping[str, Any]) -> Field:
         raise ValueError(f"input {name!r} of type {kind} has the shape {shape}")
     if shape and not (len(shape) == 3 and all(type(side) is int and side > 0 for side in shape) and shape[2] in (1, 3)):
         raise ValueError(f"input {name!r} has the shape {shape}")
-    return Field(name=name, type=kind, shape=tuple(shape) if shape else None, optional=optional)
+    role = data.get("role", "input")
+    if role not in get_args(Role):
+        raise ValueError(f"input {name!r} has the role {str(role)[:80]!r}")
+    return Field(name=name, type=kind, shape=tuple(shape) if shape else None, optional=optional, role=role)

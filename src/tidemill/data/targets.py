@@ -1,4 +1,4 @@
-"""Target arrays of the three kinds: their form, which rows have a label, and what people's labels are in them.
+"""Target arrays of the four kinds: their form, which rows have a label, and what people's labels are in them.
 
 =================  ==============================  =======================
 kind               array                           unlabelled
@@ -6,6 +6,7 @@ kind               array                           unlabelled
 ``classification`` int32 codes ``[n]``             -1
 ``multilabel``     int8 ``[n, labels]`` of 0 and 1 a whole row of -1
 ``regression``     float32 ``[n]``                 NaN
+``choice``         float32 ``[n]``: rewards        NaN
 =================  ==============================  =======================
 """
 
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.data.keys import mix
-from tidemill.data.schema import Kind, Signature
+from tidemill.data.schema import NUMBERS, Kind, Signature
 
 Mask = npt.NDArray[np.bool_]
 Target = npt.NDArray[Any]
@@ -29,6 +30,7 @@ _DTYPES: Mapping[Kind, type[np.generic]] = {
     "classification": np.int32,
     "multilabel": np.int8,
     "regression": np.float32,
+    "choice": np.float32,
 }
 
 
@@ -44,7 +46,7 @@ def unlabelled(signature: Signature, n: int) -> Target:
     [[-1, -1]]
     """
     dtype, row = row_form(signature)
-    return np.full((n, *row), np.nan if signature.kind == "regression" else -1, dtype)
+    return np.full((n, *row), np.nan if signature.kind in NUMBERS else -1, dtype)
 
 
 def is_labelled(target: Target) -> Mask:
@@ -104,7 +106,7 @@ class Stated:
         kind = self._signature.kind
         if kind == "classification":
             return self._codes.get(str(label))
-        if kind == "regression":
+        if kind in NUMBERS:
             known = isinstance(label, int | float) and not isinstance(label, bool) and abs(label) <= LARGEST
             return float(label) if known else None
         if not isinstance(label, list | tuple | set | frozenset):
@@ -121,7 +123,7 @@ class Stated:
         labels = self._signature.labels
         if self._signature.kind == "classification":
             return labels[int(value)]
-        if self._signature.kind == "regression":
+        if self._signature.kind in NUMBERS:
             return f"{float(value):g}"
         return readable([label for label, given in zip(labels, value, strict=True) if given])
 

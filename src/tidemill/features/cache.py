@@ -33,7 +33,7 @@ _CHUNK_BYTES = 16 << 20
 _SPARSE = ("indices", "values", "offsets")
 _PER_BYTE_OF_TEXT = 8  # n-grams of a text take many times its own bytes
 _LOOKED_AT = 256  # rows that tell how large a row is
-_TARGETS = {"classification": np.int64, "multilabel": np.uint8, "regression": np.float32}
+_TARGETS = {"classification": np.int64, "multilabel": np.uint8, "regression": np.float32, "choice": np.float32}
 
 
 class Samples(Protocol):

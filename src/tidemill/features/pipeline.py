@@ -182,7 +182,7 @@ def _resolve(spec: Mapping[str, Any], signature: Signature) -> dict[str, Any] | 
     kind = step_class(spec.get("step", ""))
     fields = {field.name: field for field in signature.inputs}
     if spec.get("columns") is None:
-        columns = [field.name for field in signature.inputs if field.type in kind.handles]
+        columns = [f.name for f in signature.inputs if f.type in kind.handles and f.role in ("input", "action")]
         return {**spec, "columns": columns} if columns else None
     for name in spec["columns"]:
         if name not in fields:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.errors import InputError
+from tidemill.metrics.off_policy import refusal_of
 from tidemill.metrics.paired import Paired, paired
 from tidemill.metrics.units import Floats, Units, kish
 from tidemill.records import JSON
@@ -33,6 +34,7 @@ class Policy:
         min_slice: effective samples from which on a slice is judged.
         goal: ``quality``, or what may win instead when quality is no worse: ``latency`` or ``size``.
         goal_gain: by how much that must improve, as a share; 0.1 is a tenth.
+        min_choices: of logged choices, how many of the challenger's own they must be worth.
     """
 
     alpha: float = 0.05
@@ -44,6 +46,7 @@ class Policy:
     min_slice: float = 50
     goal: Literal["quality", "latency", "size"] = "quality"
     goal_gain: float = 0.1
+    min_choices: float = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ class Judged:
         slices: ``{"label=cat": bool mask [n], …}``.
         response_rate: answered share of the audit questions asked; ``None`` where nobody was asked.
         left_out: share of the traffic that this set does not speak for, because its keys already train.
+        support: of logged choices, whether they can tell what the challenger would earn: facts as
+            :meth:`tidemill.metrics.off_policy.Support.to_json` gives them.
     """
 
     split: str
@@ -85,6 +90,7 @@ class Judged:
     slices: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     response_rate: float | None = None
     left_out: float | None = None
+    support: JSON | None = None
 
 
 def measure(
@@ -104,6 +110,8 @@ def measure(
     claim = recent if ready or reference is None or not len(reference.keys) else reference
     # A claim that will be refused for its response rate is refused unseen: nobody looks, and no α is spent.
     closed = claim is recent and claim is not None and _unanswered(claim, policy)
+    unsupported = None if claim is None else _unsupported(claim, policy)
+    closed = closed or unsupported is not None
     given = [s for s in (reference, recent) if s is not None and len(s.keys)]
     sets = {s.split: _set(s, policy, margin_used, closed=closed) for s in given}
     return {
@@ -114,6 +122,7 @@ def measure(
         "spent": spent,
         "claim": claim.split if claim is not None and claim.split in sets else None,
         "closed": closed,
+        **({} if unsupported is None else {"unsupported": unsupported}),
         "margin_used": margin_used,
         "sets": sets,
         "slices": [] if closed else [found for judged in given for found in _slices(judged, policy)],
@@ -133,6 +142,11 @@ def _unanswered(judged: Judged, policy: Policy) -> bool:
     return judged.response_rate is not None and judged.response_rate < policy.min_response_rate
 
 
+def _unsupported(judged: Judged, policy: Policy) -> str | None:
+    """Why logged choices cannot tell what the challenger would earn."""
+    return None if judged.support is None else refusal_of(judged.support, policy.min_choices)
+
+
 def _set(judged: Judged, policy: Policy, margin_used: float, *, closed: bool) -> JSON:
     if judged.champion is None and judged.prior is None:
         raise InputError("the gate was given neither champion nor prior scores", where=judged.split)
@@ -142,6 +156,7 @@ def _set(judged: Judged, policy: Policy, margin_used: float, *, closed: bool) ->
         "response_rate": judged.response_rate,
         "left_out": judged.left_out,
         "estimand": _estimand(judged),
+        **({} if judged.support is None else {"support": judged.support}),
     }
     if closed:
         return facts
@@ -157,6 +172,8 @@ def _set(judged: Judged, policy: Policy, margin_used: float, *, closed: bool) ->
 
 def _estimand(judged: Judged) -> str:
     """What a mean over this set estimates, in words."""
+    if judged.support is not None:
+        return "the mean reward of a choice, doubly robust, over the contexts of this split"
     if judged.response_rate is None and judged.left_out is None:
         return "the mean over the samples of this split, each split key one draw"
     out = "" if judged.left_out is None else f", which leaves out {judged.left_out:.0%} of the traffic"

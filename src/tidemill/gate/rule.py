@@ -76,6 +76,9 @@ def decide(measured: JSON) -> Verdict:
         )
         return _verdict(measured, [_Check("rows", False, empty)], spends=0.0, superior=False)
     facts, policy = measured["sets"][claim], measured["policy"]
+    if (why := measured.get("unsupported")) is not None:
+        text = f"{why}, so what it would earn cannot be told; log more blind choices (bandit.floor)"
+        return _verdict(measured, [_Check("support", False, text)], spends=0.0, superior=False)
     if measured["closed"]:
         text = (
             f"only {facts['response_rate']:.0%} of the audit questions on {claim} were answered, and under "
@@ -100,6 +103,7 @@ _CONSTANT = {
     "subset_accuracy": "the most frequent labels",
     "hamming": "the most frequent labels",
     "label_log_loss": "the most frequent labels",
+    "reward": "the policy that made the logs",
 }
 """The best answer without inputs, by metric, where that is not the most frequent one."""
 
@@ -109,7 +113,8 @@ def _first(measured: JSON) -> _Check:
     against, policy = measured["sets"][measured["claim"]]["prior"], measured["policy"]
     constant = _CONSTANT.get(measured["metric"], "the most frequent answer")
     passed = against["difference"] > 0 and against["p_better"] <= policy["alpha"]
-    text = _compared(measured, "prior", f"always giving {constant}")
+    always = constant if measured["metric"] in _EARNED else f"always giving {constant}"
+    text = _compared(measured, "prior", always)
     if passed:
         return _Check("first", True, f"the first deployment must beat {constant}, and {text}")
     if against["difference"] > 0:
@@ -262,6 +267,8 @@ _SHARES = {
     "r2": "R²",
 }
 """Scores of which 1 is the best there is, told in percent."""
+_EARNED = ("reward",)
+"""Scores in a unit of their own, of which more is better."""
 _LOSSES = {
     "log_loss": "log-loss",
     "label_log_loss": "log-loss a label",
@@ -273,6 +280,8 @@ _LOSSES = {
 
 
 def _quality(metric: str, value: float) -> str:
+    if metric in _EARNED:
+        return f"a {metric} of {value:.4g} a choice"
     return f"{100 * value:.1f} %" if metric in _SHARES else f"{-value:.4g} {_LOSSES.get(metric, metric)}"
 
 

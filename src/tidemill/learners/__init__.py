@@ -14,6 +14,7 @@ _HOMES = {
     "linear": ("tidemill.learners.linear", "Linear"),
     "trees": ("tidemill.learners.trees", "Trees"),
     "gradient": ("tidemill.learners.gradient", "GradientLearner"),
+    "bandit": ("tidemill.learners.bandit", "BanditLearner"),
     "sklearn": ("tidemill.learners.estimators", "Estimator"),
 }
 

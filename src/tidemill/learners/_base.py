@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.data.logged import Logged
 from tidemill.data.schema import Kind
 from tidemill.features._base import FeatureInfo, Features
 
@@ -33,6 +34,9 @@ class Problem:
         weight: float32 ``[n]`` sample weights, or ``None`` when all are one.
         train: how many of the rows train; rows ``[train:]`` validate. In the refit of a chosen recipe all rows train.
         classes: number of labels; 1 for regression.
+        logged: of choices, what was chosen, how likely that was, and between what; ``target`` are their rewards.
+        labels: of choices, the names of the actions.
+        described: of choices, that the features are of the chosen action, too, and not of the context alone.
     """
 
     kind: Kind
@@ -42,6 +46,9 @@ class Problem:
     train: int
     classes: int
     weight: npt.NDArray[np.float32] | None = None
+    logged: Logged | None = None
+    labels: tuple[str, ...] = ()
+    described: bool = False
 
 
 class Work(Protocol):
@@ -112,17 +119,19 @@ class Export:
     Attributes:
         onnx: a graph whose inputs bear the names and dtypes of the features, and whose output ``scores`` is float32
             ``[n, classes]``: unnormalised log-probabilities, for multilabel one logit a label, for regression
-            ``[n, 1]`` values or ``[n, 3]``: value, and the two ends of its 90 % interval. ``None`` when it does not
-            convert.
+            ``[n, 1]`` values or ``[n, 3]``: value, and the two ends of its 90 % interval; for choices ``[n, d]``, what
+            the heads in ``state`` read. ``None`` when it does not convert.
         tensors: the weights by name for ``model.safetensors``, or ``None``.
         network: what rebuilds the network around the tensors, ``{"name": …, …arguments}``.
         note: why ``onnx`` is ``None``, in plain words.
+        state: what it starts with of what will learn while it serves, as safetensors; ``None`` for what does not.
     """
 
     onnx: bytes | None
     tensors: Mapping[str, npt.NDArray[Any]] | None = None
     network: dict[str, Any] | None = None
     note: str | None = None
+    state: bytes | None = None
 
 
 class Fitted(Protocol):

@@ -130,6 +130,7 @@ def part_of(problem: Problem, rows: Rows, train: int, folder: Path | None = None
         target=problem.target[rows],
         train=train,
         weight=None if problem.weight is None else problem.weight[rows],
+        logged=None if problem.logged is None else problem.logged[rows],
     )
 
 

@@ -78,7 +78,7 @@ class Setting:
         Raises:
             ConfigError: ``decision`` in ``tidemill.yaml`` does not fit the task or its labels.
         """
-        answer = answer_spec(self.task, signature, self.config.decision)
+        answer = answer_spec(self.task, signature, self.config)
         return Aim(task=self.task.name, answer=answer, metric=self.metric, selection=self.selection)
 
     def costs(self, signature: Signature) -> Decisions | None:

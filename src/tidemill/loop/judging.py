@@ -16,6 +16,7 @@ from tidemill.gate import Costs, Judged, Policy, judge
 from tidemill.loop._base import OnEvent, Setting
 from tidemill.loop.fitting import unfit
 from tidemill.metrics import constant_scores, slice_masks
+from tidemill.metrics.off_policy import support
 from tidemill.metrics.units import Floats
 from tidemill.monitor.rollout_start import judge_of, new_rollout
 from tidemill.records import Cycle, Decision, Deployment, Generation, Model, Rollout, new_id
@@ -194,11 +195,14 @@ class Bench:
             slices=self._slices(mine),
             response_rate=settled.answered / settled.audited if audited and settled.audited else None,
             left_out=settled.drawn_training / drawn if audited and drawn else None,
+            support=None if mine.hindsight is None else support(mine.hindsight.weighed, mine.keys).to_json(),
         )
 
     def _constant(self, outcomes: RowOutcomes) -> Floats:
         """The scores of the best answer that the training rows' targets alone suggest, always the same."""
         signature, rows = self.dataset.signature, self.dataset.rows("train")
+        if outcomes.hindsight is not None:  # what the choices that were logged have earned
+            return outcomes.hindsight.weighed.reward
         return constant_scores(
             self.setting.metric,
             signature.kind,
@@ -214,6 +218,8 @@ class Bench:
         signature, wanted = self.dataset.signature, self.setting.config.gate.slices
         names: Sequence[str] = self.setting.task.slices(signature) if wanted is None else wanted
         raw = {name: column for name, column in self.dataset.columns(outcomes.rows).items() if name in names}
+        if outcomes.hindsight is not None:
+            return slice_masks(raw, names)
         return slice_masks(raw, names, outcomes.target, signature.labels)
 
 
@@ -229,6 +235,7 @@ def policy_of(config: Config) -> Policy:
         min_response_rate=config.audit.min_response,
         min_slice=gate.min_slice,
         goal=gate.goal,
+        min_choices=config.bandit.min_choices,
     )
 
 

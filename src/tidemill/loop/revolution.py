@@ -93,7 +93,7 @@ class Revolution:
     def _feedback(self) -> Settled:
         self.steps.say("feedback", "reading what people said")
         setting, until = self.setting, self.cycle.created
-        read = partial(feedback, self.store, setting.task, until=until, policy=setting.config.feedback)
+        read = partial(feedback, self.store, setting.task, until=until, config=setting.config)
         settled = read()
 
         def sifted(_token: str) -> JSON:
@@ -257,7 +257,9 @@ class Revolution:
         """The weighted mean of a per-row score over all the outcomes' rows."""
         costs, spread = self.setting.costs(dataset.signature), training_spread(dataset)
         scores = [
-            row_scores(name, found.target, found.probabilities, found.answers, costs=costs, spread=spread)
+            found.scores
+            if found.hindsight is not None
+            else row_scores(name, found.target, found.probabilities, found.answers, costs=costs, spread=spread)
             for found in outcomes
         ]
         return float(np.average(np.concatenate(scores), weights=np.concatenate([found.weights for found in outcomes])))

@@ -20,6 +20,8 @@ def look_at_robustness(setting: Setting, steps: Steps, dataset: DatasetArrays, m
     """
     store = setting.store
     shown = store.find(Report, model_id=model_id, dataset_id=dataset.id, split="validation", limit=1)
+    if dataset.signature.kind == "choice":  # of choices nobody knows what would have been right
+        return
     if not setting.config.training.robustness or not shown or "robustness" in shown[0].content:
         return
     report = shown[0]

@@ -125,6 +125,52 @@ def require_distribution(policy: Floats) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """Logged choices as a policy sees them: all that its estimates are made of, float64 ``[n]`` each.
+
+    Attributes:
+        importance: how much likelier the policy chooses what was chosen than whoever chose it.
+        reward: what it earned.
+        model: what a model of the rewards expects of the policy; ``None`` without a model.
+        told: what the model expects of the action that was chosen; ``None`` likewise.
+    """
+
+    importance: Floats
+    reward: Floats
+    model: Floats | None = None
+    told: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+
+def weigh(choices: Choices, policy: Floats, expected: Floats | None = None) -> Weighed:
+    """*choices* as *policy* sees them.
+
+    Args:
+        choices: what was logged.
+        policy: the probability that the judged policy gives each action, float64 ``[n, actions]``; 0 for what was not
+            offered.
+        expected: what a model of the rewards expects of each action, float64 ``[n, actions]``; it must not have seen
+            these rows.
+
+    Raises:
+        InputError: the policy's rows are no probabilities.
+
+    >>> one = Choices(action=np.array([1]), reward=np.array([1.0]), propensity=np.array([0.25]))
+    >>> weigh(one, np.array([[0.5, 0.5]])).importance.tolist()
+    [2.0]
+    """
+    require_distribution(policy)
+    rows = np.arange(len(choices))
+    importance = policy[rows, choices.action] / choices.propensity
+    if expected is None:
+        return Weighed(importance=importance, reward=choices.reward)
+    model: Floats = np.einsum("na,na->n", policy, expected)
+    return Weighed(importance=importance, reward=choices.reward, model=model, told=expected[rows, choices.action])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
     """An estimate of a policy's mean reward.
 
@@ -147,55 +193,35 @@ class Value:
         return {name: float(value) if math.isfinite(value) else None for name, value in found.items()}
 
 
-def importances(choices: Choices, policy: Floats) -> Floats:
-    """How much likelier the policy chooses what was chosen than whoever chose it, float64 ``[n]``.
-
-    >>> one = Choices(action=np.array([1]), reward=np.array([1.0]), propensity=np.array([0.25]))
-    >>> importances(one, np.array([[0.5, 0.5]])).tolist()
-    [2.0]
-    """
-    chosen: Floats = policy[np.arange(len(choices)), choices.action] / choices.propensity
-    return chosen
-
-
-def contributions(
-    estimator: str, choices: Choices, policy: Floats, expected: Floats | None = None, *, limit: float = SWITCH
-) -> Floats:
+def contributions(estimator: str, weighed: Weighed, *, limit: float = SWITCH) -> Floats:
     """What each row adds to an estimate, float64 ``[n]``: the estimate is their mean, but for ``snips``.
 
-    For ``snips`` the numerators of the ratio; :func:`importances` are its denominators.
+    For ``snips`` the numerators of the ratio; the importances are its denominators.
 
     Args:
-        estimator: one of :data:`ESTIMATORS`.
-        choices: what was logged.
-        policy: the probability that the judged policy gives each action, float64 ``[n, actions]``.
-        expected: what a model of the rewards expects of each action, float64 ``[n, actions]``; it must not have seen
-            these rows. ``dm``, ``dr`` and ``switch`` need it.
+        estimator: one of :data:`ESTIMATORS`; ``dm``, ``dr`` and ``switch`` need a model.
+        weighed: what was logged.
         limit: of ``switch``.
 
     Raises:
-        InputError: there is no such estimator, or it needs *expected*.
+        InputError: there is no such estimator, or it needs a model.
     """
     if estimator not in ESTIMATORS:
         raise InputError(f"there is no estimator {estimator!r}", mend=f"Use one of {', '.join(ESTIMATORS)}.")
-    w = importances(choices, policy)
+    w = weighed.importance
     if estimator in ("ips", "snips"):
-        return w * choices.reward
-    if expected is None:
+        return w * weighed.reward
+    if weighed.model is None or weighed.told is None:
         raise InputError(f"{estimator} needs what a model expects of each action", mend="Use ips or snips.")
-    model: Floats = np.einsum("na,na->n", policy, expected)
     if estimator == "dm":
-        return model
-    error = choices.reward - expected[np.arange(len(choices)), choices.action]
+        return weighed.model
     if estimator == "switch":
         w = np.where(w <= limit, w, 0.0)
-    return model + w * error
+    return weighed.model + w * (weighed.reward - weighed.told)
 
 
 def estimate(
-    choices: Choices,
-    policy: Floats,
-    expected: Floats | None = None,
+    weighed: Weighed,
     *,
     keys: npt.NDArray[Any] | None = None,
     estimators: Sequence[str] | None = None,
@@ -208,11 +234,9 @@ def estimate(
     """The policy's mean reward by several estimators, each with its intervals.
 
     Args:
-        choices: what was logged.
-        policy: the probability that the judged policy gives each action, float64 ``[n, actions]``.
-        expected: what a model of the rewards expects of each action; see :func:`contributions`.
+        weighed: what was logged.
         keys: rows of one key are one draw to the intervals; each row for itself unless given.
-        estimators: which; all that *expected* allows unless given.
+        estimators: which; all that there is a model for unless given.
         limit: of ``switch``.
         reward_range: between which rewards lie, for the empirical-Bernstein intervals; that of the rewards seen unless
             given.
@@ -222,16 +246,15 @@ def estimate(
         seed: of its draws.
 
     Raises:
-        InputError: the policy's rows are no probabilities, there are no rows, or an estimator lacks something.
+        InputError: there are no rows, or an estimator lacks a model.
     """
-    n = len(choices)
+    n = len(weighed)
     if not n:
         raise InputError("there are no logged choices", mend="Import logs, or wait for rewards.")
-    require_distribution(policy)
-    names = list(estimators or (ESTIMATORS if expected is not None else ("ips", "snips")))
-    w = importances(choices, policy)
-    terms = np.stack([contributions(name, choices, policy, expected, limit=limit) for name in names])
-    units = Units.of(np.arange(n) if keys is None else keys)
+    names = list(estimators or (ESTIMATORS if weighed.model is not None else ("ips", "snips")))
+    w = weighed.importance
+    terms = np.stack([contributions(name, weighed, limit=limit) for name in names])
+    units = Units.of(np.arange(n) if keys is None else keys).grouped(seed)
     sums = np.stack([units.sum(row) for row in (*terms, w, np.ones(n))])
 
     def values(totals: Floats) -> Floats:
@@ -241,16 +264,18 @@ def estimate(
         return found
 
     told = bca(sparse.csr_array(sums), values, replicates=replicates, seed=seed)
-    low, high = reward_range or (float(choices.reward.min()), float(choices.reward.max()))
+    low, high = reward_range or (float(weighed.reward.min()), float(weighed.reward.max()))
     most = float(w.max()) if largest is None else largest
     found = {}
     for place, name in enumerate(names):
         sure = (math.nan, math.nan)
         if name != "snips":
-            ends = _range(name, low, high, min(most, limit) if name == "switch" else most, expected)
-            per_unit = units.sum(terms[place]) if keys is not None else terms[place]
-            sizes = units.sum(np.ones(n)) if keys is not None else None
-            sure = bernstein(per_unit, *ends, sizes=sizes)
+            ends = _range(name, low, high, min(most, limit) if name == "switch" else most, weighed)
+            if keys is None:
+                sure = bernstein(terms[place], *ends)
+            else:
+                own = Units.of(keys)
+                sure = bernstein(own.sum(terms[place]), *ends, sizes=own.sum(np.ones(n)))
         found[name] = Value(
             value=float(told.value[place]),
             low=float(told.low[place]),
@@ -261,12 +286,13 @@ def estimate(
     return found
 
 
-def _range(name: str, low: float, high: float, most: float, expected: Floats | None) -> tuple[float, float]:
+def _range(name: str, low: float, high: float, most: float, weighed: Weighed) -> tuple[float, float]:
     """Between which numbers a row's contribution to an estimator lies."""
     if name == "ips":
         return min(0.0, low * most), max(0.0, high * most)
-    assert expected is not None
-    below, above = min(low, float(expected.min())), max(high, float(expected.max()))
+    assert weighed.model is not None and weighed.told is not None
+    below = min(low, float(weighed.model.min()), float(weighed.told.min()))
+    above = max(high, float(weighed.model.max()), float(weighed.told.max()))
     if name == "dm":
         return below, above
     return below - most * (above - low), above + most * (high - below)
@@ -357,14 +383,14 @@ def refusal_of(facts: JSON, least: float, covered: float = 0.9) -> str | None:
     return None
 
 
-def support(choices: Choices, policy: Floats, keys: npt.NDArray[Any] | None = None) -> Support:
-    """Whether *choices* can tell what *policy*, float64 ``[n, actions]``, would earn.
+def support(weighed: Weighed, keys: npt.NDArray[Any] | None = None) -> Support:
+    """Whether logged choices can tell what the policy would earn.
 
     >>> logs = Choices(action=np.zeros(4, int), reward=np.ones(4), propensity=np.full(4, 0.5))
-    >>> support(logs, np.array([[1.0, 0.0]] * 4)).effective
+    >>> support(weigh(logs, np.array([[1.0, 0.0]] * 4))).effective
     4.0
     """
-    w = importances(choices, policy)
+    w = weighed.importance
     n = len(w)
     totals = w if keys is None else Units.of(keys).sum(w)
     total = max(float(w.sum()), np.finfo(float).tiny)

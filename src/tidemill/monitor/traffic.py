@@ -160,7 +160,7 @@ def _asked(predictor: Predictor, parts: Iterator[dict[str, Column]]) -> tuple[JS
     features: list[Floats] = []
     for part in parts:
         features.append(sketch(predictor.features(part)))
-        answers += predictor.answers(predictor.scores(part))
+        answers += predictor.answer(part)
     return _summed(answers), np.concatenate(features)
 
 

@@ -11,7 +11,9 @@ from tidemill.errors import ConfigError, PackageError
 
 SCHEMA = 1
 MODEL_FILES = {"onnx": "model.onnx", "torch": "model.safetensors"}
-KNOWN_FILES = (*MODEL_FILES.values(), "README.md")
+STATE_FILE = "state.safetensors"
+"""What a model that learns while it serves begins with."""
+KNOWN_FILES = (*MODEL_FILES.values(), STATE_FILE, "README.md")
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "id": str,

@@ -19,7 +19,8 @@ def difference(kind: str, got: npt.NDArray[Any], expected: npt.NDArray[Any]) -> 
     """How far *got* is from *expected*, both raw scores ``[n, k]``; NaN or infinite when they cannot be compared.
 
     For classification and multilabel the larger of two: of the probabilities' difference, and of the scores' relative
-    to the largest over 30. For regression the values' difference, relative to the largest where that is above 1.
+    to the largest over 30. For regression and choices the values' difference, relative to the largest where that is
+    above 1.
 
     >>> difference("classification", np.array([[0.0, 30.0]]), np.array([[0.0, 30.05]])) < TOLERANCE
     True
@@ -32,7 +33,7 @@ def difference(kind: str, got: npt.NDArray[Any], expected: npt.NDArray[Any]) -> 
         return 0.0
     got, expected = got.astype(np.float64), expected.astype(np.float64)
     far = float(np.abs(got - expected).max()) / max(1.0, float(np.abs(expected).max()))
-    if kind == "regression":
+    if kind in ("regression", "choice"):
         return far
     likelihood = expit if kind == "multilabel" else _softmax
     probable = float(np.abs(likelihood(got) - likelihood(expected)).max())

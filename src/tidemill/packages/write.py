@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tidemill.errors import ConflictError, PackageError, StoreError
 from tidemill.features._base import Features
 from tidemill.packages.card import model_card
-from tidemill.packages.manifest import Manifest, parsed
+from tidemill.packages.manifest import STATE_FILE, Manifest, parsed
 from tidemill.packages.proof import TOLERANCE, difference
 from tidemill.packages.read import read_manifest
 
@@ -31,6 +31,8 @@ class Exported(Protocol):
     def tensors(self) -> Mapping[str, npt.NDArray[Any]] | None: ...  # noqa: D102
     @property
     def note(self) -> str | None: ...  # noqa: D102
+    @property
+    def state(self) -> bytes | None: ...  # noqa: D102
 
 
 def write_package(
@@ -99,6 +101,8 @@ def _contents(manifest: Manifest, export: Exported, features: Features, scores: 
         network = open_network(manifest.network, export.tensors, info, scores.shape[1], trusted=True, where=where)
         _prove("model.safetensors", signature.kind, network(features), scores, where)
         contents["model.safetensors"] = save({k: np.ascontiguousarray(v) for k, v in export.tensors.items()})
+    if export.state is not None:
+        contents[STATE_FILE] = export.state
     needed = {"onnx": "model.onnx", "torch": "model.safetensors"}[manifest.runtime]
     # whoever opens the package never runs a user's module, so its weights alone are no model
     foreign = manifest.runtime == "torch" and (manifest.network or {}).get("name") == "module"

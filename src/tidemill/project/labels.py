@@ -18,11 +18,12 @@ from tidemill.project.statements import Placed, split_labels, write_csv
 from tidemill.records import JSON, PAIR, Feedback, Prediction, QueueItem, to_json
 from tidemill.runtime.answers import parse_label
 from tidemill.store.erasing import refuse_erased
+from tidemill.tasks import stated_spec
 
 
 def answer_spec(project: OpenProject) -> JSON:
     """What labels are checked against: the task's answer for the signature as it now stands."""
-    return project.task.answer(project.signature)
+    return stated_spec(project.task, project.signature, project.config)
 
 
 def stated(project: OpenProject, texts: Sequence[str]) -> Any:

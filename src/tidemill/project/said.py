@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 from tidemill.data.assigned import fold_journal
-from tidemill.data.settled import Settled, settled_labels
+from tidemill.data.rewards import settled_for
+from tidemill.data.settled import Settled
 from tidemill.errors import InputError
 from tidemill.project.opened import OpenProject
 from tidemill.records import EPISODE, JSON, PAIR, Feedback, FeedbackKind, Member, to_json
@@ -60,7 +61,7 @@ def subjects(project: OpenProject, about: str) -> list[str]:
 
 def settle(project: OpenProject) -> Settled:
     """What everybody said so far, settled by the project's policy."""
-    return settled_labels(project.store, project.task.label, policy=project.config.feedback)
+    return settled_for(project.store, project.task.kind, project.task.label, project.config)
 
 
 def authors(project: OpenProject) -> JSON:

@@ -78,8 +78,13 @@ def start_project(
     of_use = _of_use(summary, config)
     chosen, reason = choose_task(of_use, target, task, files=files)
     config = config.model_copy(update={"task": chosen.name})
+    read = [chosen.open(source, config) for source in opened]
+    if read != opened:
+        opened, found = read, [(source.fingerprint(), source.summary()) for source in read]
+        summary = merge([said for _, said in found])
+        of_use = _of_use(summary, config)
     signature = signature_of(chosen, config, summary)
-    answer_spec(chosen, signature, config.decision)
+    answer_spec(chosen, signature, config)
     inputs = tuple(field.name for field in signature.inputs)
     aside = [f"{c.name} ({c.type})" for c in of_use.columns if c.name not in (*inputs, target)]
     try:

@@ -26,6 +26,11 @@ Codes = npt.NDArray[Any]
 _ARRAYS = ("mean", "spread", "seen")
 
 
+def represented(scores: npt.NDArray[np.float32]) -> Floats:
+    """What a package's model gives, float32 ``[n, d]``, as what heads read: float64 ``[n, d + 1]``, the last one 1."""
+    return np.concatenate([scores.astype(np.float64), np.ones((len(scores), 1))], axis=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Heads:
     """Normal beliefs about the weights of *k* actions over *d* numbers; values, not to be changed in place.
@@ -58,7 +63,7 @@ class Heads:
     @property
     def width(self) -> int:
         """Numbers of a representation."""
-        return self.mean.shape[1]
+        return int(self.mean.shape[1])
 
     def expected(self, z: Floats) -> Floats:
         """What each head expects of each representation ``[n, d]``: float64 ``[n, k]``."""
@@ -69,7 +74,8 @@ class Heads:
         """The standard deviation of :meth:`expected`, float64 ``[n, k]``."""
         k, d = self.mean.shape
         turned = (z @ self.spread.transpose(1, 0, 2).reshape(d, k * d)).reshape(len(z), k, d)
-        return self.noise * np.sqrt(np.maximum(np.einsum("nkd,nd->nk", turned, z), 0.0))
+        found: Floats = self.noise * np.sqrt(np.maximum(np.einsum("nkd,nd->nk", turned, z), 0.0))
+        return found
 
     def learned(
         self, z: Floats, action: Codes, reward: Floats, weight: Floats | None = None, *, memory: float = 1.0

@@ -15,7 +15,6 @@ sampling: its probabilities are integrals, done by quadrature and made to sum to
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -32,7 +31,7 @@ Mask = npt.NDArray[np.bool_]
 Name = Literal["epsilon", "linucb", "thompson", "softmax"]
 NAMES: tuple[str, ...] = get_args(Name)
 
-_NODES, _REACH = 65, 5.0
+_NODES, _REACH = 130, 4.0
 _EQUAL = 1e-9
 """Expectations closer than this, relative to the largest, are one: none of them is preferred by a rounding."""
 
@@ -120,8 +119,9 @@ class Policy:
             powers = np.where(offered, mean / self.temperature, -np.inf)
             powers = np.exp(powers - powers.max(axis=1, keepdims=True))
             own = powers / powers.sum(axis=1, keepdims=True)
-        mixed: Floats = (1 - self.floor) * own + self.floor * blind
-        return mixed / mixed.sum(axis=1, keepdims=True)
+        mixed = (1 - self.floor) * own + self.floor * blind
+        mixed /= mixed.sum(axis=1, keepdims=True)
+        return np.asarray(mixed, np.float64)
 
 
 def _best(score: Floats, offered: Mask) -> Floats:
@@ -136,42 +136,31 @@ def _best(score: Floats, offered: Mask) -> Floats:
 def chances(mean: Floats, deviation: Floats, offered: Mask) -> Floats:
     """With which probability each of independent normal numbers is the largest, float64 ``[n, k]``.
 
-    Gauss-Legendre quadrature over each one's own range; errors stay below a thousandth, and are divided out, so that
-    the probabilities sum to 1 to the last digit.
+    Between the quantiles of all of them, each one's own probability is exact and the others are taken as straight: the
+    errors stay near a thousandth, and are divided out, so that the probabilities sum to 1 to the last digit.
 
     >>> chances(np.array([[0.0, 0.0, 9.0]]), np.ones((1, 3)), np.array([[True, True, False]])).round(3).tolist()
     [[0.5, 0.5, 0.0]]
     """
-    n, k = mean.shape
+    k = mean.shape[1]
     if k == 1:
-        return np.ones((n, 1))
+        return np.ones_like(mean)
     width = max(float(np.abs(mean).max(initial=0.0)), 1.0)
-    deviation = np.maximum(deviation, 1e-9 * width)  # what is certain is a very narrow normal number
-    points, weights = np.polynomial.legendre.leggauss(_NODES)
-    found = np.zeros((n, k))
-    low = np.where(offered, mean - _REACH * deviation, -np.inf)
-    high = np.where(offered, mean + _REACH * deviation, -np.inf)
-    floor = low.max(axis=1)  # below it the largest number hardly lies
-    for action in range(k):
-        start, end = np.maximum(low[:, action], floor), high[:, action]
-        alive = offered[:, action] & (end > start)
-        if not alive.any():
-            continue
-        start, end = start[alive], end[alive]
-        places = (start + end)[:, None] / 2 + (end - start)[:, None] / 2 * points
-        m, s = mean[alive], deviation[alive]
-        own = np.exp(-0.5 * ((places - m[:, [action]]) / s[:, [action]]) ** 2) / s[:, [action]]
-        log = np.zeros_like(places)
-        for other in range(k):
-            if other != action:
-                there = offered[alive, other]
-                below = special.log_ndtr((places - m[:, [other]]) / s[:, [other]])
-                log += np.where(there[:, None], below, 0.0)
-        area = (own * np.exp(log)) @ weights * (end - start) / 2
-        found[alive, action] = area / math.sqrt(2 * math.pi)
+    deviation = np.maximum(deviation, 1e-6 * width)  # what is certain is a very narrow normal number
+    steps = np.linspace(-_REACH, _REACH, max(5, _NODES // k) | 1)
+    places = (mean[:, :, None] + deviation[:, :, None] * steps).reshape(len(mean), -1)
+    there = np.repeat(offered, len(steps), axis=1)
+    floor = np.where(offered, mean - _REACH * deviation, -np.inf).max(axis=1, keepdims=True)
+    places = np.sort(np.where(there, np.maximum(places, floor), floor), axis=1)
+    below = special.ndtr((places[:, None, :] - mean[:, :, None]) / deviation[:, :, None])
+    below[~offered] = 1.0
+    ahead, behind = np.ones_like(below), np.ones_like(below)
+    np.cumprod(below[:, :-1], axis=1, out=ahead[:, 1:])
+    np.cumprod(below[:, :0:-1], axis=1, out=behind[:, -2::-1])
+    others = ahead * behind
+    found = (np.diff(below, axis=2) * (others[:, :, 1:] + others[:, :, :-1]) / 2).sum(axis=2)
     total = found.sum(axis=1, keepdims=True)
-    best = _best(mean, offered)
-    share: Floats = np.where(total > 1e-12, found / np.maximum(total, 1e-12), best)
+    share: Floats = np.where(total > 1e-9, found / np.maximum(total, 1e-9), _best(mean, offered))
     return share
 
 
@@ -187,4 +176,4 @@ def draw(shares: Floats, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     none = shares[np.arange(len(found)), found] <= 0  # the point lay on an end, by a rounding
     if none.any():
         found[none] = shares[none].argmax(axis=1)
-    return found.astype(np.int64)
+    return np.asarray(found, np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,26 +17,15 @@ from tidemill.data.schema import Signature
 from tidemill.errors import PackageError
 from tidemill.features._base import FeatureInfo, Features
 from tidemill.features.pipeline import Pipeline
-from tidemill.packages.manifest import MODEL_FILES, Manifest, parsed
+from tidemill.packages.manifest import MODEL_FILES, STATE_FILE, Manifest, parsed
 from tidemill.packages.read import read_manifest, verify
 from tidemill.runtime.answers import Answers
+from tidemill.runtime.backend import Backend
+from tidemill.runtime.heads import Heads
 
 _MOST_ROWS, _MOST_BYTES = 1024, 1 << 19  # of one call of the model: a large batch must not take memory by its size
 
 _SPARSE_ROW = 2048  # bytes of the few hundred values of a short text
-
-
-class Backend(Protocol):
-    """What turns features into raw scores.
-
-    Attributes:
-        refusals: what it raises when it cannot.
-    """
-
-    refusals: tuple[type[Exception], ...]
-
-    def scores(self, features: Features) -> npt.NDArray[np.float32]:
-        """Raw scores, float32 ``[n, k]``."""
 
 
 class Predictor:
@@ -93,6 +82,17 @@ class Predictor:
         """One JSON answer for each row of raw scores."""
         return self._answers.of(scores)
 
+    def answer(self, columns: Columns) -> list[dict[str, Any]]:
+        """One JSON answer for each row of raw columns.
+
+        Raises:
+            ArithmeticError: the model gave scores that are not finite.
+        """
+        scores = self.scores(columns)
+        if not np.isfinite(scores).all():
+            raise ArithmeticError(f"{self.manifest.id} gave scores that are not finite")
+        return self._answers.of(scores)
+
     def predict(
         self, records: Sequence[Mapping[str, Any]], *, max_pixels: int = images.MAX_PIXELS
     ) -> list[dict[str, Any]]:
@@ -115,12 +115,7 @@ class Predictor:
         Raises:
             PackageError: the model cannot be computed, or gives no finite scores of the right shape.
         """
-        features = {name: item.blank(1) for name, item in self._info.items()}
-        try:
-            scores = self._score(features)
-        except self._backend.refusals as error:
-            what = f"the model cannot answer a row of zeros ({(str(error).splitlines() or [''])[0][:200]})"
-            raise PackageError(what, where=self.manifest.id, mend="Export the model again.") from error
+        scores = self.blank_scores()
         widths = self._answers.widths
         if scores.ndim != 2 or len(scores) != 1 or scores.shape[1] not in widths or not np.isfinite(scores).all():
             wanted = " or ".join(str((1, width)) for width in widths)
@@ -130,6 +125,19 @@ class Predictor:
                 mend="Export the model again.",
             )
         self._answers.of(scores)
+
+    def blank_scores(self) -> npt.NDArray[np.float32]:
+        """The raw scores of a made-up row.
+
+        Raises:
+            PackageError: the model cannot be computed.
+        """
+        features = {name: item.blank(1) for name, item in self._info.items()}
+        try:
+            return self._score(features)
+        except self._backend.refusals as error:
+            what = f"the model cannot answer a row of zeros ({(str(error).splitlines() or [''])[0][:200]})"
+            raise PackageError(what, where=self.manifest.id, mend="Export the model again.") from error
 
 
 def _row_bytes(item: FeatureInfo) -> int:
@@ -154,6 +162,12 @@ def load(folder: str | Path, *, threads: int = 1, verify: bool = True) -> Predic
     if verify:
         _verify(folder, manifest)
     signature, pipeline = parsed(manifest, str(folder))
+    if signature.kind == "choice":
+        from tidemill.runtime.choosing import ChoicePredictor
+
+        heads = read_heads(folder)
+        backend = _backend(folder, manifest, pipeline.info(), heads.width - 1, threads)
+        return ChoicePredictor(manifest, signature, pipeline, backend, heads)
     answers = Answers(manifest.answer)
     info = pipeline.info()
     if answers.kind != signature.kind or (signature.labels and signature.labels != answers.labels):
@@ -161,6 +175,19 @@ def load(folder: str | Path, *, threads: int = 1, verify: bool = True) -> Predic
             "the answer spec and the signature do not agree", where=str(folder), mend="Export the model again."
         )
     return Predictor(manifest, signature, pipeline, _backend(folder, manifest, info, answers.classes, threads), answers)
+
+
+def read_heads(folder: Path) -> Heads:
+    """What a package that chooses begins with.
+
+    Raises:
+        PackageError: it has no state, or it cannot be read.
+    """
+    path = folder / STATE_FILE
+    if not path.is_file():
+        what = f"it has no {STATE_FILE}, and without that nothing is known of its actions"
+        raise PackageError(what, where=str(folder), mend="Export the model again.")
+    return Heads.from_bytes(path.read_bytes(), str(path))
 
 
 _verify = verify  # load() has an argument of that name

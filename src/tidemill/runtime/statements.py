@@ -8,11 +8,12 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, cast, get_args
 
 from tidemill.errors import InputError, NotFoundError
-from tidemill.records import Feedback, FeedbackKind, episode_of, new_id, pair_of
+from tidemill.records import LABEL_KINDS, Feedback, FeedbackKind, episode_of, id_time, new_id, pair_of
 from tidemill.runtime.answers import parse_label
 
 Known = Callable[[str], bool]
@@ -26,6 +27,8 @@ _NAME = re.compile(NAME[1:-1])
 MAX_COMMENT = 10_000
 _MAX_LABEL = 1000
 _MAX_LABELS = 10_000
+_OLDEST = 10 * 365 * 86_400.0
+"""Seconds; an id that seems older carries no time, as those of requests with a key of the caller's."""
 EPISODE_KINDS = ("rating", "comment", "reward")
 """What may be said of an episode."""
 MAX_MEMBERS = 1000
@@ -82,6 +85,8 @@ def parse_feedback(
     if kind == "confirmation" and given is not None:
         require_answer(given(subject), f"{where}.kind")
     value = _value(kind, content.get("value"), f"{where}.value", answer, known)
+    if answer.get("kind") == "choice" and subject:
+        _require_reward(kind, value, subject, where, answer)
     if kind == "preference":
         subject, predictions = _pair(subject, value["over"], f"{where}.value.over")
     identifier = new_id(Feedback.prefix)
@@ -164,6 +169,36 @@ def _value(kind: str, value: Any, where: str, answer: Mapping[str, Any], known: 
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(f"a {kind} is a number, not {kind_of(value)}", where=where, mend="Give a finite number.")
     return float(value)
+
+
+def _require_reward(kind: str, value: Any, prediction: str, where: str, answer: Mapping[str, Any]) -> None:
+    """Refuse what says nothing of a choice, or says it too late.
+
+    Raises:
+        InputError: a label is stated, the reward is outside its range, or its horizon has passed.
+    """
+    if kind in LABEL_KINDS:
+        raise InputError(
+            f"a {kind} says what was right, and of a choice only its reward can be told",
+            where=f"{where}.kind",
+            mend='Send {"kind": "reward", "value": …}.',
+        )
+    if kind not in ("reward", "rating"):
+        return
+    low, high = answer.get("rewards", (-math.inf, math.inf))
+    if not low <= value <= high:
+        raise InputError(
+            f"the {kind} {value:g} is outside its range, which is {low:g} to {high:g}",
+            where=f"{where}.value",
+            mend="Give one within it, or change bandit.rewards in tidemill.yaml.",
+        )
+    horizon = answer.get("horizon")
+    if horizon is not None and horizon < (age := time.time() - id_time(prediction)) < _OLDEST:
+        raise InputError(
+            f"the {kind} came {age:,.0f} seconds after its choice, and the horizon is {horizon:,.0f}",
+            where=where,
+            mend="Send rewards sooner, or raise bandit.horizon in tidemill.yaml.",
+        )
 
 
 def _correction(value: Any, where: str, answer: Mapping[str, Any]) -> str | float | list[str]:

@@ -16,6 +16,7 @@ from tidemill.runtime import Predictor, load
 from tidemill.serving._base import Served, ServedProject
 from tidemill.serving.rolling import Challenger, OnBroken, Rolling
 from tidemill.store import running_rollout
+from tidemill.tasks import stated_spec
 
 logger = logging.getLogger("tidemill.serving")
 
@@ -107,7 +108,7 @@ class Follower:
         """The spec that feedback is checked against; also while no model can be loaded, so that none is lost."""
         if self._served is not None:
             return self._served.answer
-        return self._project.task.answer(self._project.signature)
+        return stated_spec(self._project.task, self._project.signature, self._project.config)
 
     def look(self) -> None:
         """Take up what is in force now, if it is not what answers."""

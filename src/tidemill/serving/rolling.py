@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-import numpy as np
-
 from tidemill.data.arrays import Column
 from tidemill.data.encode import encode
 from tidemill.data.schema import Signature
@@ -227,10 +225,7 @@ def finite_answers(predictor: Predictor, columns: Mapping[str, Column]) -> Answe
     Raises:
         ArithmeticError: the model gave scores that are not finite.
     """
-    scores = predictor.scores(columns)
-    if not np.isfinite(scores).all():
-        raise ArithmeticError(f"{predictor.manifest.id} gave scores that are not finite")
-    return predictor.answers(scores)
+    return predictor.answer(columns)
 
 
 @dataclass(frozen=True, slots=True)

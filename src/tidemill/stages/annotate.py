@@ -19,15 +19,15 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-
 from tidemill.annotation.pool import FROM_TRAFFIC, Candidate, order_candidates, sampled_candidates
-from tidemill.config import AnnotationPolicy
 from tidemill.data.dataset import DatasetArrays
 from tidemill.data.settled import Settled
 from tidemill.errors import NotFoundError
 from tidemill.records import JSON, LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction, QueueItem, new_id
 from tidemill.runtime import Predictor
 from tidemill.store import Store
+
+from tidemill.config import AnnotationPolicy
 
 MOST = 500
 """How many questions each queue holds; the rest waits for the next refresh."""
@@ -65,6 +65,8 @@ def annotate(
     Returns:
         How many questions each purpose has: ``{"audit": n, "settle": n, "useful": n}``.
     """
+    if dataset is not None and dataset.signature.kind == "choice":  # nobody can say what would have been right
+        return {"audit": 0, "settle": 0, "useful": 0}
     policy = policy or AnnotationPolicy()
     items = [*_audit(store, settled), *_settle(store, dataset, settled)]
     if dataset is not None:
@@ -205,6 +207,8 @@ def _useful(
 ) -> list[QueueItem]:
     """What would teach the model most, of the data and of traffic, in one order."""
     rng = np.random.default_rng(seed)
+    if dataset is not None and dataset.signature.kind == "choice":  # nobody can say what would have been right
+        return {"audit": 0, "settle": 0, "useful": 0}
     candidates = _traffic(store)
     items: list[QueueItem] = []
     if dataset is not None and predictor is None:

@@ -10,16 +10,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.data.arrays import take
+from tidemill.data.arrays import Columns, take
 from tidemill.data.dataset import DatasetArrays
+from tidemill.data.schema import Signature
 from tidemill.errors import NotReadyError
 from tidemill.metrics import row_scores, slice_masks, spread_of
+from tidemill.metrics.choices import choice_summary
 from tidemill.metrics.decisions import Decisions
+from tidemill.metrics.off_policy import contributions
 from tidemill.metrics.summary import summarise
 from tidemill.metrics.units import Floats
 from tidemill.records import JSON, Model, Report, new_id
 from tidemill.runtime import Predictor
 from tidemill.runtime.answers import Answers
+from tidemill.runtime.choosing import ChoicePredictor
+from tidemill.runtime.offline import Hindsight, in_hindsight
 from tidemill.store import Store
 from tidemill.tasks import Task
 
@@ -42,7 +47,9 @@ class RowOutcomes:
         answers: by the model's own spec, in the dataset's labels: codes int32 ``[n]`` with -1 where it abstains, uint8
             ``[n, labels]``, or values ``[n]``.
         guesses: int32 ``[n]``, what a classifier would answer where it abstains; ``answers`` itself for the others.
-        scores: float64 ``[n]``, the metric by row, larger is better.
+        scores: float64 ``[n]``, the metric by row, larger is better; of choices what each adds to the doubly robust
+            estimate of the policy's reward.
+        hindsight: of choices, what the scores are made of.
     """
 
     rows: npt.NDArray[np.int64]
@@ -53,6 +60,7 @@ class RowOutcomes:
     answers: npt.NDArray[Any]
     guesses: npt.NDArray[Any]
     scores: Floats
+    hindsight: Hindsight | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +119,7 @@ def evaluate(
         "split": split,
         "metric": metric,
         "target": signature.target,
-        **summarise(
-            signature.kind,
-            outcomes.target,
-            outcomes.probabilities,
-            outcomes.keys,
-            outcomes.weights,
-            answers=outcomes.answers,
-            guesses=outcomes.guesses if signature.kind == "classification" else None,
-            costs=costs,
-            level=Answers(predictor.manifest.answer).level,
-            labels=signature.labels,
-            masks=slice_masks(columns, names, outcomes.target, signature.labels),
-        ),
+        **_summary(predictor, signature, outcomes, columns, names, costs),
         "latency": timed(dataset, predictor, rows) if latency else None,
         "size_bytes": store.get(Model, model_id).size_bytes,
         "mistakes": _mistakes(dataset, outcomes) if split in ("validation", "recent-validation") else [],
@@ -131,6 +127,67 @@ def evaluate(
     report = Report(id=new_id("report"), model_id=model_id, dataset_id=dataset.id, split=split, content=content)
     store.insert(report)
     return Evaluation(report, outcomes)
+
+
+def _summary(
+    predictor: Predictor,
+    signature: Signature,
+    outcomes: RowOutcomes,
+    columns: Columns,
+    names: Sequence[str],
+    costs: Decisions | None,
+) -> JSON:
+    if outcomes.hindsight is not None:
+        assert isinstance(predictor, ChoicePredictor)
+        found = choice_summary(
+            outcomes.hindsight.weighed,
+            outcomes.keys,
+            outcomes.weights,
+            rewards=predictor.spec.rewards,
+            masks=slice_masks(columns, names),
+        )
+        return {"kind": "choice", "labels": list(signature.labels), "shares": outcomes.hindsight.shares, **found}
+    return summarise(
+        signature.kind,
+        outcomes.target,
+        outcomes.probabilities,
+        outcomes.keys,
+        outcomes.weights,
+        answers=outcomes.answers,
+        guesses=outcomes.guesses if signature.kind == "classification" else None,
+        costs=costs,
+        level=Answers(predictor.manifest.answer).level,
+        labels=signature.labels,
+        masks=slice_masks(columns, names, outcomes.target, signature.labels),
+    )
+
+
+def _chosen(
+    dataset: DatasetArrays,
+    predictor: ChoicePredictor,
+    rows: npt.NDArray[np.int64],
+    split: str,
+    on_event: Callable[[JSON], None] | None,
+) -> RowOutcomes:
+    """The outcomes where the package chooses, of which the rows hold another policy's choices and their rewards."""
+
+    def told(done: int) -> None:
+        if on_event is not None:
+            on_event({"stage": "evaluate", "what": f"judging choices of {split}", "done": done, "total": len(rows)})
+
+    found = in_hindsight(dataset, predictor, rows, told)
+    greedy = np.array(found.greedy, object)
+    return RowOutcomes(
+        rows=rows,
+        keys=np.asarray(dataset.keys[rows]),
+        weights=np.asarray(dataset.weight[rows], np.float64),
+        target=found.weighed.reward,
+        probabilities=found.weighed.importance.astype(np.float32)[:, None],
+        answers=greedy,
+        guesses=greedy,
+        scores=contributions("dr", found.weighed),
+        hindsight=found,
+    )
 
 
 def _outcomes(
@@ -142,6 +199,8 @@ def _outcomes(
     split: str,
     on_event: Callable[[JSON], None] | None,
 ) -> RowOutcomes:
+    if isinstance(predictor, ChoicePredictor):
+        return _chosen(dataset, predictor, rows, split, on_event)
     kind, labels = dataset.signature.kind, dataset.signature.labels
     rule = Answers(predictor.manifest.answer)
     found, answers, guesses, done = [], [], [], 0
@@ -236,6 +295,8 @@ def timed(dataset: DatasetArrays, predictor: Predictor, rows: npt.NDArray[np.int
 def _mistakes(dataset: DatasetArrays, outcomes: RowOutcomes) -> list[JSON]:
     """The rows where the model was most sure of a wrong answer, or most wrong, the worst first."""
     kind, labels = dataset.signature.kind, dataset.signature.labels
+    if outcomes.hindsight is not None:  # nobody knows what would have been right
+        return []
     target, p = outcomes.target, outcomes.probabilities
     if kind == "classification":
         loss, wrong = -row_scores("log_loss", target, p), outcomes.guesses != target

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tidemill.config import FeedbackPolicy
+from tidemill.config import Config
 from tidemill.data.assigned import fold_journal
 from tidemill.data.dataset import open_dataset
-from tidemill.data.settled import Settled, Tried, settled_labels
+from tidemill.data.rewards import settled_for
+from tidemill.data.settled import Settled, Tried
 from tidemill.data.splits import TRAIN
 from tidemill.data.targets import is_labelled
 from tidemill.records import Dataset
@@ -18,20 +19,20 @@ def feedback(
     task: Task,
     *,
     until: float | None = None,
-    policy: FeedbackPolicy | None = None,
+    config: Config,
     tried: Tried | None = None,
 ) -> Settled:
     """Fold the journal into the tables, then settle what people said.
 
     Args:
         until: ignore what was said later (UTC seconds), so that a resumed cycle sees what it saw before.
-        policy: whose word counts for how much.
+        config: whose word counts for how much, and what silence means.
         tried: what :mod:`tidemill.stages.sift` found out about doubts; nothing unless given.
     """
     fold_journal(store)
     imported = _imported(store, until)
     tried = tried or Tried()
-    return settled_labels(store, task.label, until=until, policy=policy, imported=imported, tried=tried)
+    return settled_for(store, task.kind, task.label, config, until=until, imported=imported, tried=tried)
 
 
 def _imported(store: Store, until: float | None) -> float:

@@ -24,8 +24,9 @@ from tidemill.data.build import Index, build_index
 from tidemill.data.clean import Tally
 from tidemill.data.dataset import open_assignments, write_version
 from tidemill.data.forgotten import Forgotten, veiled
+from tidemill.data.offers import ACTION, LOGGED, OFFER
 from tidemill.data.parts import Part, SideColumns, import_part, live_part, open_part
-from tidemill.data.schema import Signature
+from tidemill.data.schema import NUMBERS, Signature
 from tidemill.data.sources import Limits, Source, Summary, merge, open_source
 from tidemill.data.sources._base import DISTINCT_CAP
 from tidemill.data.splits import DROPPED, MIN_LABELLED, SPLITS, TRAIN, SplitPolicy
@@ -117,11 +118,11 @@ def prepare(
         StoreError: the disk is full.
     """
     tell = on_event or (lambda _event: None)
-    opened = open_sources(config, sources)
+    opened = open_sources(config, sources, task)
     forgotten = Forgotten.of(store)
     plain = {config.target, config.weight} if forgotten else None
     summary = summarise_sources(store.root, opened, lambda said: _veiled(said, plain, store.secret))
-    signature = signature_of(task, config, summary, stated_labels(settled.annotations.values()))
+    signature = signature_of(task, config, summary, _known_labels(task, settled))
     side = _side_columns(config, summary)
     parts = [_import(store.root, source, signature, side, tell, forgotten) for source in opened]
     if side.time is not None and all(np.isnan(part.array("time")).all() for part in parts):
@@ -206,15 +207,16 @@ def source_limits(config: Config) -> Limits:
     )
 
 
-def open_sources(config: Config, sources: Sequence[str]) -> list[Source]:
-    """All sources, opened but not read.
+def open_sources(config: Config, sources: Sequence[str], task: Task) -> list[Source]:
+    """All sources as *task* reads them, opened but not read.
 
     Raises:
         SourceError: there is none, or one cannot be opened.
     """
     if not sources:
         raise SourceError("no data is named.", where="data", mend="Name a file, a folder or sklearn:digits.")
-    return [open_source(s, limits=source_limits(config), target=config.target) for s in sources]
+    opened = [open_source(s, limits=source_limits(config), target=config.target) for s in sources]
+    return [task.open(source, config) for source in opened]
 
 
 def summarise_sources(
@@ -294,7 +296,7 @@ def signature_of(task: Task, config: Config, summary: Summary, labels: Sequence[
     assert target is not None
     if target.type == "image":
         raise SourceError(f"{config.target!r} holds images.", where="target", mend="Name the column to predict.")
-    if target.distinct > DISTINCT_CAP and not config.labels and task.kind != "regression" and not target.members:
+    if target.distinct > DISTINCT_CAP and not config.labels and task.kind not in NUMBERS and not target.members:
         raise SourceError(
             f"{config.target!r} has more than {DISTINCT_CAP:,} different values, too many for classes.",
             where="target",
@@ -309,11 +311,17 @@ def signature_of(task: Task, config: Config, summary: Summary, labels: Sequence[
     if config.splits.policy == "group" and config.splits.key:
         left_out.add(config.splits.key)
     chosen = set(names) - left_out if config.inputs is None else set(config.inputs) - {config.weight}
+    if task.kind == "choice":  # what was chosen, and how, is said beside the inputs
+        chosen |= {*LOGGED, OFFER} & set(names)
     # A list of labels can be a target; as an input there is no encoding for it.
     columns = tuple(c for c in summary.columns if (c.name in chosen and not c.lists) or c.name == config.target)
     if len(columns) < 2:
         raise SourceError("there is no column to learn from.", where="inputs", mend="Name at least one input column.")
     single = target.values if not target.lists and target.separator is None else ()
+    if task.kind == "choice":
+        named = summary.column(ACTION)
+        known = {*(named.values if named is not None else ()), *config.labels, *labels}
+        return task.signature(replace(summary, columns=columns), config.target, sorted(known))
     known = {*(target.members or single if task.kind == "multilabel" else target.values), *config.labels}
     if len(known) < 2:  # else a slip of an annotator would make a class
         known.update(labels)
@@ -348,6 +356,13 @@ def stated_labels(labels: Iterable[Any]) -> list[str]:
     ['3', 'a', 'b']
     """
     return sorted({str(one) for label in labels for one in (label if isinstance(label, list | tuple) else [label])})
+
+
+def _known_labels(task: Task, settled: Settled) -> list[str]:
+    """The labels that people stated, or the actions that were chosen since."""
+    if task.kind == "choice":
+        return stated_labels(sample.prediction.inputs[ACTION] for sample in settled.live)
+    return stated_labels(settled.annotations.values())
 
 
 def _side_columns(config: Config, summary: Summary) -> SideColumns:
@@ -385,7 +400,7 @@ def _check_target(index: Index, signature: Signature, tally: Tally) -> None:
         raise SourceError("every row to be learned from has the weight 0.", where="weight", mend=mend)
     if total < MIN_LABELLED:
         return
-    if signature.kind == "regression":
+    if signature.kind in NUMBERS:
         values = index.target[known]
         alike = bool(values.min() == values.max())
     else:  # with unlabelled rows, answers may bring another label
@@ -401,7 +416,7 @@ def _check_target(index: Index, signature: Signature, tally: Tally) -> None:
 
 def _tell_labels(index: Index, signature: Signature, tally: Tally) -> None:
     """Say which labels look like another column's values, and which cannot be learned."""
-    if signature.kind == "regression":
+    if signature.kind in NUMBERS:
         return
     labelled = is_labelled(index.target)
     numbers = np.array([spelling.is_number(label) for label in signature.labels], bool)

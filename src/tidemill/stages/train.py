@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.data.dataset import DatasetArrays
+from tidemill.data.logged import logged
 from tidemill.errors import PackageError, TrainingError
 from tidemill.features._base import Features
 from tidemill.features.cache import FeatureSet, feature_set
@@ -32,9 +33,13 @@ from tidemill.learners._folds import out_of_fold, part_of, taken
 from tidemill.metrics import row_scores, spread_of
 from tidemill.metrics.calibrators import fit_answer
 from tidemill.metrics.decisions import Decisions
+from tidemill.metrics.off_policy import contributions
 from tidemill.packages import Manifest, write_package
 from tidemill.records import JSON, Model, Recipe, Run, to_json
 from tidemill.runtime.answers import Answers
+from tidemill.runtime.choosing import ChoicePredictor
+from tidemill.runtime.heads import Heads
+from tidemill.runtime.offline import in_hindsight
 from tidemill.store import Store
 
 FOLDS = 5
@@ -124,7 +129,10 @@ def fit(
     view, told = RecipeView(network=recipe.network, params=setting), dataclasses.replace(context, report=report)
     with _some(problem, share, context.seed, store.root / "work") as part:
         fitted = get_learner(recipe.learner).fit(part, view, told)
-    answer, means = _calibrated(aim, dataset, fitted.scores(unseen), truth, weight)
+    if problem.logged is not None:
+        answer, means = aim.answer, _valued(aim, dataset, features, fitted, features.rows[held_out])
+    else:
+        answer, means = _calibrated(aim, dataset, fitted.scores(unseen), truth, weight)
     score = means.get(aim.selection, 0.0)
     if not math.isfinite(score):  # nothing could be compared with it
         raise TrainingError(
@@ -168,6 +176,17 @@ def refit(
     features = feature_set(dataset, recipe.features, store.root / "features", refit=True)
     problem = _problem(dataset, features)
     view, learner = RecipeView(network=recipe.network, params=params), get_learner(recipe.learner)
+    if problem.logged is not None:  # of choices there is nothing to calibrate
+        return Fit(
+            features=features,
+            fitted=learner.fit(problem, view, context),
+            params=params,
+            score=0.0,
+            metrics={},
+            answer=aim.answer,
+            curve=(),
+            seconds=time.perf_counter() - started,
+        )
     if held_out is None:
         scores = out_of_fold(learner, problem, view, context, FOLDS, context.seed, groups=dataset.keys[features.rows])
         unseen, seen_as = slice(0, None), "out_of_fold"
@@ -188,15 +207,51 @@ def refit(
 
 
 def _problem(dataset: DatasetArrays, features: FeatureSet) -> Problem:
+    signature = dataset.signature
     return Problem(
-        kind=dataset.signature.kind,
+        kind=signature.kind,
         features=features.arrays,
         info=features.info,
         target=features.target,
         train=features.train,
-        classes=max(1, len(dataset.signature.labels)),
+        classes=max(1, len(signature.labels)),
         weight=features.weight,
+        logged=logged(dataset, features.rows) if signature.kind == "choice" else None,
+        labels=signature.labels,
+        described=any(field.role == "action" for field in signature.inputs),
     )
+
+
+def _valued(
+    aim: Aim, dataset: DatasetArrays, features: FeatureSet, fitted: Fitted, rows: npt.NDArray[np.int64]
+) -> dict[str, float]:
+    """What the policy over a fitted model would have earned in rows that it has not seen, doubly robust."""
+    state = fitted.export().state
+    if not len(rows) or state is None:
+        return {}
+    manifest = Manifest(
+        id="in memory",
+        created=time.time(),
+        task=aim.task,
+        recipe="",
+        runtime="onnx",
+        signature=dataset.signature.to_json(),
+        features={},
+        answer=aim.answer,
+    )
+    predictor = ChoicePredictor(
+        manifest, dataset.signature, features.pipeline, _InMemory(fitted.scores), Heads.from_bytes(state)
+    )
+    found = contributions("dr", in_hindsight(dataset, predictor, rows).weighed)
+    return {aim.metric: float(np.average(found, weights=dataset.weight[rows]))}
+
+
+@dataclass(slots=True)
+class _InMemory:
+    """A fitted model as what answers."""
+
+    scores: Callable[[Features], Scores]
+    refusals: tuple[type[Exception], ...] = ()
 
 
 @contextlib.contextmanager

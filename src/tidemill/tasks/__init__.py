@@ -21,7 +21,7 @@ from tidemill.errors import ConfigError, NotFoundError
 from tidemill.tasks._base import Claim, Task
 from tidemill.tasks._classification import ClassificationTask
 from tidemill.tasks._multilabel import MultilabelTask
-from tidemill.tasks._rule import answer_spec, cost_matrix, metric_of, selection_of
+from tidemill.tasks._rule import answer_spec, cost_matrix, metric_of, selection_of, stated_spec
 
 __all__ = [
     "Claim",
@@ -34,6 +34,7 @@ __all__ = [
     "load_file",
     "metric_of",
     "selection_of",
+    "stated_spec",
     "task_names",
 ]
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tidemill.config import Config
 from tidemill.data.schema import Kind, Signature
-from tidemill.data.sources import Summary
+from tidemill.data.sources import Source, Summary
 from tidemill.records import Feedback, Prediction, Recipe
 
 
@@ -71,6 +72,14 @@ class Task(ABC):
     def sample_data(self, seed: int, rows: int = 400) -> list[Mapping[str, Any]]:
         """Small synthetic records with target, learnable in seconds: for conformance tests and ``doctor``."""
 
+    def open(self, source: Source, config: Config) -> Source:
+        """The source as this task reads it; the source itself unless a task knows better.
+
+        Raises:
+            SourceError: it lacks what the task cannot do without.
+        """
+        return source
+
     def slices(self, signature: Signature) -> list[str]:
         """The columns whose values slice a report besides the label; by default the categories."""
-        return [f.name for f in signature.inputs if f.type == "category"]
+        return [f.name for f in signature.inputs if f.type == "category" and f.role == "input"]

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tidemill.config import DecisionRule
+from tidemill.config import Bandit, Config, DecisionRule, parse_duration
 from tidemill.data.schema import Signature
 from tidemill.data.spelling import label_form
 from tidemill.errors import ConfigError
@@ -24,23 +24,25 @@ def selection_of(task: Task, rule: DecisionRule) -> str:
     return task.selection if metric == task.metric else metric
 
 
-def answer_spec(task: Task, signature: Signature, rule: DecisionRule) -> dict[str, Any]:
-    """The task's answer spec with the project's costs, abstention and level of intervals.
+def answer_spec(task: Task, signature: Signature, config: Config) -> dict[str, Any]:
+    """The task's answer spec with the project's costs, abstention and level of intervals, or its policy of choices.
 
     Raises:
         ConfigError: the rule names a label that there is not, or does not fit the kind of task.
     """
-    spec = task.answer(signature)
+    spec, rule = task.answer(signature), config.decision
     if signature.kind == "regression":
         spec["interval"] = {"level": rule.level, "offset": 0.0}
     asked = [key for key in ("costs", "abstain_cost", "min_precision") if getattr(rule, key)]
     if asked and signature.kind != "classification":
         raise ConfigError(
             f"{' and '.join(asked)} can be set where one of several labels is answered, and {task.name} "
-            f"answers {'numbers' if signature.kind == 'regression' else 'any number of labels'}",
+            f"answers {_ANSWERED[signature.kind]}",
             where="tidemill.yaml, decision",
             mend="Remove them.",
         )
+    if signature.kind == "choice":
+        spec |= choice_spec(config.bandit)
     if rule.abstain_cost is not None and rule.min_precision is not None:
         raise ConfigError(
             "abstain_cost and min_precision are two rules for the same decision",
@@ -54,6 +56,22 @@ def answer_spec(task: Task, signature: Signature, rule: DecisionRule) -> dict[st
     if rule.min_precision is not None:
         spec["min_precision"] = rule.min_precision
     return spec
+
+
+_ANSWERED = {"regression": "numbers", "multilabel": "any number of labels", "choice": "actions and learns rewards"}
+
+
+def choice_spec(bandit: Bandit) -> dict[str, Any]:
+    """How a project's models choose, as their answer spec carries it."""
+    policy = {"name": bandit.policy}
+    policy |= {name: getattr(bandit, name) for name in ("floor", "epsilon", "alpha", "scale", "temperature")}
+    horizon = None if bandit.horizon is None else parse_duration(bandit.horizon)
+    return {"policy": policy, "rewards": list(bandit.rewards), "reach": bandit.reach, "horizon": horizon}
+
+
+def stated_spec(task: Task, signature: Signature, config: Config) -> dict[str, Any]:
+    """What people's statements are checked against where no model is at hand."""
+    return task.answer(signature) | (choice_spec(config.bandit) if signature.kind == "choice" else {})
 
 
 def cost_matrix(rule: DecisionRule, labels: Sequence[str]) -> list[list[float]]:

@@ -101,7 +101,8 @@ class BanditWorld:
             return found
         turn = np.broadcast_to(np.asarray(moments) // self.period, len(rows))
         order = (np.arange(self.actions) + turn[:, None]) % self.actions
-        return np.take_along_axis(found, order, axis=1)
+        turned: Floats = np.take_along_axis(found, order, axis=1)
+        return turned
 
     def value(self, policy: Policy, moment: int = 0) -> float:
         """What *policy* earns a choice on average; no estimate."""
@@ -116,7 +117,8 @@ class BanditWorld:
         """The policy that knows the truth (of a world that does not drift)."""
         place = {context.tobytes(): row for row, context in enumerate(self.pool)}
         rows = np.array([place[context.tobytes()] for context in contexts])
-        return np.eye(self.actions)[self._means[rows].argmax(axis=1)]
+        certain: Floats = np.eye(self.actions)[self._means[rows].argmax(axis=1)]
+        return certain
 
     def softmax(self, sharpness: float, *, wrong: float = 0.0, seed: int = 0) -> Policy:
         """A policy that prefers what is good, or with a negative *sharpness* what is bad.

@@ -25,21 +25,23 @@ class TaskConformance:
         task_name: the task under test.
         files: Python files that define it, when it is not part of Tidemill.
         target: the target column of its sample data.
+        rows: how many rows a project gets; more where little is learned from each.
     """
 
     task_name: ClassVar[str]
     files: ClassVar[Sequence[Path]] = ()
     target: ClassVar[str] = "label"
+    rows: ClassVar[int] = 400
 
     @property
     def task(self) -> Task:
         """The task under test."""
         return get_task(self.task_name, self.files)
 
-    def project(self, folder: Path, rows: int = 400) -> Project:
+    def project(self, folder: Path, rows: int | None = None) -> Project:
         """A project on the task's sample data."""
         folder.mkdir(parents=True, exist_ok=True)
-        data = write_records(folder / "data", self.task.sample_data(0, rows))
+        data = write_records(folder / "data", self.task.sample_data(0, rows or self.rows))
         return init(
             folder / "project",
             data=data,
@@ -82,9 +84,13 @@ class TaskConformance:
         assert first["decision"]["outcome"] == "promoted", first["decision"]["reason"]
         records = [dict(record) for record in self.task.sample_data(7, 60)]
         truths = [record.pop(self.target) for record in records]
-        answers = project.predict(records)
-        assert _quality(project.signature, answers, truths) > 0.2, "hardly better than knowing nothing"
-        self._corrections_become_labels(project, records, truths, answers)
+        asked = _asked(project.signature, records)
+        answers = project.predict(asked)
+        assert _quality(project.signature, answers, truths, records) > 0.2, "hardly better than knowing nothing"
+        if project.signature.kind == "choice":
+            self._rewards_become_labels(project, asked, answers)
+        else:
+            self._corrections_become_labels(project, asked, truths, answers)
         project.cycle(max_trials=1, max_epochs=3, seed=0)
         assert project.report()["reports"]["reference"]["metrics"]
 
@@ -93,7 +99,7 @@ class TaskConformance:
         project = self.project(tmp_path)
         project.cycle(max_trials=1, max_epochs=1, seed=0)
         project.export(None, tmp_path / "package")
-        records = [{k: v for k, v in r.items() if k != self.target} for r in self.task.sample_data(3, 20)]
+        records = _asked(project.signature, self.task.sample_data(3, 20))
         assert load(tmp_path / "package", threads=1).predict(records) == project.predict(records)
         model = project.store.get(Model, project.champion["id"]) if project.champion else None
         assert model is not None and read_manifest(tmp_path / "package").id == model.id
@@ -117,6 +123,33 @@ class TaskConformance:
         assert project.task.label(comment, prediction) is None
 
 
+    def _rewards_become_labels(
+        self, project: Project, records: list[dict[str, Any]], answers: list[dict[str, Any]]
+    ) -> None:
+        prediction = Prediction(
+            id="pred_check",
+            deployment="default",
+            model_id="model_check",
+            key="0" * 16,
+            inputs=records[0],
+            answer=answers[0],
+        )
+        rewarded = Feedback(id=new_id("fb"), subject=prediction.id, kind="reward", value=0.5, key="a")
+        confirmed = Feedback(id=new_id("fb"), subject=prediction.id, kind="confirmation", key="b")
+        assert project.task.label(rewarded, prediction) == 0.5
+        assert project.task.label(confirmed, prediction) is None
+        for answer in answers:
+            shares = answer["propensities"]
+            assert abs(sum(shares.values()) - 1) < 1e-9 and min(shares.values()) > 0
+            assert answer["propensity"] == shares[answer["action"]]
+
+
+def _asked(signature: Signature, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a caller may send of each record."""
+    names = {field.name for field in signature.asked}
+    return [{name: value for name, value in record.items() if name in names} for record in records]
+
+
 def _labels(stated: Any) -> list[str]:
     return [str(label) for label in stated] if isinstance(stated, list) else [str(stated)]
 
@@ -128,8 +161,24 @@ def _stated(answer: Mapping[str, Any]) -> Any:
     return answer["value"] if "value" in answer else answer["label"]
 
 
-def _quality(signature: Signature, answers: Sequence[Mapping[str, Any]], truths: Sequence[Any]) -> float:
-    """0 for what can be said without the inputs, 1 when every answer is right."""
+def _quality(
+    signature: Signature,
+    answers: Sequence[Mapping[str, Any]],
+    truths: Sequence[Any],
+    records: Sequence[Mapping[str, Any]],
+) -> float:
+    """0 for what can be said without the inputs, 1 when every answer is right.
+
+    Of choices: 0 for what the logged ones earned, 1 for the greatest reward, by those that are chosen alike.
+    """
+    if signature.kind == "choice":
+        alike = [
+            truth
+            for answer, truth, record in zip(answers, truths, records, strict=True)
+            if answer["action"] == record["action"]
+        ]
+        usual = float(np.mean(truths))
+        return (float(np.mean(alike)) - usual) / (max(truths) - usual)
     said = [_stated(answer) for answer in answers]
     if signature.kind == "regression":
         values = np.array(truths, np.float64)

@@ -14,6 +14,7 @@ a folder of tables        the tables of one format in it, or its IDX files
 a saved data set          what ``save_to_disk`` of Hugging Face ``datasets`` wrote
 ``data/*.csv``            all files that match, as one source
 ``set.zip``, ``.tar.gz``  as the packed folder; single files may be packed by gzip, bzip2, xz
+``choices.vw``            contexts, actions, rewards: what Vowpal Wabbit logs, text or JSON
 ``sklearn:NAME``          digits, iris, wine, breast_cancer, diabetes
 ``hf:NAME[/CONFIG]``      a set of the Hugging Face hub; ``@REVISION`` may follow
 ``sql:URL#QUERY``         the rows of a query

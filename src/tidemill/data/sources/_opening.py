@@ -27,9 +27,10 @@ _KINDS = {
     ".csv": "delimited", ".tsv": "delimited", ".tab": "delimited",
     ".jsonl": "json", ".ndjson": "json", ".json": "json",
     ".parquet": "parquet", ".pq": "parquet", ".npz": "npz", ".zip": "archive",
+    ".vw": "vw", ".cb": "vw", ".dsjson": "vw",
     ".tar": "archive", ".tgz": "archive", ".tbz2": "archive", ".txz": "archive",
 }  # fmt: skip
-_SINGLE = ("archive", "npz")
+_SINGLE = ("archive", "npz", "vw")
 _DATABASES = ("sqlite", "postgres", "postgresql", "mysql", "mariadb", "oracle", "mssql")
 _FORMATS = "Give images or text files in class folders, or a CSV, TSV, JSONL, Parquet, npz or IDX file."
 
@@ -94,6 +95,10 @@ def _open(kind: str, files: list[Path], limits: Limits, target: str | None, name
         from tidemill.data.sources.npz import NpzSource
 
         return NpzSource(files[0], limits)
+    if kind == "vw":
+        from tidemill.data.sources.vw import VwSource
+
+        return VwSource(files[0], limits)
     if kind == "idx":
         from tidemill.data.sources.idx import IdxSource
 
@@ -157,14 +162,21 @@ def _refuse_address(spec: str) -> None:
 def _kind(path: Path, limits: Limits) -> str:
     """By the suffix, and where it says nothing by the first bytes; what is left is a text table."""
     from tidemill.data.sources.idx import looks_like_idx
+    from tidemill.data.sources.vw import looks_like_vw
 
     suffix = suffix_of(path)
+    if suffix in (".json", ".jsonl", ".txt"):
+        with open_stream(path, limits) as stream:
+            if looks_like_vw(stream.read(512)):
+                return "vw"
     if suffix in _KINDS:
         return _KINDS[suffix]
     if looks_like_idx(path, limits):
         return "idx"
     with open_stream(path, limits) as stream:
         start = stream.read(512)
+    if looks_like_vw(start):
+        return "vw"
     if start.startswith(b"PAR1"):
         return "parquet"
     if start[257:262] == b"ustar":

@@ -16,7 +16,9 @@ from tidemill.data.sources._base import DISTINCT_CAP, SPLIT_NAMES, Batch, Column
 from tidemill.data.sources._separated import LabelParts
 from tidemill.errors import SourceError
 
-TARGET_NAMES = ("label", "target", "class", "y", "labels", "category", "income", "outcome")
+TARGET_NAMES = (
+    "label", "target", "class", "y", "labels", "category", "income", "outcome", "reward", "click", "clicked",
+)  # fmt: skip
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 _UNSPACED_PER_WORD = 2
 """Scripts without blanks between words; two of their characters count as a word."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tidemill.config import Config, parse_duration
-from tidemill.data.settled import settled_labels
+from tidemill.data.rewards import settled_for
 from tidemill.errors import ConfigError
 from tidemill.monitor.triggers._base import Action, Look, Trigger
 from tidemill.monitor.triggers.drift import Drift
@@ -57,7 +57,7 @@ def triggers_of(
     found.append(
         Quality(
             store,
-            lambda: settled_labels(store, task.label, policy=config.feedback),
+            lambda: settled_for(store, task.kind, task.label, config),
             task.kind,
             floor=settings.quality,
             least=settings.quality_labels,
