@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from tidemill.runtime.answers import Answers
 from tidemill.runtime.backend import Backend
 from tidemill.runtime.heads import Floats, Heads, represented
 from tidemill.runtime.policies import Policy, draw
-from tidemill.runtime.predictor import Predictor
+from tidemill.runtime.predictor import Predictor, load
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,6 @@ class ChoicePredictor(Predictor):
         self.spec = ChoiceSpec.of(manifest.answer)
         self.base = heads
         self.heads = heads
-        self.state_id: str | None = None
         described = tuple(f for f in signature.inputs if f.role == "action")
         self._described = Signature(inputs=described, target=signature.target, kind="choice") if described else None
         if heads.shared != (self._described is not None):
@@ -275,6 +275,24 @@ class ChoicePredictor(Predictor):
         z = represented(scores)
         mean = self.heads.expected(z)
         self.spec.policy.shares(mean, self.heads.deviation(z))
+
+
+def load_choosing(folder: Path, state: bytes, state_id: str, *, threads: int = 1) -> ChoicePredictor:
+    """A package that chooses, with what it has learned since it was made.
+
+    Args:
+        folder: the package's folder.
+        state: the content of a snapshot.
+        state_id: its id.
+        threads: threads that one prediction may use.
+
+    Raises:
+        PackageError: the package or the snapshot cannot be read, or they do not fit one another.
+    """
+    predictor = load(folder, threads=threads)
+    if not isinstance(predictor, ChoicePredictor):
+        raise PackageError("it does not choose", where=str(folder), mend="Roll back to an earlier deployment.")
+    return predictor.with_heads(Heads.from_bytes(state, state_id), state_id)
 
 
 def _answers(outlook: Outlook, shares: Floats, drawn: npt.NDArray[np.int64]) -> list[dict[str, Any]]:

@@ -34,7 +34,10 @@ class Predictor:
     Attributes:
         manifest: what the package says of itself.
         signature: what a record must hold.
+        state_id: the snapshot of what it learned since it was made; ``None`` for what learned nothing.
     """
+
+    state_id: str | None = None
 
     def __init__(
         self, manifest: Manifest, signature: Signature, pipeline: Pipeline, backend: Backend, answers: Answers

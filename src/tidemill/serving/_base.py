@@ -101,3 +101,8 @@ class Served:
     answer: dict[str, Any]
     generation: int
     rolling: Rolling | None = None
+
+    @property
+    def state_id(self) -> str | None:
+        """The snapshot of what the model has learned since it was made, by which it answers."""
+        return self.predictor.state_id or self.deployment.state_id

@@ -14,7 +14,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from tidemill.data.schema import Field, Signature
+from tidemill.data.offers import OFFER
+from tidemill.data.schema import NUMBERS, Field, Signature
 from tidemill.runtime.statements import MAX_NAME, NAME
 from tidemill.serving.access import need_of
 from tidemill.serving.examples import answered, row, stated, tensors
@@ -50,6 +51,13 @@ _MEANINGS = {
     429: "too many requests by this token or address; try again after Retry-After",
     500: "a fault of the server, with its id in the log",
     503: "not ready, overloaded, or the disk failed; try again after Retry-After",
+}
+_OFFERED: dict[str, Any] = {
+    "description": "what may be chosen: names, or objects with a name and features; all actions unless given",
+    "anyOf": [
+        {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, {"type": "object"}]}},
+        {"type": "null"},
+    ],
 }
 _DATES = [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]
 _HOT = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
@@ -227,11 +235,11 @@ def form_content(signature: Signature | None) -> dict[str, Any]:
     plain = {"image": binary, "number": {"type": "number"}, "date": {"anyOf": _DATES}}
     short = {"type": "string", "maxLength": MAX_NAME, "pattern": f"^$|{NAME}"}
     own = {"key": short, "caller": short}
-    form["properties"] = own | {f.name: plain.get(f.type, {"type": "string"}) for f in signature.inputs}
-    form["required"] = [f.name for f in signature.inputs if not f.optional]
+    form["properties"] = own | {f.name: plain.get(f.type, {"type": "string"}) for f in signature.asked}
+    form["required"] = [f.name for f in signature.asked if not f.optional]
     form["additionalProperties"] = False
     content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
-    if [f.type for f in signature.inputs if not f.optional] == ["image"]:
+    if [f.type for f in signature.asked if not f.optional] == ["image"]:
         content["image/*"] = {"schema": binary}
     return content
 
@@ -266,15 +274,17 @@ def _operation(
 def _narrow_answers(schemas: dict[str, Any], answer: Mapping[str, Any]) -> None:
     """Leave the one kind of answer that this project's model gives, with its labels."""
     kind = answer["kind"]
-    used = {"classification": ["Classified"], "multilabel": ["Labelled"], "regression": ["Estimated"]}[kind]
+    used = [{"multilabel": "Labelled", "regression": "Estimated", "choice": "Chosen"}.get(kind, "Classified")]
     if kind == "classification" and any(answer.get(key) is not None for key in ("abstain_cost", "threshold")):
         used.append("Abstained")
-    for name in {"Classified", "Abstained", "Labelled", "Estimated"} - set(used):
+    for name in {"Classified", "Abstained", "Labelled", "Estimated", "Chosen"} - set(used):
         del schemas[name]
     items = [{"$ref": f"#/components/schemas/{name}"} for name in used]
     listed = schemas["Predictions"]["properties"]["predictions"]
     listed.pop("anyOf")
     listed |= {"type": "array", "items": items[0] if len(items) == 1 else {"anyOf": items}}
+    if kind == "choice":  # its actions may be of the moment
+        return
     if kind == "regression":
         estimated = schemas["Estimated"]
         if answer.get("interval") is None:
@@ -314,7 +324,7 @@ def correction_schema(kind: str, labels: list[str]) -> dict[str, Any]:
     >>> correction_schema("multilabel", ["a", "b"])["items"]
     {'type': 'string', 'enum': ['a', 'b']}
     """
-    if kind == "regression":
+    if kind in NUMBERS:
         return {"title": "Value", "type": "number", "description": "the right number"}
     one: dict[str, Any] = {"type": "string"}
     if len(labels) <= MOST_LABELS:
@@ -336,8 +346,8 @@ def inputs_schema(signature: Signature, text_mb: float = 1) -> dict[str, Any]:
         "title": "Inputs",
         "description": "One row of inputs, by field.",
         "type": "object",
-        "properties": {field.name: _field_schema(field, text_mb) for field in signature.inputs},
-        "required": [field.name for field in signature.inputs if not field.optional],
+        "properties": {field.name: _field_schema(field, text_mb) for field in signature.asked},
+        "required": [field.name for field in signature.asked if not field.optional],
         "additionalProperties": False,
         "example": row(signature),
     }
@@ -351,6 +361,8 @@ def _field_schema(field: Field, text_mb: float) -> dict[str, Any]:
             "description": "A PNG, JPEG, GIF, BMP, WebP, PPM or TIFF file as base64 or data URL, or nested lists of "
             f"values from 0 to 255, [height][width] or [height][width][channel]; it is resized to {shape}.",
         }
+    if field.name == OFFER and field.role == "offer":
+        return _OFFERED
     schema: dict[str, Any] = {"type": "number" if field.type == "number" else "string"}
     if field.type == "date":
         missing: list[dict[str, Any]] = [{"type": "null"}] if field.optional else []

@@ -24,7 +24,7 @@ def row(signature: Signature) -> dict[str, Any]:
     >>> row(Signature(inputs=fields, target="y", kind="regression"))
     {'age': 1.5, 'born': '2026-01-31', 'note': 'A text to be read.'}
     """
-    return {field.name: _value(field) for field in signature.inputs}
+    return {field.name: _value(field) for field in signature.asked if field.role == "input"}
 
 
 def _value(field: Field) -> Any:
@@ -55,6 +55,9 @@ def answered(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _answer(spec: Mapping[str, Any]) -> dict[str, Any]:
     labels = list(spec.get("labels", ()))
+    if spec["kind"] == "choice":
+        even = {name: round(1 / max(1, len(labels)), 3) for name in labels}
+        return {"action": labels[0], "propensity": even[labels[0]], "propensities": even, "expected": even}
     if spec["kind"] == "regression":
         if spec.get("interval") is None:
             return {"value": 3.2}
@@ -73,5 +76,7 @@ def stated(spec: Mapping[str, Any]) -> dict[str, Any]:
     ['a', 'b']
     """
     labels = list(spec.get("labels", ()))
+    if spec["kind"] == "choice":
+        return {"prediction": _ID, "kind": "reward", "value": spec.get("rewards", [0, 1])[1], "author": "ada"}
     value = {"regression": 3.5, "multilabel": labels[:2], "classification": labels[-1] if labels else ""}[spec["kind"]]
     return {"prediction": _ID, "kind": "correction", "value": value, "author": "ada"}

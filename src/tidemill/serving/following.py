@@ -10,12 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from tidemill.data.schema import Signature
-from tidemill.errors import NotReadyError, StoreError, TidemillError
+from tidemill.errors import NotFoundError, NotReadyError, PackageError, StoreError, TidemillError
 from tidemill.records import Dataset, Deployment, Generation, Model, Rollout
 from tidemill.runtime import Predictor, load
+from tidemill.runtime.choosing import ChoicePredictor
+from tidemill.runtime.heads import Heads
 from tidemill.serving._base import Served, ServedProject
 from tidemill.serving.rolling import Challenger, OnBroken, Rolling
-from tidemill.store import running_rollout
+from tidemill.store import current_state, running_rollout
 from tidemill.tasks import stated_spec
 
 logger = logging.getLogger("tidemill.serving")
@@ -116,7 +118,7 @@ class Follower:
             store = self._project.store
             rollout = running_rollout(store)
             stands = None if rollout is None else (rollout.id, rollout.phase, rollout.share)
-            seen = (store.revision(), store.count(Generation), store.count(Dataset), stands)
+            seen = (store.revision(), store.count(Generation), store.count(Dataset), stands, self._state())
             if self._served is not None and self._served.rolling is not None:
                 self._served.rolling.challenger.look()
             if seen == self._seen and (self.fault is None or time.monotonic() < self._retry_at):
@@ -153,7 +155,32 @@ class Follower:
             logger.info("serving %s by %s (%s)", deployment.model_id, deployment.id, deployment.action)
         if rolling is not None:
             rolling = Rolling(rollout, rolling.challenger) if rollout and rolling.same_as(rollout) else None
+        predictor = self._learned(predictor, deployment)
         return Served(deployment, predictor, self._answer(predictor), self._generation(), rolling)
+
+    def _state(self) -> str | None:
+        """What the policy in force has learned last, where it is one that learns while it serves."""
+        served = self._served
+        if served is None or not isinstance(served.predictor, ChoicePredictor):
+            return None
+        snapshot = current_state(self._project.store, served.deployment)
+        return None if snapshot is None else snapshot.id
+
+    def _learned(self, predictor: Predictor, deployment: Deployment) -> Predictor:
+        """*predictor* with what it has learned since it was made; as it is, where that cannot be read."""
+        if not isinstance(predictor, ChoicePredictor):
+            return predictor
+        store = self._project.store
+        snapshot = current_state(store, deployment)
+        if (None if snapshot is None else snapshot.id) == predictor.state_id:
+            return predictor
+        if snapshot is None:
+            return predictor.with_heads(predictor.base, None)
+        try:
+            return predictor.with_heads(Heads.from_bytes(store.blobs.get(snapshot.blob), snapshot.id), snapshot.id)
+        except (NotFoundError, PackageError) as error:  # a newer one may have taken its place, or it is damaged
+            logger.warning("the state %s cannot be taken up: %s", snapshot.id, error)
+            return predictor
 
     def _begin(self, rollout: Rollout, served: Served) -> Rolling | None:
         """The challenger, loaded and warm; ``None`` when it is none of this champion's, or cannot be loaded."""

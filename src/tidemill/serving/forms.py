@@ -157,7 +157,7 @@ def parse_form(body: bytes, content_type: bytes, signature: Signature, max_rows:
         InputError: a value does not fit its field, or fields come in different numbers.
         TooLargeError: there are too many parts, or more than *max_rows* rows.
     """
-    fields = {f.name: f for f in signature.inputs}
+    fields = {f.name: f for f in signature.asked}
     values: dict[str, list[Any]] = {}
     own: dict[str, Any] = {}
     for part in _parts(body, content_type):
@@ -192,7 +192,7 @@ def parse_image(body: bytes, signature: Signature) -> PredictRequest:
     Raises:
         InputError: it needs something else.
     """
-    needed = [f for f in signature.inputs if not f.optional] or list(signature.inputs)
+    needed = [f for f in signature.asked if not f.optional] or list(signature.asked)
     if [f.type for f in needed] != ["image"]:
         raise InputError(
             "a bare image is not what the model takes",

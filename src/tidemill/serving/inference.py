@@ -167,7 +167,7 @@ def _flag(parameters: Mapping[str, Any], called: str, where: str) -> bool | None
 
 def _records(tensors: Sequence[Tensor], signature: Signature) -> list[dict[str, Any]]:
     """The rows of all tensors together."""
-    fields = {f.name: f for f in signature.inputs}
+    fields = {f.name: f for f in signature.asked}
     rows = tensors[0].shape[0]
     columns: dict[str, list[Any]] = {}
     for tensor in tensors:
@@ -243,6 +243,9 @@ def outputs_of(answer: Mapping[str, Any]) -> list[Output]:
         own = [Output("value", "FP32")]
         if answer.get("interval") is not None:
             own.append(Output("interval", "FP32", 2))
+    elif answer["kind"] == "choice":
+        own = [Output("action", TEXT), Output("propensity", "FP32")]
+        own += [Output(name, "FP32", len(labels), labels) for name in ("propensities", "expected") if labels]
     elif answer["kind"] == "multilabel":
         own = [Output("labels", "BOOL", len(labels), labels), scores]
     else:
@@ -272,6 +275,8 @@ def _values(output: Output, predictions: Sequence[Prediction]) -> list[Any]:
     answers = [p.answer for p in predictions]
     if called == "scores":
         return [score for answer in answers for score in answer["scores"].values()]
+    if called in ("propensities", "expected"):  # 0 of what was not offered
+        return [answer[called].get(label, 0.0) for answer in answers for label in output.labels]
     if called == "interval":
         return [end for answer in answers for end in answer["interval"]]
     if called == "labels":

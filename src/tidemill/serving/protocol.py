@@ -157,7 +157,7 @@ def describe_model(project: ServedProject, served: Served, place: Place) -> dict
             "shape": [-1, *(f.shape or ())],
             "parameters": {"type": f.type, "optional": f.optional},
         }
-        for f in predictor.signature.inputs
+        for f in predictor.signature.asked
     ]
     return {
         "name": place.model,

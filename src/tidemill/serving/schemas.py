@@ -74,12 +74,21 @@ class Estimated(Answered):
     level: float | None = Field(default=None, description="share of true values that such intervals cover")
 
 
+class Chosen(Answered):
+    """One answer: an action, drawn by the policy, and how likely each that was offered was to be drawn."""
+
+    action: str
+    propensity: Annotated[float, Field(gt=0, le=1)] = Field(description="the probability with which it was drawn")
+    propensities: dict[str, float] = Field(description="that of every action that was offered; they sum to 1")
+    expected: dict[str, float] = Field(description="the reward that each was expected to bring")
+
+
 class Predictions(BaseModel):
     """What ``POST /v1/predict`` answers, in the order of the inputs."""
 
     model: str
     deployment: str
-    predictions: list[Classified | Abstained] | list[Labelled] | list[Estimated]
+    predictions: list[Classified | Abstained] | list[Labelled] | list[Estimated] | list[Chosen]
 
 
 class Statement(Strict):

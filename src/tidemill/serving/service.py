@@ -16,6 +16,7 @@ from tidemill.serving.folding import Folder
 from tidemill.serving.following import Follower, OnSwap
 from tidemill.serving.gathering import Gatherer
 from tidemill.serving.gone import Gone
+from tidemill.serving.learning import FastLayer
 from tidemill.serving.limits import Deadlines
 from tidemill.serving.metrics import Colleagues, Meter
 from tidemill.store import FeedbackWriter, JournalWriter, check_prediction_id
@@ -43,6 +44,7 @@ class Service:
         deadlines: gives up what takes too long.
         folder: folds the journal.
         gone: knows which predictions were erased.
+        learning: lets a policy that chooses learn from rewards between cycles.
     """
 
     def __init__(self, project: ServedProject, meter: Meter, on_swap: OnSwap | None = None) -> None:
@@ -59,7 +61,7 @@ class Service:
             self._journal,
             meter,
             secret=store.secret,
-            audit_rate=project.config.audit.rate,
+            audit_rate=0.0 if project.task.kind == "choice" else project.config.audit.rate,  # all of it may judge
             max_pixels=int(project.config.limits.image_megapixels * 1_000_000),
             most_pixels=int(project.config.serve.max_megapixels * 1_000_000),
             latency=project.config.serve.latency_ms / 1000,
@@ -75,6 +77,8 @@ class Service:
         self.folder = Folder(store, project.config.store, also=self.gone.look)
         self.follower.start()
         self.folder.start()
+        self.learning = FastLayer(project, self.follower, self.folder.now)
+        self.learning.start()
         self.conductor.start()
         self._colleagues = Colleagues(store, self._own_numbers)
         self._colleagues.start()
@@ -135,6 +139,7 @@ class Service:
     def close(self) -> None:
         """Answer and commit what waits, flush the journal, and fold it."""
         self._colleagues.close()
+        self.learning.close()
         self.conductor.close()
         self.follower.close()
         self.batcher.close()

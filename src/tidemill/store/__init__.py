@@ -13,11 +13,13 @@ from tidemill.store.secrets import (
     make_secret,
     new_prediction_id,
 )
+from tidemill.store.states import POLICY, current_state, last_state, prune_states
 from tidemill.store.store import Store
 from tidemill.store.unfolded import unfolded
 from tidemill.store.writers import FeedbackWriter, JournalWriter
 
 __all__ = [
+    "POLICY",
     "FeedbackOutcome",
     "FeedbackWriter",
     "Journal",
@@ -28,11 +30,14 @@ __all__ = [
     "canary_draw",
     "check_prediction_id",
     "create_store",
+    "current_state",
     "damaged",
     "fold",
+    "last_state",
     "make_secret",
     "new_prediction_id",
     "open_store",
+    "prune_states",
     "running_rollout",
     "unfolded",
 ]

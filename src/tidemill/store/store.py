@@ -186,6 +186,20 @@ class Store:
         with self.database.reading() as connection:
             return sum(connection.execute(statement.where(*part)).scalar_one() for part in wide)
 
+    def newest(self, kind: type[Record]) -> int:
+        """The number of the last record of *kind* that was written; 0 before there is one. See :meth:`since`."""
+        table = mapping_of(kind).table
+        with self.database.reading() as connection:
+            return int(connection.execute(sa.select(sa.func.max(table.c.seq))).scalar_one() or 0)
+
+    def since(self, kind: type[R], number: int, *, limit: int) -> tuple[list[R], int]:
+        """Records of *kind* written after the one of that number, in order, and the number of the last of them."""
+        mapping = mapping_of(kind)
+        statement = sa.select(mapping.table).where(mapping.table.c.seq > number).order_by(mapping.table.c.seq)
+        with self.database.reading() as connection:
+            rows = connection.execute(statement.limit(limit)).fetchall()
+        return [mapping.record(row[1:]) for row in rows], int(rows[-1][0]) if rows else number
+
     def answers(self, model_id: str, *, limit: int, created_before: float | None = None) -> list[JSON]:
         """The newest answers that a model gave, without reading what they were given to."""
         table = mapping_of(Prediction).table

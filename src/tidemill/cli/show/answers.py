@@ -31,6 +31,8 @@ def line(answer: Mapping[str, Any]) -> str:
     >>> line({"value": 3.25, "interval": [1.5, 4.0], "level": 0.9})
     '3.25\t1.5 to 4'
     """
+    if "action" in answer:
+        return f"{answer['action']}\t{units.percent(answer['propensity'])}"
     if "labels" in answer:
         scores = answer.get("scores", {})
         return f"{', '.join(answer['labels'])}\t{', '.join(units.percent(scores.get(n)) for n in answer['labels'])}"
@@ -51,6 +53,8 @@ def phrase(answer: Mapping[str, Any]) -> str:
     >>> phrase({"labels": [], "scores": {"war": 0.1}})
     'no label'
     """
+    if "action" in answer:
+        return f"{answer['action']} (drawn with {units.percent(answer['propensity'])})"
     if "labels" in answer:
         scores = answer.get("scores", {})
         return ", ".join(f"{name} ({units.percent(scores.get(name))})" for name in answer["labels"]) or "no label"
@@ -82,6 +86,9 @@ def panel(answer: Mapping[str, Any]) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
+    if "action" in answer:
+        shares = sorted(answer["propensities"].items(), key=lambda item: (item[0] != answer["action"], -item[1]))
+        return Group(*(_bar(name, share, name == answer["action"]) for name, share in shares[:_TOP]))
     if "value" in answer:
         interval, level = answer.get("interval"), answer.get("level", 0.9)
         text = Text(units.number(answer["value"]), "bold")
