@@ -43,5 +43,9 @@ document.addEventListener("toggle", (event) => {
 const again = document.querySelector("[data-again]");
 if (again) setTimeout(() => location.reload(), Number(again.dataset.again) * 1000);
 
-// The tab that is shown is scrolled into view on narrow screens.
-document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+// The tab that is shown is in view on narrow screens; scrollIntoView would also move where Tab begins.
+const tab = document.querySelector(".top nav [aria-current]");
+if (tab) {
+  const bar = tab.closest("nav");
+  bar.scrollLeft = tab.offsetLeft - bar.offsetLeft - (bar.clientWidth - tab.offsetWidth) / 2;
+}
