@@ -26,6 +26,10 @@ ENOUGH_TIME, MOST_WORKERS = 30.0, 4
 how many there are unless the configuration says otherwise: each holds half a gigabyte of libraries."""
 
 
+STARTING = 4.0
+"""Seconds that processes for trials take to start, all together."""
+
+
 def untraced(_stage: str) -> AbstractContextManager[None]:
     """Nobody traces."""
     return nullcontext()

@@ -34,12 +34,17 @@ _TRIES = 2
 Heard = Callable[[Job, int, dict[str, float]], None]
 
 
+def _unheard(_job: Job, _epoch: int, _metrics: dict[str, float]) -> None:
+    """Nobody listens."""
+
+
 @dataclass(slots=True, eq=False)
 class _Worker:
     process: LocalJob
     line: Connection[Any, Any]
     silent: float = 0.0
     awake: bool = False
+    ready: bool = False
     job: Job | None = None
 
 
@@ -70,6 +75,17 @@ class Crew:
         self._holders: dict[tuple[str, int], _Worker] = {}
         log.parent.mkdir(parents=True, exist_ok=True)
 
+    def open(self) -> None:
+        """Start all processes, and wait until they have imported what they need: no trial is to count with that.
+
+        Raises:
+            StoreError: they die as soon as they are started.
+        """
+        while sum(worker.ready for worker in self._team) < self.workers:
+            while len(self._team) < self.workers:
+                self._begin()
+            self._listen(_unheard)
+
     def start(self, job: Job) -> None:
         """Run a trial as soon as a process is free."""
         self._waiting.append(job)
@@ -84,20 +100,26 @@ class Crew:
         ended: list[tuple[Job, Outcome]] = []
         while not ended:
             self._hand_out()
-            before = time.monotonic()
-            ready = wait([worker.line for worker in self._team], timeout=BEAT)
-            # a machine that slept meanwhile, or was asked too much, has not listened for so long
-            passed = min(time.monotonic() - before, 2 * BEAT)
-            for worker in list(self._team):
-                if worker.line in ready:
-                    worker.silent, worker.awake = 0.0, True
-                    ended += self._hear(worker, heard)
-                else:
-                    worker.silent += passed
-            for worker in list(self._team):
-                patience = self._patience if worker.awake else max(self._patience, PATIENCE)  # it is still importing
-                if worker.silent > patience:
-                    ended += self._lost(worker, f"nothing was heard of it for {patience:g} s")
+            ended = self._listen(heard)
+        return ended
+
+    def _listen(self, heard: Heard) -> list[tuple[Job, Outcome]]:
+        """Hear what the processes say, for a second at most; the trials that have ended."""
+        ended: list[tuple[Job, Outcome]] = []
+        before = time.monotonic()
+        said = wait([worker.line for worker in self._team], timeout=BEAT)
+        # a machine that slept meanwhile, or was asked too much, has not listened for so long
+        passed = min(time.monotonic() - before, 2 * BEAT)
+        for worker in list(self._team):
+            if worker.line in said:
+                worker.silent, worker.awake = 0.0, True
+                ended += self._hear(worker, heard)
+            else:
+                worker.silent += passed
+        for worker in list(self._team):
+            patience = self._patience if worker.awake else max(self._patience, PATIENCE)  # it is still importing
+            if worker.silent > patience:
+                ended += self._lost(worker, f"nothing was heard of it for {patience:g} s")
         return ended
 
     def take(self, recipe: str, place: int, features: Callable[[], Any]) -> Fit | None:
@@ -155,6 +177,7 @@ class Crew:
         except (EOFError, OSError):
             return self._lost(worker, f"it ended with status {worker.process.wait()}")
         job = worker.job
+        worker.ready = worker.ready or what == "ready"
         if what == "error":
             raise getattr(errors, content["type"])(content["what"], where=content["where"], mend=content["mend"])
         if job is not None and what == "epoch":

@@ -20,7 +20,7 @@ from tidemill.config import Goal
 from tidemill.data.dataset import DatasetArrays, open_dataset
 from tidemill.data.settled import Settled, Tried
 from tidemill.errors import TrainingError
-from tidemill.loop._base import OnEvent, Setting
+from tidemill.loop._base import STARTING, OnEvent, Setting
 from tidemill.loop.attempt import Attempt
 from tidemill.loop.fitting import unfit
 from tidemill.loop.goals import Point, front, over, picked
@@ -136,6 +136,7 @@ class Revolution:
 
     def _plan(self, dataset: DatasetArrays, recipes: Sequence[Recipe], baselines: Mapping[str, JSON]) -> JSON:
         asked, validating = self.cycle.plan, len(dataset.rows("validation"))
+        workers, budget = self.setting.workers(asked["budget"]), asked["budget"]
         self.steps.say("tune", "planning the work")
         return plan(
             recipes,
@@ -143,10 +144,10 @@ class Revolution:
             len(dataset.rows("train")) + validating,
             validation=validating,
             done={name: made.get("seconds", 0.0) for name, made in baselines.items()},
-            budget=asked["budget"],
+            budget=budget if budget is None or workers == 1 else budget - STARTING,
             max_trials=asked["max_trials"] if validating else 0,  # what no rows judge cannot be searched
             max_epochs=asked["max_epochs"],
-            threads=max(1, self.setting.threads // self.setting.workers(asked["budget"])),
+            threads=max(1, self.setting.threads // workers),
         ).recipes
 
     def _overdrawn(self, baselines: Mapping[str, JSON], work: JSON) -> None:

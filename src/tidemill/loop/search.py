@@ -254,6 +254,7 @@ class Contest:
         for make in features.values():
             make()
         with _crew(orders, self.agreed.workers, self._log) as crew:
+            crew.open()
             race_together(self.agreed, self._searches, _Team(crew, self._searches))
             for name, search in self._searches.items():
                 place = search.best_place()

@@ -21,6 +21,7 @@ from typing import Any
 
 from tidemill.data.dataset import open_dataset
 from tidemill.errors import TidemillError
+from tidemill.learners import get_learner
 from tidemill.loop.trial import Bench, Kept, run
 from tidemill.records import Dataset, Recipe
 from tidemill.stages.train import Aim, Fit
@@ -65,6 +66,8 @@ def _work(line: _Line, orders: Orders) -> None:
         threads=orders.threads,
     )
     kept = Kept()
+    for recipe in orders.recipes.values():
+        get_learner(recipe.learner)  # what it imports is no part of a trial
     line.send("ready", None)
     while True:
         asked, what = line.receive()
