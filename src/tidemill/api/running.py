@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tidemill.config import parse_duration
 from tidemill.data.sources import merge
+from tidemill.engines.parallel import ParallelEngine
 from tidemill.loop import OnEvent, Setting, plan, run_cycle, untraced
 from tidemill.project import OpenProject, rollouts
 from tidemill.project.cleaning import require_room
@@ -28,8 +29,16 @@ def setting_of(project: OpenProject, span: SpanOf = untraced) -> Setting:
         sources=project.sources,
         recipes=project.recipes,
         threads=project.threads,
+        team=_team(project),
         span=span,
     )
+
+
+def _team(project: OpenProject) -> ParallelEngine | None:
+    """Processes that train networks together, where the project asks for more than one."""
+    count = project.config.training.processes
+    log = project.store.root / "parallel.log"
+    return ParallelEngine(processes=count, threads=project.threads, log=log) if count > 1 else None
 
 
 def run(

@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
-
 from tidemill.config._base import Duration, Float, Int, Section, Share, Text
 from tidemill.config.annotation import AnnotationPolicy
 from tidemill.config.bandit import Bandit
 from tidemill.config.durations import parse_duration
 from tidemill.config.mlflow import Mlflow
+from tidemill.config.training import Training
 from tidemill.config.transfer import Transfer
 from tidemill.config.tuning import GoalText, Tuning
 
@@ -434,6 +434,7 @@ class Config(Section):
     annotation: AnnotationPolicy = AnnotationPolicy()
     cycle: CycleDefaults = CycleDefaults()
     tuning: Tuning = Tuning()
+    training: Training = Training()
     triggers: Triggers = Triggers()
     recipes: Recipes = Recipes()
     serve: Serve = Serve()

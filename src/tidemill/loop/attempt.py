@@ -115,6 +115,7 @@ class Attempt:
             threads=self.setting.threads,
             workdir=workdir,
             report=on_epoch,
+            team=self.setting.team,
         )
         return fit(self.store, self.setting.aim(self.dataset.signature), self.dataset, self.recipe, params, context)
 

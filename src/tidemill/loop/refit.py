@@ -75,6 +75,7 @@ def _refit(
             max_epochs=work["max_epochs"],
             threads=setting.threads,
             workdir=workdir,
+            team=None if held_out is None else setting.team,  # fits by folds are small
         )
         return refit(store, setting.aim(dataset.signature), dataset, recipe, params, context, held_out=held_out)
 

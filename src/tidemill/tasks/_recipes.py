@@ -44,7 +44,18 @@ def image_networks(task: str) -> list[Recipe]:
     """The textbook convolutional network, and a faster, better one."""
     return [
         network(task, "cnn-small", PIXELS, learning_rate=(3e-4, 1e-2)),
-        network(task, "cnn", PIXELS, learning_rate=(1e-3, 5e-2), weight_decay=(1e-4, 1e-1)),
+        network(
+            task,
+            "cnn",
+            PIXELS,
+            learning_rate=(1e-3, 5e-2),
+            weight_decay=(1e-4, 1e-1),
+            label_smoothing=[0.0, 0.1],
+            dropout=[0.0, 0.2],
+            randaugment=[0.0, 0.2, 0.5],
+            mixup=[0.0, 0.2],
+            cutmix=[0.0, 1.0],
+        ),
     ]
 
 
@@ -61,22 +72,37 @@ def text_recipes(task: str, signature: Signature) -> list[Recipe]:
     return [
         *closed_form_baselines(task, ngrams, ngrams),
         linear,
-        network(task, "ngram-net", ngrams, named="ngram", learning_rate=(1e-3, 5e-2)),
-        network(task, "transformer", TOKENS, learning_rate=(1e-4, 3e-3)),
+        network(task, "ngram-net", ngrams, named="ngram", learning_rate=(1e-3, 5e-2), dropout=[0.0, 0.3, 0.5]),
+        network(
+            task,
+            "transformer",
+            TOKENS,
+            learning_rate=(1e-4, 3e-3),
+            dropout=[0.1, 0.3],
+            token_dropout=[0.0, 0.1, 0.2],
+            token_swap=[0.0, 0.1],
+        ),
     ]
 
 
 def network(
-    task: str, name: str, features: Sequence[JSON], *, named: str | None = None, **space: tuple[float, float]
+    task: str,
+    name: str,
+    features: Sequence[JSON],
+    *,
+    named: str | None = None,
+    **space: tuple[float, float] | list[float],
 ) -> Recipe:
-    """A network by its name (or *named* so), with the range of each parameter that is searched, on a log scale."""
+    """A network by its name (or *named* so), with what is searched: a range on a log scale, or a list of choices."""
+    ranges = {key: values for key, values in space.items() if isinstance(values, tuple)}
+    choices = {key: values for key, values in space.items() if isinstance(values, list)}
     return Recipe(
         name=name,
         task=task,
         learner="gradient",
         features=tuple(features),
         network={"name": named or name},
-        space=_powers(**space),
+        space=_powers(**ranges) | {key: {"type": "categorical", "choices": list(v)} for key, v in choices.items()},
     )
 
 

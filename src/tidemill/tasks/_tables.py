@@ -84,5 +84,14 @@ def table_learners(task: str, features: TableFeatures) -> Sequence[Recipe]:
     """Boosted trees, and a network with embedded categories."""
     return (
         Recipe(name="lightgbm", task=task, learner="trees", features=features.raw, space=TREE_SPACE),
-        network(task, "mlp", features.coded, learning_rate=(3e-4, 1e-2)),
+        network(
+            task,
+            "mlp",
+            features.coded,
+            learning_rate=(3e-4, 1e-2),
+            weight_decay=(1e-4, 1e-1),
+            dropout=[0.0, 0.1, 0.3],
+            noise=[0.0, 0.05],
+            mixup=[0.0, 0.2],
+        ),
     )

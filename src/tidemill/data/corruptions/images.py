@@ -22,7 +22,8 @@ Random = np.random.Generator
 
 
 def _pixels(values: npt.NDArray[np.floating[Any]]) -> Images:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    found: Images = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return found
 
 
 def _noise(images: Images, level: float, random: Random) -> Images:
@@ -39,7 +40,7 @@ def _impulse(images: Images, level: float, random: Random) -> Images:
 
 
 def _blur(images: Images, level: float, _random: Random) -> Images:
-    width = level * min(images.shape[1:3])
+    width = level * max(20, min(images.shape[1:3]))  # a share of fewer pixels would reach no neighbour
     return _pixels(ndimage.gaussian_filter(images.astype(np.float32), (0, width, width, 0), mode="nearest"))
 
 
@@ -108,7 +109,7 @@ CORRUPTIONS = (
     Corruption("noise", "normal noise on every pixel", (0.08, 0.12, 0.18, 0.26, 0.38), _noise),
     Corruption("shot noise", "too little light: pixels count few photons", (60, 25, 12, 5, 3), _shot),
     Corruption("impulse noise", "pixels that are black or white", (0.03, 0.06, 0.09, 0.17, 0.27), _impulse),
-    Corruption("blur", "out of focus", (0.01, 0.02, 0.03, 0.045, 0.06), _blur),
+    Corruption("blur", "out of focus", (0.02, 0.03, 0.04, 0.055, 0.075), _blur),
     Corruption("motion blur", "the camera moved across", (0.05, 0.1, 0.15, 0.2, 0.3), _motion),
     Corruption("fog", "pale clouds in front", (0.5, 1.0, 1.5, 2.0, 3.0), _fog),
     Corruption("brightness", "every pixel brighter", (0.1, 0.2, 0.3, 0.4, 0.5), _brightness),
