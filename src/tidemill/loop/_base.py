@@ -9,6 +9,7 @@ from typing import Any
 
 from tidemill.config import Config, Goal, parse_goal
 from tidemill.data.schema import Signature
+from tidemill.learners._base import Team
 from tidemill.metrics.decisions import Decisions
 from tidemill.records import Recipe
 from tidemill.stages.train import Aim
@@ -43,6 +44,7 @@ class Setting:
         sources: paths and ids of the data, ready to be opened.
         recipes: what is tried for a signature, baselines first.
         threads: CPU threads that training may use.
+        team: processes that may train one network together; ``None``: each is trained by one.
         span: traces what is done inside under the name of its stage.
     """
 
@@ -52,6 +54,7 @@ class Setting:
     sources: tuple[str, ...]
     recipes: Callable[[Signature], tuple[Recipe, ...]]
     threads: int
+    team: Team | None = None
     span: Callable[[str], AbstractContextManager[None]] = untraced
 
     def workers(self, budget: float | None) -> int:

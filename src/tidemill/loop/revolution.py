@@ -28,6 +28,7 @@ from tidemill.loop.judging import Bench
 from tidemill.loop.planning import check_space, plan
 from tidemill.loop.race import terms
 from tidemill.loop.refit import refitted
+from tidemill.loop.robust import look_at_robustness
 from tidemill.loop.search import Kept, tuned
 from tidemill.loop.steps import Steps
 from tidemill.metrics import row_scores
@@ -75,6 +76,7 @@ class Revolution:
         self._overdrawn(baselines, work)
         candidates = self._candidates(dataset, recipes, work, baselines)
         chosen = steps.timed("evaluate", partial(self._select, dataset, candidates))
+        steps.timed("evaluate", partial(look_at_robustness, self.setting, steps, dataset, chosen["model"]))
         by_name = {recipe.name: recipe for recipe in recipes}
 
         def made_final(candidate: JSON) -> str:
