@@ -1,6 +1,6 @@
 """Every page and action in a real browser: no fault in its console, no request elsewhere, nothing that axe finds.
 
-``TIDEMILL_PICTURES=docs/pictures`` keeps what is seen on the way as the pictures of docs/console.md.
+``TIDEMILL_TEST_PICTURES=docs/pictures`` keeps what is seen on the way as the pictures of docs/console.md.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SCREEN = {"width": 1280, "height": 860}
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, or whatever ``TIDEMILL_BROWSER`` names."""
-    path = os.environ.get("TIDEMILL_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
+    """Debian's Chromium, or whatever ``TIDEMILL_TEST_BROWSER`` names."""
+    path = os.environ.get("TIDEMILL_TEST_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
-        reason = "no Chromium on this machine; install it, or name it with TIDEMILL_BROWSER"
+        reason = "no Chromium on this machine; install it, or name it with TIDEMILL_TEST_BROWSER"
         if os.environ.get("TIDEMILL_REQUIRE_BROWSER") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
@@ -138,7 +138,7 @@ def visitor(browser: Browser, lively: Mill) -> Iterator[Visitor]:
 
 def picture(page: Page, name: str, *, full: bool = False) -> None:
     """Keep what is seen for the documentation, if that is asked for."""
-    folder = os.environ.get("TIDEMILL_PICTURES")
+    folder = os.environ.get("TIDEMILL_TEST_PICTURES")
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=Path(folder) / f"console-{name}.png", full_page=full)

@@ -15,7 +15,7 @@ VARIABLES = {
     "TIDEMILL_THREADS": "threads of one prediction and of training, instead of what the machine suggests",
     "TIDEMILL_TOKEN": "what `tidemill.Client` shows at the door of a service",
 }
-_TESTS = ("TIDEMILL_TEST_DATA", "TIDEMILL_REQUIRE_DATA")
+_TESTS = ("TIDEMILL_TEST_DATA", "TIDEMILL_REQUIRE_DATA", "TIDEMILL_REQUIRE_BROWSER")
 _OF_TESTS = "TIDEMILL_TEST_"
 
 
