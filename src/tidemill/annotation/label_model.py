@@ -86,6 +86,8 @@ def fit_label_model(votes: Votes, classes: int, known: npt.NDArray[np.int64] | N
         return model
     sure = known != SILENT
     before: Floats | None = None
+    if sure.any():  # what is known for sure says where to begin
+        model = _refit(votes[sure], np.eye(classes)[known[sure]], classes)
     for _ in range(_STEPS):
         likely = model.probabilities(votes)
         likely[sure] = np.eye(classes)[known[sure]]

@@ -238,7 +238,7 @@ def sampled_candidates(
     dataset: DatasetArrays, predictor: Predictor, rng: np.random.Generator, most: int = FROM_DATA
 ) -> list[Candidate]:
     """Unlabelled training rows with the champion's answers, at most so many."""
-    rows = dataset.rows("train", labelled=False)
+    rows = dataset.unanswered("train")
     pool = np.sort(rng.choice(rows, min(len(rows), most), replace=False))
     found: list[Candidate] = []
     for start in range(0, len(pool), 1024):

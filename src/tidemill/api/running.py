@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tidemill.annotation.functions import labelling_functions
 from tidemill.config import parse_duration
 from tidemill.data.sources import merge
 from tidemill.engines.parallel import ParallelEngine
@@ -31,6 +32,7 @@ def setting_of(project: OpenProject, span: SpanOf = untraced) -> Setting:
         threads=project.threads,
         team=_team(project),
         span=span,
+        functions=tuple(labelling_functions(project.config, project.dir)),
     )
 
 

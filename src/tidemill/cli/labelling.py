@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tidemill.annotation.keys import BACK, NONE, NOTE, QUIT, SKIP, keys_for
 from tidemill.cli.show import answers
 from tidemill.cli.show.layout import visible
 from tidemill.cli.show.samples import sample
@@ -18,23 +19,9 @@ if TYPE_CHECKING:
 
     from tidemill.data.schema import Kind
 
-SKIP, BACK, QUIT, NOTE, NONE = "s", "u", "q", "n", "-"
-_RESERVED = (SKIP, BACK, QUIT, NOTE, NONE)
-_KEYS = [k for k in "123456789abcdefghijklmnoprtvwxyz" if k not in _RESERVED]
 _LISTED = 60  # labels that are named before each question when they are too many for keys
 
 Save = Callable[[str, Any, str | None], Any]
-
-
-def keys_for(labels: Sequence[str]) -> dict[str, str]:
-    """A key for each label: the label itself where all are one letter or digit, otherwise 1, 2, … a, b, …
-
-    >>> keys_for(["0", "1"]), keys_for(["cat", "dog"])
-    ({'0': '0', '1': '1'}, {'1': 'cat', '2': 'dog'})
-    """
-    if all(len(label) == 1 and label.isprintable() and label not in (*_RESERVED, " ") for label in labels):
-        return {label: label for label in labels}
-    return dict(zip(_KEYS, labels, strict=False)) if len(labels) <= len(_KEYS) else {}
 
 
 class Desk(Protocol):

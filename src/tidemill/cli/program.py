@@ -23,6 +23,7 @@ from tidemill.cli.commands import (
     gc,
     init,
     label,
+    label_studio,
     mlflow,
     models,
     pareto,
@@ -52,7 +53,7 @@ COMMANDS: tuple[Command, ...] = (
     backup.COMMAND, restore.COMMAND, forget.COMMAND,
 )  # fmt: skip
 """Every command but the groups, in the order of ``tidemill --help``."""
-GROUPS = (rollout, token, feedback, mlflow)
+GROUPS = (rollout, token, feedback, label_studio, mlflow)
 """Modules of several commands under one name."""
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer carries its own copy of click since 0.26

@@ -12,12 +12,6 @@ from tidemill.config.bandit import Bandit
 from tidemill.config.durations import parse_duration
 from tidemill.config.environment import VARIABLES, Environment, read_environment
 from tidemill.config.mlflow import Mlflow
-from tidemill.config.reading import CONFIG_NAME, changed, find_project, load_config, make_config
-from tidemill.config.training import Training
-from tidemill.config.transfer import Transfer
-from tidemill.config.tuning import Goal, Tuning, parse_goal
-from tidemill.config.writing import SCHEMA_PATH, config_text, json_schema, write_config
-
 from tidemill.config.model import (
     Audit,
     Config,
@@ -33,6 +27,11 @@ from tidemill.config.model import (
     Splits,
     Triggers,
 )
+from tidemill.config.reading import CONFIG_NAME, changed, find_project, load_config, make_config
+from tidemill.config.training import Training
+from tidemill.config.transfer import Transfer
+from tidemill.config.tuning import Goal, Tuning, parse_goal
+from tidemill.config.writing import SCHEMA_PATH, config_text, json_schema, write_config
 
 __all__ = [
     "CONFIG_NAME",

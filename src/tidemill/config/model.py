@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
+
 from tidemill.config._base import Duration, Float, Int, Section, Share, Text
 from tidemill.config.annotation import AnnotationPolicy
 from tidemill.config.bandit import Bandit

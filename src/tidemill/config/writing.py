@@ -94,9 +94,14 @@ def _line(key: str, value: Any, field: Any, *, always: bool = False) -> str:
 
 def scalar(value: Any) -> str:
     """One value on one line, quoted where YAML would read it otherwise."""
-    plain = list(value) if isinstance(value, tuple) else value
+    plain = [_plain(item) for item in value] if isinstance(value, tuple) else value
     text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=float("inf"))
     return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _plain(item: Any) -> Any:
+    """An entry of a list: of a section the keys that say something."""
+    return item.model_dump(exclude_defaults=True) if isinstance(item, BaseModel) else item
 
 
 def _replace(path: Path, text: str) -> None:

@@ -43,6 +43,7 @@ class Index:
         target: as :mod:`tidemill.data.targets` says.
         weight: float32.
         assignments: all keys that ever had a split.
+        weak: bool: the label is that of functions, nobody's; all False unless set.
     """
 
     samples: Keys
@@ -52,6 +53,7 @@ class Index:
     target: npt.NDArray[Any]
     weight: npt.NDArray[np.float32]
     assignments: Assignments
+    weak: npt.NDArray[np.bool_] | None = None
 
     def identifier(self, signature: Signature) -> str:
         """``data_`` and a hash of everything that a model could learn from, in whatever order the rows lie."""

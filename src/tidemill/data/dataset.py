@@ -38,6 +38,7 @@ class DatasetArrays:
         target: int32 codes ``[n]``, int8 ``[n, labels]`` or float32 ``[n]``, see :mod:`tidemill.data.targets`.
         weight: float32 ``[n]``: the weight that the source gives a row (1 unless it does), times how often a row of a
             table occurs; for audited traffic one over the inclusion probability.
+        weak: bool ``[n]``: the label is that of labelling functions, and nobody gave it.
         parts: what its rows lie in, one part after the other.
         starts: the number of the first row of each part, and behind them the number of all rows.
     """
@@ -53,6 +54,7 @@ class DatasetArrays:
         self.split: npt.NDArray[np.uint8] = arrays["split"]
         self.target: npt.NDArray[Any] = arrays["target"]
         self.weight: npt.NDArray[np.float32] = arrays["weight"]
+        self.weak: npt.NDArray[np.bool_] = _weak(folder, len(self.split))
         self.parts: list[Part] = [open_part(root, p) for p in manifest["parts"]]
         self.n = len(self.split)
         self.samples: npt.NDArray[np.uint64] = arrays["samples"]
@@ -68,6 +70,11 @@ class DatasetArrays:
         which = self.split == SPLITS.index(split)
         if labelled is not None:
             which &= is_labelled(self.target) == labelled
+        return np.flatnonzero(which).astype(np.int64)
+
+    def unanswered(self, split: str) -> Rows:
+        """The rows of a split whose label nobody gave, int64, in order: those without one, and those of functions."""
+        which = (self.split == SPLITS.index(split)) & (~is_labelled(self.target) | self.weak)
         return np.flatnonzero(which).astype(np.int64)
 
     def columns(self, rows: Rows) -> dict[str, Column]:
@@ -116,6 +123,12 @@ class DatasetArrays:
         return decode_row(self.signature, self.parts[part].columns, int(row - self.starts[part]))
 
 
+def _weak(folder: Path, rows: int) -> npt.NDArray[np.bool_]:
+    """Which labels are weak; versions without labelling functions, and those of earlier days, say nothing of it."""
+    path = folder / "weak.npy"
+    return np.asarray(open_array(path), np.bool_) if path.is_file() else np.zeros(rows, np.bool_)
+
+
 def _joined(columns: Sequence[Column], back: npt.NDArray[np.int64]) -> Column:
     joined = stacked(columns)
     return joined.take(back) if isinstance(joined, Ragged) else joined[back]
@@ -153,6 +166,8 @@ def write_version(
         with new_folder(root / path) as folder:
             for name in _ARRAYS:
                 save_array(folder / f"{name}.npy", getattr(index, name))
+            if index.weak is not None:
+                save_array(folder / "weak.npy", index.weak)
             index.assignments.save(folder)
             content = {
                 "id": identifier,

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from tidemill.annotation.functions import LabellingFunction
 from tidemill.config import Config, Goal, parse_goal
 from tidemill.data.schema import Signature
 from tidemill.learners._base import Team
@@ -46,6 +47,7 @@ class Setting:
         threads: CPU threads that training may use.
         team: processes that may train one network together; ``None``: each is trained by one.
         span: traces what is done inside under the name of its stage.
+        functions: label training rows that nobody has labelled.
     """
 
     store: Store
@@ -56,6 +58,7 @@ class Setting:
     threads: int
     team: Team | None = None
     span: Callable[[str], AbstractContextManager[None]] = untraced
+    functions: tuple[LabellingFunction, ...] = ()
 
     def workers(self, budget: float | None) -> int:
         """How many trials are run at a time: as the configuration says, or as many as have a thread and a clock."""

@@ -114,7 +114,13 @@ class Revolution:
             "prepare",
             lambda _: {
                 "dataset": prepare(
-                    self.store, setting.task, setting.config, setting.sources, settled, on_event=listener
+                    self.store,
+                    setting.task,
+                    setting.config,
+                    setting.sources,
+                    settled,
+                    on_event=listener,
+                    functions=setting.functions,
                 )
             },
         )

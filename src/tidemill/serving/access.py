@@ -47,11 +47,20 @@ NEEDS: dict[str, Need] = {
     "/v1/models": "predict",
     "/v1/feedback": "feedback",
     "/v1/feedback/bulk": "feedback",
+    "/v1/annotation": "label",
+    "/v1/questions": "label",
+    "/v1/answers": "label",
+    "/v1/answers/pass": "label",
+    "/v1/answers/undo": "label",
     "/v2": "predict",
     "/v2/health/live": "open",
     "/v2/health/ready": "open",
 }
-NEEDS_BELOW: tuple[tuple[str, Need], ...] = (("/v1/trace/", "admin"), ("/v2/models/", "predict"))
+NEEDS_BELOW: tuple[tuple[str, Need], ...] = (
+    ("/v1/trace/", "admin"),
+    ("/v1/label-studio/", "label"),
+    ("/v2/models/", "predict"),
+)
 
 
 class UnauthenticatedError(RequestError):

@@ -117,6 +117,7 @@ class Application:
             token = self._door.enter(scope, head)
             if token is not None:
                 scope["tidemill.token"] = token.id  # for the log
+                scope["tidemill.via"] = token.name  # under which answers of annotators are kept
                 head = replace(head, via=token.name)
             at_the_door = False
             handler = self._hot.find(scope["path"]) if scope["method"] == "POST" else None

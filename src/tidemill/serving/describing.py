@@ -160,7 +160,8 @@ def describe(
         )
     for path in document["paths"].values():
         for operation in path.values():
-            operation["responses"].pop("422", None)  # FastAPI's own shape, for parameters that none of them has
+            if "requestBody" not in operation:
+                operation["responses"].pop("422", None)  # FastAPI's own shape, for parameters that none of them has
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     document["paths"] = {**hot, **document["paths"]}

@@ -164,9 +164,11 @@ def _ids(path: str, status: int, body: bytes) -> dict[str, Any]:
         return {}
     if place_of(path) is not None:
         return _inferred(body)
-    if path not in ("/v1/predict", "/v1/feedback"):
+    if path not in ("/v1/predict", "/v1/feedback", "/v1/answers"):
         return {}
     answer = orjson.loads(body)
+    if path == "/v1/answers":
+        return {"answers": [one["id"] for one in answer["answers"]][:MOST_IDS]}
     if path == "/v1/predict":
         made = [prediction["id"] for prediction in answer["predictions"]]
         return {"model": answer["model"], "predictions": made[:MOST_IDS], "rows": len(made)}

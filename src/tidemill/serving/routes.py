@@ -21,8 +21,10 @@ from tidemill.serving.answering import Answer, RequestError, log_fault
 from tidemill.serving.describing import INFER_PATHS, describe, errors
 from tidemill.serving.exposition import add_metrics
 from tidemill.serving.hot import HOT_PATHS
+from tidemill.serving.label_studio import add_label_studio
 from tidemill.serving.page import api_page
 from tidemill.serving.protocol import add_protocol, place_of, shaped, told
+from tidemill.serving.questions import add_questions
 from tidemill.serving.schemas import Health, ModelList, Readiness
 from tidemill.serving.service import Service
 
@@ -49,6 +51,8 @@ def create_api(service: Running, needs_token: Callable[[], bool]) -> FastAPI:
     )
     _add_health(api, service)
     _add_records(api, service)
+    add_questions(api, service)
+    add_label_studio(api, service)
     add_protocol(api, service)
     add_metrics(api, service)
     _add_description(api, service, needs_token)

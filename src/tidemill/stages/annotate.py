@@ -19,15 +19,15 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+
 from tidemill.annotation.pool import FROM_TRAFFIC, Candidate, order_candidates, sampled_candidates
+from tidemill.config import AnnotationPolicy
 from tidemill.data.dataset import DatasetArrays
 from tidemill.data.settled import Settled
 from tidemill.errors import NotFoundError
 from tidemill.records import JSON, LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction, QueueItem, new_id
 from tidemill.runtime import Predictor
 from tidemill.store import Store
-
-from tidemill.config import AnnotationPolicy
 
 MOST = 500
 """How many questions each queue holds; the rest waits for the next refresh."""
@@ -229,7 +229,7 @@ def _useful(
 
 def _unordered(dataset: DatasetArrays, rng: np.random.Generator) -> list[QueueItem]:
     """Unlabelled imported samples while there is no model."""
-    rows = dataset.rows("train", labelled=False)
+    rows = dataset.unanswered("train")
     chosen = rng.permutation(rng.choice(rows, min(len(rows), MOST), replace=False))
     reason = "no model yet, so the order is random"
     return [

@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tidemill.annotation.functions import LabellingFunction
+from tidemill.annotation.weak import weak_labels, weight_of
 from tidemill.config import Config
 from tidemill.data import spelling
 from tidemill.data.build import Index, build_index
@@ -98,6 +100,7 @@ def prepare(
     *,
     seed: int | None = None,
     on_event: Listener | None = None,
+    functions: Sequence[LabellingFunction] = (),
 ) -> str:
     """Make the dataset version that the sources and the settled labels amount to.
 
@@ -109,6 +112,7 @@ def prepare(
         settled: what people said.
         seed: of the hash that splits keys without an assignment; the configuration's unless given.
         on_event: told about progress.
+        functions: label training rows that have no label.
 
     Returns:
         The id of the dataset, ``data_…``.
@@ -152,6 +156,8 @@ def prepare(
             tally,
             Path(work),
         )
+        if functions:
+            index = replace(index, weak=np.zeros(len(index.split), np.bool_))
         tally.add(
             "inputs on which people disagree wait to be settled", len(settled.contradictions), settled.contradictions
         )
@@ -160,6 +166,7 @@ def prepare(
             tally.add(f"labels are held back: {reason}", count, subjects)
         for reason, count in settled.limited.items():
             tally.add(reason, count, [])
+        voted = _label_weakly(index, functions, signature, parts, config, tally) if functions else []
         _check_target(index, signature, tally)
         _tell_labels(index, signature, tally)
         identifier = _unspoilt(store, index.identifier(signature))
@@ -172,6 +179,7 @@ def prepare(
             "sources": [s.name for s in opened],
             "actions": tally.to_json(),
             "notes": notes,
+            **({"functions": voted} if functions else {}),
         }
         path = write_version(store.root, identifier, signature, parts, index, report)
         record = Dataset(
@@ -184,6 +192,24 @@ def prepare(
         store.insert(record)
         tell(_event(f"dataset of {len(index.split):,} rows is ready", len(index.split), len(index.split)))
         return identifier
+
+
+def _label_weakly(
+    index: Index,
+    functions: Sequence[LabellingFunction],
+    signature: Signature,
+    parts: Sequence[Part],
+    config: Config,
+    tally: Tally,
+) -> list[dict[str, Any]]:
+    """Write into *index* what labelling functions say of training rows without a label; what each function does."""
+    found = weak_labels(functions, signature, parts, index.split, index.target, config.annotation.min_belief)
+    index.target[found.rows] = found.codes
+    index.weight[found.rows] *= weight_of(found.belief, len(signature.labels))
+    assert index.weak is not None
+    index.weak[found.rows] = True
+    tally.add("unlabelled samples were labelled by functions", len(found.rows), [])
+    return found.functions
 
 
 def _unspoilt(store: Store, identifier: str) -> str:

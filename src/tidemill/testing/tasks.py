@@ -122,7 +122,6 @@ class TaskConformance:
         assert project.task.label(corrected, prediction) == truths[0]
         assert project.task.label(comment, prediction) is None
 
-
     def _rewards_become_labels(
         self, project: Project, records: list[dict[str, Any]], answers: list[dict[str, Any]]
     ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidemill.console.site import data, feedback, files, loop, models, samples, signing, tracing, trying
+from tidemill.console.site import data, feedback, files, labelling, loop, models, samples, signing, tracing, trying
 from tidemill.console.site.visit import Place
 
 ALL: tuple[Place, ...] = (
@@ -11,6 +11,7 @@ ALL: tuple[Place, ...] = (
     *loop.PLACES,
     *samples.PLACES,
     *data.PLACES,
+    *labelling.PLACES,
     *models.PLACES,
     *trying.PLACES,
     *feedback.PLACES,

@@ -85,7 +85,9 @@ def words(language: Language, text: str, **values: object) -> str:
 
 @functools.cache
 def _chinese() -> dict[str, str]:
-    found: dict[str, str] = json.loads(Path(__file__).with_name("words.zh.json").read_text(encoding="utf-8"))
+    found: dict[str, str] = {}
+    for path in sorted(Path(__file__).parent.glob("words*.zh.json")):
+        found |= json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
