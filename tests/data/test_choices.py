@@ -121,6 +121,16 @@ def test_a_plain_table_with_named_columns(tmp_path: Path) -> None:
     assert faults["choices with a propensity of 0 were left out: what is never chosen was not chosen"].endswith("row 2")
 
 
+def test_an_action_may_be_called_none(tmp_path: Path) -> None:
+    """Which elsewhere spells a missing value."""
+    path = tmp_path / "log.csv"
+    path.write_text("hour,action,propensity,reward\n8,none,0.5,1\n9,call,0.5,0\n9,NA,0.5,0\n", encoding="utf-8")
+    source = opened(path)
+    assert columns_of(source)["action"] == ["none", "call", "NA"]
+    column = source.summary().column("action")
+    assert column is not None and column.values == ("NA", "call", "none") and column.missing == 0
+
+
 def test_logs_that_lack_what_matters_are_refused(tmp_path: Path) -> None:
     """Without propensities nothing can be learned of other choices; an unknown column is named."""
     path = tmp_path / "log.csv"

@@ -26,11 +26,11 @@ from tidemill.tasks import answer_spec, get_task
 ACTIONS = ("culture", "news", "sport")
 FIELDS = (
     Field(name="age", type="number"),
-    Field(name="actions", type="category", optional=True, role="offer"),
-    Field(name="slate", type="category", optional=True, role="offer"),
-    Field(name="action", type="category", optional=True, role="log"),
+    Field(name="actions", type="text", optional=True, role="offer"),
+    Field(name="slate", type="text", optional=True, role="offer"),
+    Field(name="action", type="text", optional=True, role="log"),
     Field(name="propensity", type="number", optional=True, role="log"),
-    Field(name="event", type="category", optional=True, role="log"),
+    Field(name="event", type="text", optional=True, role="log"),
 )
 
 

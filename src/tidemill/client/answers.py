@@ -25,6 +25,10 @@ class Answer:
         level: the share of true values that such intervals cover.
         abstained: the model is not sure enough; what it would have said is its ``guess``.
         guess: that.
+        action: what a policy chose.
+        propensity: the probability with which it did.
+        propensities: that of each action that was offered.
+        expected: the reward that each was expected to bring.
     """
 
     id: str
@@ -40,6 +44,10 @@ class Answer:
     level: float | None = None
     abstained: bool = False
     guess: str | None = None
+    action: str | None = None
+    propensity: float | None = None
+    propensities: Mapping[str, float] | None = None
+    expected: Mapping[str, float] | None = None
 
     @classmethod
     def of(cls, said: Mapping[str, Any], model: str, deployment: str) -> Answer:

@@ -65,7 +65,7 @@ class ContextualBandit(Task):
         fields = [_field(column) for column in source.columns if column.name != target]
         there = {field.name for field in fields}
         fields += [
-            Field(name=name, type="category", optional=True, role="offer")
+            Field(name=name, type="text", optional=True, role="offer")
             for name in (OFFER, SLATE)
             if name not in there
         ]
@@ -155,10 +155,10 @@ class ContextualBandit(Task):
 
 def _field(column: ColumnSummary) -> Field:
     if column.name in LOGGED:
-        kind: FieldType = "number" if column.name == PROPENSITY else "category"
+        kind: FieldType = "number" if column.name == PROPENSITY else "text"  # an action may be called "none"
         return Field(name=column.name, type=kind, optional=True, role="log")
     if column.name in (OFFER, SLATE):
-        return Field(name=column.name, type="category", optional=True, role="offer")
+        return Field(name=column.name, type="text", optional=True, role="offer")
     role: Role = "action" if column.name.startswith(FEATURE) else "input"
     optional = column.missing > 0 or role == "action"
     return Field(name=column.name, type=column.type, shape=column.shape, optional=optional, role=role)

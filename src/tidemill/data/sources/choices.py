@@ -7,8 +7,9 @@ configuration. A row without an action, or with a propensity that can be none, i
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from tidemill.data import spelling
 from tidemill.data.offers import ACTION, EVENT, FEATURE, LOGGED, OFFER, PROPENSITY, offered_text
-from tidemill.data.sources._base import Batch, Fault, RawColumn, Shapes, Source, Summary
+from tidemill.data.sources._base import DISTINCT_CAP, Batch, Fault, RawColumn, Shapes, Source, Summary
 from tidemill.data.sources._summary import summarise
 from tidemill.errors import InputError, SourceError
 
@@ -95,8 +96,34 @@ class ChoiceSource(Source):
         return hashlib.sha256(f"choices 1 {self.names} {self.inner.fingerprint()}".encode()).hexdigest()
 
     def summary(self) -> Summary:
-        """One pass over all rows."""
-        return summarise(self.name, self.batches(), self.notes)
+        """One pass over all rows; its values of the action are all names, also such as ``none``."""
+        counts: Counter[str] = Counter()
+
+        def counted() -> Iterator[Batch]:
+            for batch in self.batches():
+                seen = pa.array(batch.columns[ACTION]).value_counts()
+                counts.update(dict(zip(seen.field(0).to_pylist(), seen.field(1).to_pylist(), strict=True)))
+                yield batch
+
+        said = summarise(self.name, counted(), self.notes)
+        names = sorted(counts)[:DISTINCT_CAP]
+        return replace(
+            said,
+            columns=tuple(
+                replace(
+                    column,
+                    type="text",
+                    missing=0,
+                    distinct=len(counts),
+                    examples=tuple(names[:5]),
+                    values=tuple(names),
+                    counts=tuple(counts[name] for name in names),
+                )
+                if column.name == ACTION
+                else column
+                for column in said.columns
+            ),
+        )
 
     def batches(self, size: int = 8192, *, shapes: Shapes | None = None) -> Iterator[Batch]:
         """All rows that can be choices, in order."""
@@ -115,7 +142,7 @@ class ChoiceSource(Source):
             faults.extend(Fault(batch.origin[row].as_py(), what, column) for row in rows)
             good[which] = False
 
-        leave_out(spelling.missing(action), "choices without an action were left out", names.action)
+        leave_out(spelling.empty(action), "choices without an action were left out", names.action)
         leave_out(np.isnan(chance), "choices without a propensity were left out", names.propensity)
         zero = "choices with a propensity of 0 were left out: what is never chosen was not chosen"
         leave_out(chance == 0, zero, names.propensity)

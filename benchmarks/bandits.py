@@ -1,0 +1,302 @@
+"""Learning from rewards: how honest off-policy estimates are, how fast a bandit learns, and what choosing costs.
+
+    python benchmarks/bandits.py --estimators           # 1,000 logs a cell of the grid: about 20 minutes
+    python benchmarks/bandits.py --estimators --quick   # 100 logs a cell: about two minutes
+    python benchmarks/bandits.py --logged               # Open Bandit, "men": a policy's value from another one's log
+    python benchmarks/bandits.py --learning             # MNIST, of which only right or wrong comes back, beside VW
+    python benchmarks/bandits.py --changing             # a world that turns: fast layer beside cycles alone
+    python benchmarks/bandits.py --serving              # choices a second beside classifications, and reward to policy
+
+Peers run in `benchmarks/.venv-bandits`, made on first use: Open Bandit Pipeline's estimators on the same logs, and
+Vowpal Wabbit's exploration policies on the same stream.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from _common import HERE, data_folder, environment, in_process, machine, mnist, table
+from tidemill.data.logged import Logged
+from tidemill.learners.bandit.targets import fit_heads
+from tidemill.metrics.off_policy import ESTIMATORS, Choices, Weighed, estimate, support, weigh
+from tidemill.metrics.units import Floats
+from tidemill.runtime.heads import Heads, represented
+from tidemill.runtime.policies import Policy, draw
+from tidemill.testing import BanditWorld
+
+REQUIREMENTS = ("numpy", "scipy", "scikit-learn", "pandas", "pyyaml", "matplotlib", "seaborn", "tqdm", "vowpalwabbit")
+OBP = "obp==0.5.7"
+SIZES = (200, 1000, 4000)
+OVERLAPS = {"blind logs": 0.0, "logs that prefer the worse": -0.7, "logs that avoid the better": -1.5}
+"""How sharply the logging policy prefers what is bad; the judged one is a softmax of sharpness 2."""
+
+
+def peers() -> Path:
+    """The Python of the peers' environment; OBP without what it pins, which no longer installs."""
+    python = environment("bandits", REQUIREMENTS)
+    marker = python.parent.parent / "obp"
+    if not marker.is_file():
+        subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", OBP], check=True)
+        marker.write_text(OBP)
+    return python
+
+
+def expected_by_halves(contexts: Floats, choices: Choices, actions: int, seed: int) -> Floats:
+    """What linear heads expect of each action, each half of the rows by heads that saw the other one."""
+    z = represented(contexts.astype(np.float32))
+    half = np.random.default_rng(seed).permutation(len(z)) % 2
+    found = np.zeros((len(z), actions))
+    for number in (0, 1):
+        seen = half != number
+        heads = Heads.fitted([str(a) for a in range(actions)], z[seen], choices.action[seen], choices.reward[seen])
+        found[~seen] = heads.expected(z[~seen])
+    return found
+
+
+def estimators(repeats: int) -> None:
+    """Coverage, bias and error of every estimator over a grid of overlap and size."""
+    world = BanditWorld("nonlinear", actions=5, seed=1)
+    target = world.softmax(2.0)
+    truth = world.value(target)
+    print(f"\nthe judged policy earns {truth:.4f}, choosing blindly {world.value(world.uniform):.4f}\n")
+    rows = []
+    cells = best = never_worst = 0
+    for called, sharpness in OVERLAPS.items():
+        for n in SIZES:
+            values = {name: np.empty(repeats) for name in ESTIMATORS}
+            held = dict.fromkeys(ESTIMATORS, 0)
+            sure = dict.fromkeys(ESTIMATORS, 0)
+            effective = []
+            for repeat in range(repeats):
+                logs = world.log(n, world.softmax(sharpness), seed=repeat)
+                expected = expected_by_halves(logs.contexts, logs.choices, world.actions, repeat)
+                policy = target(logs.contexts)
+                seen = weigh(logs.choices, policy, expected)
+                most = float((policy / logs.propensities).max())
+                found = estimate(seen, replicates=500, seed=repeat, reward_range=(0, 1), largest=most)
+                effective.append(support(seen).effective)
+                for name, value in found.items():
+                    values[name][repeat] = value.value
+                    held[name] += value.low <= truth <= value.high
+                    sure[name] += value.sure_low <= truth <= value.sure_high
+            errors = {name: float(np.sqrt(np.square(v - truth).mean())) for name, v in values.items()}
+            least = min(errors.values())
+            cells += 1
+            best += errors["dr"] <= 1.1 * least
+            never_worst += errors["dr"] < max(errors.values())
+            rows += [
+                [
+                    called,
+                    str(n),
+                    f"{np.mean(effective):.0f}",
+                    name,
+                    f"{values[name].mean() - truth:+.4f}",
+                    f"{errors[name]:.4f}",
+                    f"{100 * held[name] / repeats:.1f} %",
+                    "–" if name == "snips" else f"{100 * sure[name] / repeats:.1f} %",
+                ]
+                for name in ESTIMATORS
+            ]
+    print(table(["overlap", "rows", "effective", "estimator", "bias", "RMSE", "bootstrap", "Bernstein"], rows))
+    print(f"\ndr is best or within 10 % of the best in {best} of {cells} cells, and the worst in {cells - never_worst}")
+    beside_obp(world)
+
+
+def beside_obp(world: BanditWorld) -> None:
+    """The same logs, estimated by Open Bandit Pipeline."""
+    logs = world.log(2000, world.softmax(-0.7), seed=9)
+    policy = world.softmax(2.0)(logs.contexts)
+    expected = expected_by_halves(logs.contexts, logs.choices, world.actions, 9)
+    ours = {name: v.value for name, v in estimate(weigh(logs.choices, policy, expected), limit=3.0).items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "logs.npz")
+        c = logs.choices
+        np.savez(path, action=c.action, reward=c.reward, pscore=c.propensity, policy=policy, expected=expected)
+        theirs = in_process(peers(), HERE / "bandits_peers.py", "obp", str(path), "3.0")
+    print("\n" + table(["estimator", "ours", "OBP", "difference"], [
+        [name, f"{ours[name]:.12f}", f"{theirs[name]:.12f}", f"{abs(ours[name] - theirs[name]):.1e}"]
+        for name in ESTIMATORS
+    ]))  # fmt: skip
+
+
+def logged() -> None:
+    """Open Bandit, men: what Thompson sampling earned by its own log, and by that of blind choices."""
+    folder = data_folder("open-bandit-men")
+
+    def read(policy: str) -> dict[str, np.ndarray]:
+        with (folder / policy / "men.csv").open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {
+            "item": np.array([int(row["item_id"]) for row in rows]),
+            "position": np.array([int(row["position"]) for row in rows]) - 1,
+            "click": np.array([float(row["click"]) for row in rows]),
+            "propensity": np.array([float(row["propensity_score"]) for row in rows]),
+        }
+
+    blind, thompson = read("random"), read("bts")
+    shares = np.zeros((3, 34))  # the log of a policy without contexts says how often it chose what where
+    for position in range(3):
+        there = thompson["position"] == position
+        shares[position] = np.bincount(thompson["item"][there], minlength=34) / there.sum()
+    choices = Choices(action=blind["item"], reward=blind["click"], propensity=blind["propensity"])
+    seen = weigh(choices, shares[blind["position"]])
+    own = estimate(Weighed(importance=np.ones(10_000), reward=thompson["click"]), estimators=["ips"])["ips"]
+    rows = [["its own log", "mean", f"{own.value:.4%}", f"{own.low:.4%} to {own.high:.4%}"]]
+    for name, value in estimate(seen).items():
+        rows.append(["the random log", name, f"{value.value:.4%}", f"{value.low:.4%} to {value.high:.4%}"])
+    mean = choices.reward.mean()
+    rows.append(["(the random policy itself)", "mean", f"{mean:.4%}", ""])
+    print("\n" + table(["from", "estimator", "clicks", "95 %"], rows))
+    print(f"\neffective choices: {support(seen).effective:.0f} of 10,000")
+
+
+def learning(rounds: int) -> None:
+    """MNIST as a bandit: regret, and what was learned of it, beside Vowpal Wabbit."""
+    from tidemill.features._base import FeatureInfo
+    from tidemill.learners._base import Context, Problem, RecipeView
+    from tidemill.learners.bandit import BanditLearner
+
+    (images, labels), (tests, truths) = mnist()
+    order = np.random.default_rng(0).permutation(len(images))[:rounds]
+    images, labels = images[order], labels[order]
+    info = {"image": FeatureInfo("uint8", (28, 28, 1), {"mean": [33.3], "std": [78.6]})}
+    names = tuple("0123456789")
+    policy, rng = Policy(name="thompson", floor=0.01), np.random.default_rng(1)
+    action, reward, propensity = (np.zeros(rounds, kind) for kind in (np.int64, np.float64, np.float64))
+    model = heads = None
+    started, regret = time.perf_counter(), 0.0
+    cycles = [c for c in (500, 1500, 4000, 10_000, 25_000) if c < rounds]
+    for start in range(0, rounds, 50):
+        part = slice(start, min(start + 50, rounds))
+        if start in cycles:
+            model = fit(BanditLearner(), images[:start], info, names, action, reward, propensity, start)
+            heads = model.heads
+        if heads is None or model is None:
+            shares = np.full((part.stop - start, 10), 0.1)
+        else:
+            z = represented(model.scores({"image": images[part]}))
+            shares = policy.shares(heads.expected(z), heads.deviation(z))
+        action[part] = draw(shares, rng)
+        propensity[part] = shares[np.arange(len(shares)), action[part]]
+        reward[part] = action[part] == labels[part]
+        if heads is not None:
+            heads = heads.learned(z, action[part], reward[part])
+        regret += float((1 - reward[part]).sum())
+    model = fit(BanditLearner(), images, info, names, action, reward, propensity, rounds)
+    z = represented(model.scores({"image": tests}))
+    right = float((model.heads.expected(z).argmax(axis=1) == truths).mean())
+    seconds = time.perf_counter() - started
+    from tidemill.learners import get_learner
+
+    whole = Problem(
+        kind="classification", features={"image": images}, info=info, target=labels, train=rounds, classes=10
+    )
+    view = RecipeView(network={"name": "cnn-small"}, params={"epochs": 1})
+    taught = get_learner("gradient").fit(whole, view, Context(max_epochs=1))
+    supervised = float((taught.scores({"image": tests}).argmax(axis=1) == truths).mean())
+    rows = [["Tidemill, thompson", f"{regret:,.0f}", f"{right:.2%}", f"{seconds:.0f}"]]
+    rows.append(["the same network, told every label once", "", f"{supervised:.2%}", ""])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "stream.npz")
+        np.savez(
+            path, images=images.reshape(rounds, -1), labels=labels, tests=tests.reshape(len(tests), -1), truths=truths
+        )
+        for name, found in in_process(peers(), HERE / "bandits_peers.py", "vw", str(path)).items():
+            rows.append([f"VW {name}", f"{found['regret']:,.0f}", f"{found['right']:.2%}", f"{found['seconds']:.0f}"])
+    print("\n" + table([f"after {rounds:,} rounds", "regret", "right on the test set", "seconds"], rows))
+
+
+def fit(learner, images, info, names, action, reward, propensity, n):  # type: ignore[no-untyped-def]
+    """A network's rewards from what was logged so far."""
+    from tidemill.learners._base import Context, Problem, RecipeView
+
+    problem = Problem(
+        kind="choice",
+        features={"image": images},
+        info=info,
+        target=reward[:n].astype(np.float32),
+        train=n,
+        classes=10,
+        logged=Logged(action[:n], propensity[:n], None),
+        labels=names,
+    )
+    params = {"reward": "network", "targets": "direct", "epochs": 3, "width": 32, "batch_size": 64}
+    return learner.fit(problem, RecipeView(network={"name": "cnn-small"}, params=params), Context(seed=n))
+
+
+def changing(rounds: int = 20_000) -> None:
+    """A world whose actions change places every 5,000 rounds: rounds until it is learned again."""
+    world = BanditWorld("drifting", actions=5, period=5000, seed=2, strength=2.5)
+    names = [str(a) for a in range(world.actions)]
+    every, rows, again = 1000, [], {}
+    for called, fast, memory in (("cycles alone", False, 1.0), ("with the fast layer", True, 0.99)):
+        rng = np.random.default_rng(5)
+        heads = Heads.blank(names, 7)
+        policy = Policy(name="thompson", floor=0.05)
+        at = rng.integers(0, len(world.pool), rounds)
+        z = represented(world.pool[at].astype(np.float32))
+        action, reward, earned = np.zeros(rounds, int), np.zeros(rounds), np.zeros(rounds)
+        propensity = np.ones(rounds)
+        for start in range(0, rounds, 20):
+            part = slice(start, start + 20)
+            shares = policy.shares(heads.expected(z[part]), heads.deviation(z[part]))
+            action[part] = draw(shares, rng)
+            propensity[part] = shares[np.arange(20), action[part]]
+            means = world.means(at[part], np.arange(start, start + 20))
+            earned[part] = means[np.arange(20), action[part]] / means.max(axis=1)
+            reward[part] = rng.random(20) < means[np.arange(20), action[part]]
+            if fast:
+                heads = heads.learned(z[part], action[part], reward[part], memory=memory)
+            if (start + 20) % every == 0:  # a cycle learns from what is left of its window
+                rows_of = slice(max(0, start + 20 - 2 * every), start + 20)
+                log = Logged(action[rows_of], propensity[rows_of], None)
+                if not fast:
+                    heads = fit_heads(
+                        names, z[rows_of], log, reward[rows_of], None,
+                        method="iw", clip=10.0, ridge=1.0, folds=3, shared=False, seed=0,
+                    )  # fmt: skip
+        lag = []
+        for turn in range(world.period, rounds, world.period):
+            before = earned[turn - 1000 : turn].mean()
+            smooth = np.convolve(earned[turn : turn + world.period], np.ones(200) / 200, "valid")
+            reached = np.flatnonzero(smooth >= 0.95 * before)
+            lag.append(int(reached[0]) + 200 if len(reached) else world.period)
+        again[called] = float(np.median(lag))
+        rows.append([called, f"{earned.mean():.1%}", f"{again[called]:,.0f}", " ".join(map(str, lag))])
+    print("\n" + table(["", "of the best reward", "rounds until 95 % of before (median)", "each turn"], rows))
+
+
+def serving(seconds: float) -> None:
+    """Choices a second beside classifications by the same server, and how soon a reward shows in the policy."""
+    import bandits_serving
+
+    bandits_serving.main(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("estimators", "logged", "learning", "changing", "serving", "quick"):
+        parser.add_argument(f"--{name}", action="store_true")
+    given = parser.parse_args()
+    print(machine())
+    if given.estimators:
+        estimators(100 if given.quick else 1000)
+    if given.logged:
+        logged()
+    if given.learning:
+        learning(5000 if given.quick else 60_000)
+    if given.changing:
+        changing()
+    if given.serving:
+        serving(3 if given.quick else 10)
+
+
+if __name__ == "__main__":
+    main()
