@@ -186,6 +186,7 @@ def pages(store: Store, client: httpx.Client) -> dict[str, str]:
         "feedback": "/feedback",
         "feedback, deep": f"/feedback?before={feedback // 2}",
         "feedback of one author": "/feedback?author=author%207",
+        "feedback of nobody": "/feedback?author=nobody",
         "feedback of a kind": "/feedback?kind=comment",
         "authors": "/feedback/authors",
         "trace of a prediction": f"/trace?id={prediction.id}",
@@ -212,7 +213,8 @@ def measure(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
                 time.sleep(1)
             for _ in range(rounds):
                 for name, path in wanted.items():
-                    times.setdefault(name, []).append(_look(client, path)[0])
+                    taken, sizes[name] = _look(client, path)
+                    times.setdefault(name, []).append(taken)
     finally:
         process.terminate()
         process.wait(60)

@@ -122,7 +122,7 @@ def lively(grown_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
                 said.append({**statement, "asked": True})
             elif i % 2:
                 said.append(statement)
-        said.append({"prediction": given[0]["id"], "kind": "comment", "value": EVIL, "author": EVIL[:80]})
+        said.insert(0, {"prediction": given[0]["id"], "kind": "comment", "value": EVIL, "author": EVIL[:80]})
         answer = served.client.post("/v1/feedback", json={"feedback": said})
         assert answer.status_code == 201, answer.text
         yield served
@@ -268,9 +268,10 @@ def test_a_model_is_promoted_with_its_reason_and_rolled_back(visitor: Visitor, l
     page.get_by_role("link", name=f"{other['recipe']}", exact=True).first.click()
     page = visitor.go(f"/models/{other['id']}")
     page.get_by_text("Promote", exact=True).first.click()
-    page.get_by_label("Why").first.fill(f"compared by hand {EVIL}")
+    page.get_by_label("Why").first.fill("compared by hand")
     visitor.check()
     picture(page, "promote")
+    page.get_by_label("Why").first.fill(f"compared by hand {EVIL}")
     page.get_by_role("button", name="Promote").click()
     expect(page.get_by_role("status")).to_have_text("It serves from now on.")
     deployed = store.champion()
