@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.api import mirroring
+from tidemill.api.outside import OutsideProject
 from tidemill.api.running import plan_cycle, run
 from tidemill.api.watching import watched
 from tidemill.config import Serve, changed, find_project, parse_duration
 from tidemill.errors import NotFoundError
 from tidemill.loop import OnEvent, unheard
 from tidemill.project import (
-    OpenProject,
     cleaning,
     data_page,
     desk,
@@ -38,7 +38,7 @@ from tidemill.store import FeedbackOutcome
 from tidemill.tasks import metric_of, selection_of
 
 
-class Project(OpenProject):
+class Project(OutsideProject):
     """An opened project.
 
     >>> import tempfile, tidemill
@@ -441,22 +441,8 @@ class Project(OpenProject):
         with watched(self, on_event):
             self.serve(on_ready=on_ready, on_swap=on_swap, **settings)
 
-    def mlflow_sync(self, *, on_event: OnEvent = unheard) -> JSON:
-        """Deliver to MLflow what is waiting; see :func:`tidemill.integrations.mlflow_mirror.mirror`."""
-        return mirroring.sync(self, on_event)
-
-    def mlflow_status(self) -> JSON:
-        """What is waiting for MLflow, and what failed; see :func:`tidemill.api.mirroring.outlook`."""
-        return mirroring.outlook(self)
-
-    def mlflow_import(self, model: str, *, labels: Sequence[str] | None = None, on_event: OnEvent = unheard) -> JSON:
-        """Bring a model that is registered in MLflow here as a challenger; see
-        :func:`tidemill.api.mirroring.take_model`.
-        """
-        return mirroring.take_model(self, model, labels, on_event)
-
     def _predictor(self, model: str | None) -> Predictor:
-        return self.open_model(self.model(model))
+        return self.open_serving(model)
 
 
 def init(

@@ -24,6 +24,7 @@ from tidemill.cli.commands import (
     init,
     label,
     label_studio,
+    learn_class,
     mlflow,
     models,
     pareto,
@@ -46,7 +47,7 @@ from tidemill.cli.session import Session
 
 COMMANDS: tuple[Command, ...] = (
     demo.COMMAND, init.COMMAND, doctor.COMMAND,
-    plan.COMMAND, cycle.COMMAND, label.COMMAND, gate.COMMAND,
+    plan.COMMAND, cycle.COMMAND, label.COMMAND, learn_class.COMMAND, gate.COMMAND,
     predict.COMMAND, serve.COMMAND, up.COMMAND, promote.COMMAND, rollback.COMMAND, export.COMMAND,
     status.COMMAND, runs.COMMAND, models.COMMAND, pareto.COMMAND, report.COMMAND, data.COMMAND,
     trace.COMMAND, gc.COMMAND,

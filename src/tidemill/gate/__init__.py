@@ -10,11 +10,13 @@ users correct mostly wrong answers, and on the champion's errors every other mod
 
 from __future__ import annotations
 
+from tidemill.gate.classes import KIND, judge_class, replay_class
 from tidemill.gate.measure import Costs, Judged, Policy, measure
-from tidemill.gate.rule import Verdict, decide, replay
+from tidemill.gate.rule import Verdict, decide
+from tidemill.gate.rule import replay as replay_model
 from tidemill.records import JSON
 
-__all__ = ["Costs", "Judged", "Policy", "Verdict", "judge", "level", "measure", "replay"]
+__all__ = ["Costs", "Judged", "Policy", "Verdict", "judge", "judge_class", "level", "measure", "replay"]
 
 
 def level(policy: Policy, spent: float) -> float:
@@ -70,3 +72,12 @@ def judge(
         margin_used=margin_used,
     )
     return decide(evidence if incomparable is None else {**evidence, "incomparable": incomparable})
+
+
+def replay(evidence: JSON) -> Verdict:
+    """Decide stored evidence again; the same evidence gives the same verdict.
+
+    Raises:
+        InputError: the evidence is of a schema that this version does not know, or something is missing in it.
+    """
+    return replay_class(evidence) if evidence.get("kind") == KIND else replay_model(evidence)

@@ -41,7 +41,14 @@ REFUSALS: tuple[type[Exception], ...] = (
 )
 
 
-def open_graph(graph: bytes, info: Mapping[str, FeatureInfo], *, threads: int = 1, where: str = "model.onnx") -> Any:
+def open_graph(
+    graph: bytes,
+    info: Mapping[str, FeatureInfo],
+    *,
+    threads: int = 1,
+    where: str = "model.onnx",
+    outputs: Sequence[str] = ("scores",),
+) -> Any:
     """An ``onnxruntime.InferenceSession`` over *graph*.
 
     Args:
@@ -49,6 +56,7 @@ def open_graph(graph: bytes, info: Mapping[str, FeatureInfo], *, threads: int = 
         info: the features it may ask for.
         threads: threads within one operator. Idle ones sleep instead of spinning, so that neighbours can work.
         where: what an error names.
+        outputs: what it gives.
 
     Raises:
         PackageError: it is no graph, or its inputs and output are not as :class:`tidemill.learners._base.Export` says.
@@ -77,8 +85,9 @@ def open_graph(graph: bytes, info: Mapping[str, FeatureInfo], *, threads: int = 
                 where=where,
                 mend="Export the model again.",
             )
-    if [node.name for node in session.get_outputs()] != ["scores"]:
-        raise PackageError("the graph has no single output 'scores'", where=where, mend="Export the model again.")
+    if [node.name for node in session.get_outputs()] != list(outputs):
+        said = "no single output 'scores'" if len(outputs) == 1 else f"other outputs than {', '.join(outputs)}"
+        raise PackageError(f"the graph has {said}", where=where, mend="Export the model again.")
     return session
 
 

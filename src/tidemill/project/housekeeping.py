@@ -17,7 +17,7 @@ from tidemill.project.opened import OpenProject
 from tidemill.records import JSON, Deployment, new_id, to_json
 from tidemill.runtime import load
 from tidemill.stages.deploy import end_rollout, put_into_force
-from tidemill.store import damaged, running_rollout
+from tidemill.store import damaged, last_state, running_rollout
 
 _GO_ON = "Any command goes on with it once no cycle runs; `tidemill forget` with the same words says what keeps it."
 
@@ -56,20 +56,25 @@ def rollback(project: OpenProject, *, reason: str | None = None, author: str | N
     if not history:
         raise NotReadyError("no model has been promoted yet", mend="Run `tidemill cycle` first.")
     # A rollback undoes the newest promotion that is still in force; a second one goes back one further.
-    line: list[str] = []
+    line: list[tuple[str, str | None]] = []
     for deployment in reversed(history):
+        in_force = deployment.model_id, deployment.state_id
         if deployment.action == "rollback" and line:
             line.pop()
-        elif not line or line[-1] != deployment.model_id:
-            line.append(deployment.model_id)
+        elif not line or line[-1] != in_force:
+            line.append(in_force)
     if len(line) < 2:
         raise NotReadyError("there is no model before the champion", mend="Name one with `tidemill promote MODEL`.")
-    back = line[-2]
-    load(project.store.root / project.model(back).path, threads=1).warm_up()
-    return _deploy(project, back, "rollback", reason or f"rolled back from {line[-1]}", author)
+    back, state = line[-2]
+    state = last_state(project.store, back) or state  # what it had learned while it served comes back with it
+    project.open_model(project.model(back), threads=1, state=state).warm_up()
+    left = line[-1][1] if line[-1][0] == back else None
+    return _deploy(project, back, "rollback", reason or f"rolled back from {left or line[-1][0]}", author, state)
 
 
-def _deploy(project: OpenProject, model_id: str, action: str, reason: str, author: str | None) -> JSON:
+def _deploy(
+    project: OpenProject, model_id: str, action: str, reason: str, author: str | None, state: str | None = None
+) -> JSON:
     made = Deployment(
         id=new_id(Deployment.prefix),
         name="default",
@@ -77,6 +82,7 @@ def _deploy(project: OpenProject, model_id: str, action: str, reason: str, autho
         action="rollback" if action == "rollback" else "promote",
         reason=reason,
         author=author,
+        state_id=state,
     )
     deployment, ended = put_into_force(project.store, made)
     return to_json(deployment) | {"rollout": None if ended is None else to_json(ended)}

@@ -24,6 +24,7 @@ from tidemill.records import (
     Report,
     Rollout,
     Run,
+    StateSnapshot,
     to_json,
 )
 from tidemill.store import Store
@@ -32,7 +33,7 @@ KINDS: dict[str, type[Record]] = {
     kind.prefix: kind
     for kind in (
         *(Annotation, Cycle, Dataset, Decision, Deployment, Erasure),
-        *(Feedback, Model, Prediction, Report, Rollout, Run),
+        *(Feedback, Model, Prediction, Report, Rollout, Run, StateSnapshot),
     )
 }
 
@@ -74,6 +75,7 @@ def trace(store: Store, identifier: str) -> JSON:
             line |= _beside(store, record.id)
             line["annotations"] = _labels(store, record.id)
             line["model"] = _if_kept(store, Model, record.model_id)
+            line["state"] = _state(store, record.state_id)
         case Feedback() | Annotation():
             line["about"] = _subject(store, record.subject)
         case Model():
@@ -81,13 +83,22 @@ def trace(store: Store, identifier: str) -> JSON:
         case Run():
             line["dataset"] = _if_kept(store, Dataset, record.dataset_id)
             line["cycle"] = _cycle(store, record.cycle_id)
-        case Report() | Deployment():
+        case Report():
             line["model"] = _if_kept(store, Model, record.model_id)
+        case Deployment():
+            line["model"] = _if_kept(store, Model, record.model_id)
+            line["state"] = _state(store, record.state_id)
+        case StateSnapshot():
+            line["model"] = _if_kept(store, Model, record.model_id)
+            line["decision"] = _if_kept(store, Decision, record.decision_id)
         case Rollout():
             line["challenger"] = _if_kept(store, Model, record.challenger_id)
             line["champion"] = _if_kept(store, Model, record.champion_id)
         case Decision():
-            line["challenger"] = _if_kept(store, Model, record.challenger_id)
+            is_state = record.challenger_id.startswith(f"{StateSnapshot.prefix}_")
+            line["challenger"] = (
+                _state(store, record.challenger_id) if is_state else _if_kept(store, Model, record.challenger_id)
+            )
             line["cycle"] = _cycle(store, record.cycle_id)
         case Cycle():
             line["runs"] = [_short_run(r) for r in store.find(Run, cycle_id=record.id)]
@@ -102,6 +113,14 @@ def _if_kept(store: Store, kind: type[Record], identifier: str | None) -> JSON |
     if identifier is None:
         return None
     return trace(store, identifier) if store.exists(kind, identifier) else {"kind": "removed", "id": identifier}
+
+
+def _state(store: Store, identifier: str | None) -> JSON | None:
+    """What a model had learned by then; of a snapshot that was refused, or is gone, its id alone."""
+    found = store.find(StateSnapshot, id=identifier, limit=1) if identifier is not None else []
+    if found:
+        return {"kind": StateSnapshot.prefix, "record": to_json(found[0])}
+    return None if identifier is None else {"kind": "removed", "id": identifier}
 
 
 def _said(store: Store, subject: str | list[str]) -> list[JSON]:

@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 from tidemill.config import CONFIG_NAME, Config, load_config, read_environment
+from tidemill.data.learned import CLASSES
 from tidemill.data.schema import Signature
 from tidemill.errors import ConflictError, NotReadyError, TidemillError
 from tidemill.project.recipes import chosen_recipes, load_recipes
 from tidemill.project.transfer import offers
-from tidemill.records import Cycle, Dataset, Deployment, Erasure, Model, Recipe
+from tidemill.records import Cycle, Dataset, Deployment, Erasure, Model, Recipe, StateSnapshot
 from tidemill.runtime import Predictor, load
 from tidemill.store import Store, create_store, open_store
 from tidemill.tasks import Task, get_task
@@ -119,9 +120,31 @@ class OpenProject:
             identifier = self.champion_deployment().model_id
         return self.store.get(Model, str(identifier))
 
-    def open_model(self, model: Model, *, threads: int | None = None) -> Predictor:
-        """A model, loaded and ready to answer."""
-        return load(self.store.root / model.path, threads=threads or self.threads)
+    def open_model(self, model: Model, *, threads: int | None = None, state: str | None = None) -> Predictor:
+        """A model, loaded and ready to answer.
+
+        Args:
+            threads: that one prediction may use.
+            state: the id of a snapshot of what it learned after it was made.
+        """
+        folder, threads = self.store.root / model.path, threads or self.threads
+        snapshot = None if state is None else self.store.get(StateSnapshot, state)
+        if snapshot is not None and snapshot.kind == CLASSES:
+            from tidemill.runtime.learned import load_learned
+
+            return load_learned(folder, self.store.blobs.get(snapshot.blob), threads=threads)
+        return load(folder, threads=threads)
+
+    def open_serving(self, identifier: str | None = None) -> Predictor:
+        """A model as it serves: the one in force, or another one, which has learned nothing since it was made.
+
+        Raises:
+            NotFoundError: no such model.
+            NotReadyError: no id was given, and nothing has been promoted yet.
+        """
+        model, deployment = self.model(identifier), self.store.champion()
+        in_force = deployment is not None and deployment.model_id == model.id
+        return self.open_model(model, state=deployment.state_id if deployment is not None and in_force else None)
 
     def open_champion(self) -> tuple[Deployment, Predictor]:
         """The deployment in force and its model, loaded.
@@ -131,7 +154,7 @@ class OpenProject:
         """
         deployment = self.champion_deployment()
         model = self.store.get(Model, deployment.model_id)
-        return deployment, self.open_model(model, threads=self.config.serve.threads or 1)
+        return deployment, self.open_model(model, threads=self.config.serve.threads or 1, state=deployment.state_id)
 
     def champion_deployment(self) -> Deployment:
         """The deployment in force.

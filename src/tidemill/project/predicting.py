@@ -230,7 +230,7 @@ class _Run:
         began = None if before is None or self.model is not None else before.get("model")
         for model in dict.fromkeys(filter(None, (began, wanted))):
             try:
-                predictor = self.project.open_model(self.project.model(model))
+                predictor = self.project.open_serving(model)
             except NotFoundError:
                 if model == wanted:
                     raise

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from tidemill.errors import ConflictError, TidemillError
-from tidemill.records import JSON, Decision, Deployment, Generation, Rollout, new_id
+from tidemill.records import (
+    JSON,
+    Annotation,
+    Decision,
+    Deployment,
+    Generation,
+    Prediction,
+    Rollout,
+    StateSnapshot,
+    new_id,
+)
 from tidemill.store import Store, running_rollout
 
 Phase = Literal["shadow", "canary"]
@@ -63,6 +73,50 @@ def deploy(
         else:
             store.insert(decision, rollout(champion.model_id))
     return decision
+
+
+def deploy_state(
+    store: Store,
+    decision: Decision,
+    generation: Generation,
+    snapshot: StateSnapshot,
+    samples: Sequence[tuple[Prediction, Annotation]],
+    *,
+    replaces: Deployment,
+) -> Deployment | None:
+    """Commit a decision on what a model learned, the α it cost and, when it won, the snapshot and its deployment.
+
+    Args:
+        snapshot: its blob is stored already.
+        samples: what it was learned from, each with its label; kept only with it.
+        replaces: the deployment that it was judged beside.
+
+    Returns:
+        The deployment; ``None`` when it was refused.
+
+    Raises:
+        ConflictError: another model came into force meanwhile, or a roll-out began.
+    """
+    with store.transaction():
+        store.update(dataclasses.replace(generation, spent=generation.spent + decision.alpha))
+        if decision.outcome != "promoted":
+            store.insert(decision)
+            return None
+        current = store.champion(replaces.name)
+        if current is None or current.id != replaces.id or running_rollout(store, replaces.name) is not None:
+            raise ConflictError("another model came into force just now", mend="Look again, and learn the class anew.")
+        deployment = Deployment(
+            id=new_id(Deployment.prefix),
+            name=replaces.name,
+            model_id=snapshot.model_id,
+            action="promote",
+            reason=decision.reason,
+            decision_id=decision.id,
+            state_id=snapshot.id,
+        )
+        store.insert(snapshot, *(prediction for prediction, _ in samples), *(label for _, label in samples))
+        store.deploy(deployment, decision)
+    return deployment
 
 
 def begin_rollout(store: Store, rollout: Rollout) -> Rollout:

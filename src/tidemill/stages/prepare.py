@@ -26,6 +26,7 @@ from tidemill.data.build import Index, build_index
 from tidemill.data.clean import Tally
 from tidemill.data.dataset import open_assignments, write_version
 from tidemill.data.forgotten import Forgotten, veiled
+from tidemill.data.learned import learned_labels
 from tidemill.data.offers import ACTION, LOGGED, OFFER
 from tidemill.data.parts import Part, SideColumns, import_part, live_part, open_part
 from tidemill.data.schema import NUMBERS, Signature
@@ -126,7 +127,8 @@ def prepare(
     forgotten = Forgotten.of(store)
     plain = {config.target, config.weight} if forgotten else None
     summary = summarise_sources(store.root, opened, lambda said: _veiled(said, plain, store.secret))
-    signature = signature_of(task, config, summary, _known_labels(task, settled))
+    known = config.model_copy(update={"labels": (*config.labels, *learned_labels(store))})
+    signature = signature_of(task, known, summary, _known_labels(task, settled))
     side = _side_columns(config, summary)
     parts = [_import(store.root, source, signature, side, tell, forgotten) for source in opened]
     if side.time is not None and all(np.isnan(part.array("time")).all() for part in parts):
