@@ -126,15 +126,15 @@ def accuracy(data: Set, fitted: Any, rows: Rows) -> float:
     return float((fitted.scores(taken(data.features, rows)).argmax(axis=1) == data.target[rows]).mean())
 
 
-def curve(data: Set, choose: Choose, seed: int, most: int) -> Curve:
+def curve(data: Set, choose: Choose, seed: int, most: int, *, committee: bool = False) -> Curve:
     """Accuracy on the test rows by the number of labels."""
     rng = np.random.default_rng(seed)
     pool, test = data.split(rng)
     known = rng.choice(pool, START, replace=False)
     found: Curve = []
     while True:
-        committee = data.recipes if choose is by_queue else data.recipes[:1]
-        fitted = [fit(data, recipe, known, seed) for recipe in committee]
+        several = committee and choose is by_queue
+        fitted = [fit(data, recipe, known, seed) for recipe in (data.recipes if several else data.recipes[:1])]
         found.append((len(known), accuracy(data, fitted[0], test)))
         if len(known) >= most:
             return found
@@ -285,7 +285,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--quick", action="store_true", help="two seeds, shorter curves")
-    parser.add_argument("--only", action="append", help="a set, or a strategy, by a part of its name")
+    parser.add_argument("--only", action="append", help="a set, by a part of its name")
+    parser.add_argument("--committee", action="store_true", help="the queue looks at other quick recipes, too")
     parser.add_argument("--pictures", type=Path, help="a folder for the curves as SVG")
     arguments = parser.parse_args()
     seeds = 2 if arguments.quick else arguments.seeds
@@ -303,7 +304,7 @@ def main() -> None:
         means: dict[str, Curve] = {}
         begun = time.perf_counter()
         for strategy, choose in STRATEGIES.items():
-            runs = [curve(data, choose, seed, most) for seed in range(seeds)]
+            runs = [curve(data, choose, seed, most, committee=arguments.committee) for seed in range(seeds)]
             labels = [n for n, _ in runs[0]]
             means[strategy] = list(zip(labels, np.mean([[v for _, v in one] for one in runs], axis=0), strict=True))
             spread = np.std([area(one) for one in runs], ddof=1)

@@ -1,0 +1,156 @@
+"""A real Label Studio takes our configurations and tasks, asks our service for pre-annotations, and gives answers back.
+
+Its server lives in an environment of its own, ``benchmarks/.venv-label-studio``, made on first use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import tidemill
+from tidemill.annotation.studio import results_of
+from tidemill.annotation.studio_config import config_of
+from tidemill.annotation.widgets import WIDGETS
+from tidemill.data.schema import Field, Signature
+from tidemill.project import studio
+from tidemill.records import Annotation
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "console"), str(ROOT / "benchmarks")]
+
+from mill import running  # noqa: E402
+
+from _common import environment  # noqa: E402
+
+pytestmark = pytest.mark.long
+
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+LABELS = ("delivery", "payment")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """Label Studio on loopback, with a person in it."""
+    python = environment("label-studio", ["label-studio==1.23.2"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = tmp_path_factory.mktemp("label-studio")
+    command = [
+        str(python.parent / "label-studio"), "start", "--no-browser", "--internal-host", "127.0.0.1",
+        "--port", str(port), "--username", "ann@example.org", "--password", "only-for-this-test",
+        "--user-token", TOKEN, "--enable-legacy-api-token",
+    ]  # fmt: skip
+    given = {**os.environ, "LABEL_STUDIO_BASE_DATA_DIR": str(data), "COLLECT_ANALYTICS": "false"}
+    log = (data / "server.log").open("wb")
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=given)
+    url = f"http://127.0.0.1:{port}"
+    with httpx.Client(base_url=url, headers={"Authorization": f"Token {TOKEN}"}, timeout=60) as client:
+        deadline = time.monotonic() + 240
+        while True:
+            assert process.poll() is None and time.monotonic() < deadline, (data / "server.log").read_text()[-3000:]
+            try:
+                if client.get("/api/projects/").status_code == 200:
+                    break
+            except httpx.TransportError:
+                pass
+            time.sleep(1)
+        try:
+            yield client
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def project_in(server: httpx.Client, config: str) -> int:
+    made = server.post("/api/projects/", json={"title": "tide", "label_config": config})
+    assert made.status_code == 201, made.text
+    return int(made.json()["id"])
+
+
+def exported(server: httpx.Client, project: int, path: Path) -> list[dict[str, Any]]:
+    answer = server.get(f"/api/projects/{project}/export", params={"exportType": "JSON"})
+    assert answer.status_code == 200, answer.text
+    path.write_bytes(answer.content)
+    found: list[dict[str, Any]] = answer.json()
+    return found
+
+
+@pytest.mark.parametrize("widget", WIDGETS)
+def test_it_takes_the_configuration_and_an_answer_of_every_widget(server: httpx.Client, widget: Any) -> None:
+    signature = Signature(
+        inputs=(Field(name="the text", type="text"), Field(name="n", type="number")), target="y", kind="classification",
+        labels=("a", "b & c"),
+    )  # fmt: skip
+    project = project_in(server, config_of(signature, widget, "Mind the tide"))
+    data = {"the_text": "x", "n": 1.5, "left": "one", "right": "other"}
+    assert server.post(f"/api/projects/{project}/import", json=[{"data": data}]).status_code == 201
+    (task,) = server.get("/api/tasks/", params={"project": project}).json()["tasks"]
+    label = {"class": "b & c", "several": ["a", "b & c"], "number": 2.5, "text": "words", "better": "left"}[widget]
+    sent = {"result": results_of(widget, label)}
+    assert server.post(f"/api/tasks/{task['id']}/annotations/", json=sent).status_code == 201
+
+
+def test_questions_go_there_with_predictions_and_come_back_as_answers(server: httpx.Client, tmp_path: Path) -> None:
+    rows = [
+        f"{('late parcel', 'card charged')[i % 2]} {i},{'' if i % 5 == 4 else LABELS[i % 2]}" for i in range(100)
+    ]  # fmt: skip
+    (tmp_path / "a.csv").write_text("text,topic\n" + "\n".join(rows) + "\n")
+    project = tidemill.init(
+        tmp_path / "p",
+        data=tmp_path / "a.csv",
+        target="topic",
+        task="text-classification",
+        recipes={"include": ["ridge"]},
+    )
+    project.cycle(max_trials=0, max_epochs=1)
+    if project.champion is None:
+        project.promote(project.models()[0]["id"], reason="for the test")
+    studio.write_config(project, tmp_path / "label.xml")
+    count = studio.export_tasks(project, tmp_path / "tasks.json", 20)["tasks"]
+    assert count > 5
+    there = project_in(server, (tmp_path / "label.xml").read_text())
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    taken = server.post(f"/api/projects/{there}/import", json=tasks)
+    assert taken.status_code == 201 and taken.json()["task_count"] == count, taken.text
+    with running(tmp_path / "p") as served:
+        backend = {"url": f"{served.url}/v1/label-studio", "project": there, "title": "tidemill"}
+        linked = server.post("/api/ml/", json=backend)
+        assert linked.status_code == 201, linked.text
+        asked = server.post(
+            "/api/dm/actions/",
+            params={"id": "retrieve_tasks_predictions", "project": there},
+            json={"selectedItems": {"all": True, "excluded": []}},
+        )
+        assert asked.status_code == 200, asked.text
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            found = server.get("/api/predictions/", params={"project": there}).json()
+            told = found if isinstance(found, list) else found["results"]
+            if sum(one["model_version"] == project.champion["id"] for one in told if project.champion) >= count:
+                break
+            time.sleep(1)
+        told = [one for one in told if one["result"]]
+        assert len({one["task"] for one in told}) == count, told[:3]
+    listed = server.get("/api/tasks/", params={"project": there, "page_size": 100}).json()["tasks"]
+    for task in listed:
+        label = LABELS["card" in task["data"]["text"]]
+        sent = {"result": results_of("class", label)}
+        assert server.post(f"/api/tasks/{task['id']}/annotations/", json=sent).status_code == 201
+    exported(server, there, tmp_path / "export.json")
+    done = studio.import_export(project, tmp_path / "export.json", author="me")
+    assert done == {"answers": count, "already": 0, "skipped": 0, "disputed": 0}
+    kept = project.store.find(Annotation, superseded_by=None)
+    assert {a.author for a in kept} <= {"ann@example.org", "label-studio 1"} and len(kept) == count
+    assert all(a.label in LABELS for a in kept)
