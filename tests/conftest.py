@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # _postgres.py is in no package
 
+from _checkpoints import Checkpoints
 from _postgres import Server
 
 
@@ -26,6 +27,12 @@ def data_dir() -> Path:
     if os.environ.get("TIDEMILL_REQUIRE_DATA") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    """Small random checkpoints: ``checkpoints("bert")`` is a folder, ``checkpoints.reference("bert")`` names it."""
+    return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(scope="session")

@@ -348,6 +348,21 @@ class Project(OutsideProject):
 
         return forget(self.store, author=author, identifiers=ids, same_content=same_content, dry_run=dry_run)
 
+    def pretrain(
+        self,
+        name: str,
+        *,
+        start: str | None = None,
+        steps: int = 2000,
+        rate: float | None = None,
+        seed: int = 0,
+        on_event: OnEvent = unheard,
+    ) -> JSON:
+        """Learn an encoder from the training inputs alone; see :func:`tidemill.project.pretraining.pretrain`."""
+        from tidemill.project.pretraining import pretrain
+
+        return pretrain(self, name, start=start, steps=steps, rate=rate, seed=seed, on_event=on_event)
+
     def backup(self, path: str | Path, *, on_event: OnEvent = unheard) -> JSON:
         """Write everything the project holds to one file; see :func:`tidemill.project.backup.backup`."""
         from tidemill.project.backup import backup

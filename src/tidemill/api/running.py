@@ -109,7 +109,9 @@ def plan_cycle(
     rows = sum(summary.rows or 0 for summary in summaries)
     targets = [summary.column(config.target) for summary in summaries]
     learnt = rows - sum(target.missing for target in targets if target)
-    recipes = project.recipes(signature)
+    notes: list[str] = []
+    texts = [text for m in summaries for c in m.columns if c.type == "text" for text in c.examples]
+    recipes = project.recipes(signature, texts, notes.append)
     allowed = defaults.budget_seconds if budget is None else parse_duration(budget, where="--budget")
     planned = plan(
         recipes,
@@ -132,6 +134,7 @@ def plan_cycle(
         "rows": rows,
         "labelled": learnt,
         "labels": list(signature.labels),
+        "notes": notes,
         "inputs": [{"name": f.name, "type": f.type} for f in signature.inputs],
         "recipes": [
             {

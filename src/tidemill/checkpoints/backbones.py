@@ -71,15 +71,19 @@ class ImageBackbone(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None])
         self.register_buffer("scale", 1 / (255 * torch.tensor(std)[:, None, None]))
 
-    def forward(self, image: Tensor) -> Tensor:
-        """``[n, width]`` of uint8 ``[n, h, w, c]``; one channel stands for three, a fourth is left out."""
+    def pixels(self, image: Tensor) -> Tensor:
+        """What the model reads of uint8 ``[n, h, w, c]``; one channel stands for three, a fourth is left out."""
         pixels = image.permute(0, 3, 1, 2).float()
         channels = self.mean.shape[0]
         pixels = pixels[:, :1].expand(-1, channels, -1, -1) if pixels.shape[1] < channels else pixels[:, :channels]
         pixels = (pixels - self.mean) * self.scale
         if pixels.shape[2:] != (self.side, self.side):
             pixels = functional.interpolate(pixels, (self.side, self.side), mode="bilinear", align_corners=False)
-        found = self.model(pixel_values=pixels, **self.given)
+        return pixels
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``[n, width]`` of uint8 ``[n, h, w, c]``."""
+        found = self.model(pixel_values=self.pixels(image), **self.given)
         out: Tensor = found.last_hidden_state[:, 0] if self.patches else found.pooler_output.flatten(1)
         return out
 

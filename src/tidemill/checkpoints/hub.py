@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tidemill.errors import ConfigError, ExtraMissingError, NotFoundError, ServiceError, TrainingError
 
@@ -66,14 +69,13 @@ def fetched(repository: str, revision: str) -> Path:
     return found
 
 
-def fetch(repository: str, revision: str, rules: Rules, licence: str | None = None) -> Path:
+def fetch(repository: str, revision: str, rules: Rules) -> Path:
     """Fetch a checkpoint into the cache of ``huggingface_hub``, or find it there.
 
     Args:
         repository: ``OWNER/NAME``.
         revision: a commit, a tag or a branch.
         rules: what is asked of its licence and size before a byte of its weights is fetched.
-        licence: what is stated of it here, instead of what the hub says.
 
     Raises:
         NotFoundError: the hub has no such checkpoint, or keeps it private.
@@ -88,19 +90,9 @@ def fetch(repository: str, revision: str, rules: Rules, licence: str | None = No
         return found
     if hub.constants.HF_HUB_OFFLINE:
         raise ServiceError("the hub may not be asked: HF_HUB_OFFLINE is set", where=where, mend=f"Unset it. {_ANYWAY}")
-    import httpx
-
+    told = _ask(hub, repository, revision, where)
+    rules.check(where, _licence(told), _weights(told, where))
     try:
-        answers = hub.HfApi(endpoint=hub.constants.ENDPOINT)
-        told = answers.model_info(repository, revision=revision, files_metadata=True, timeout=HUB_SECONDS)
-        sizes = {f.rfilename: f.size or 0 for f in told.siblings or () if f.rfilename.endswith(".safetensors")}
-        if not any("/" not in name for name in sizes):
-            raise TrainingError(
-                "it has no safetensors, and other weights may run code when opened",
-                where=where,
-                mend="Choose a revision with model.safetensors.",
-            )
-        rules.check(where, licence or _licence(told), sum(size for name, size in sizes.items() if "/" not in name))
         return Path(
             hub.snapshot_download(
                 repository,
@@ -111,20 +103,68 @@ def fetch(repository: str, revision: str, rules: Rules, licence: str | None = No
                 endpoint=hub.constants.ENDPOINT,
             )
         )
-    except (hub.errors.RepositoryNotFoundError, hub.errors.RevisionNotFoundError, hub.errors.GatedRepoError) as error:
-        raise NotFoundError(
-            "the hub has no such checkpoint, or keeps it private",
+    # what no hub says (the page of a network that wants a login) fails where the library reads it
+    except _library_errors(hub) as error:
+        raise _silent(where, error) from error
+
+
+def _ask(hub: Any, repository: str, revision: str, where: str) -> dict[str, Any]:
+    """What the hub says of a checkpoint: one question with a time limit, since the library asks for half a minute.
+
+    Raises:
+        NotFoundError: it has no such checkpoint, or keeps it private.
+        ServiceError: it is away or silent.
+    """
+    import httpx
+
+    token = hub.get_token()
+    address = f"{hub.constants.ENDPOINT}/api/models/{quote(repository)}/revision/{quote(revision, safe='')}?blobs=true"
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        answer = httpx.get(address, headers=headers, timeout=HUB_SECONDS, follow_redirects=True)
+        if answer.status_code in (401, 403, 404):
+            raise NotFoundError(
+                "the hub has no such checkpoint, or keeps it private",
+                where=where,
+                mend="Check name and revision, or log in with `hf auth login`.",
+            )
+        told: dict[str, Any] = answer.raise_for_status().json()
+        told["siblings"] = list(told["siblings"])
+    except (httpx.HTTPError, ValueError, TypeError, KeyError) as error:
+        raise _silent(where, error) from error
+    return told
+
+
+def _silent(where: str, error: BaseException) -> ServiceError:
+    return ServiceError(
+        f"the Hugging Face hub does not answer as one ({_first_line(error)})",
+        where=where,
+        mend=f"Connect, or set HF_HUB_OFFLINE=1. {_ANYWAY}",
+    )
+
+
+def _weights(told: dict[str, Any], where: str) -> int:
+    """Bytes of its safetensors.
+
+    Raises:
+        TrainingError: it has none.
+    """
+    sizes = {str(f.get("rfilename")): int(f.get("size") or 0) for f in told["siblings"] if isinstance(f, dict)}
+    weights = [size for name, size in sizes.items() if name.endswith(".safetensors") and "/" not in name]
+    if not weights:
+        raise TrainingError(
+            "it has no safetensors, and other weights may run code when opened",
             where=where,
-            mend="Check name and revision, or log in with `hf auth login`.",
-        ) from error
-    except hub.errors.HFValidationError as error:
-        raise NotFoundError("this is no name of the hub", where=where, mend="Write OWNER/NAME.") from error
-    except (httpx.HTTPError, OSError, hub.errors.HfHubHTTPError) as error:
-        raise ServiceError(
-            f"the Hugging Face hub does not answer ({_first_line(error)})",
-            where=where,
-            mend=f"Connect, or set HF_HUB_OFFLINE=1. {_ANYWAY}",
-        ) from error
+            mend="Choose a revision with model.safetensors.",
+        )
+    return sum(weights)
+
+
+def _library_errors(hub: Any) -> tuple[type[Exception], ...]:
+    """What the library raises: its own errors, and those of the client that its version speaks with."""
+    clients = [importlib.import_module(name) for name in ("httpx", "httpx2") if importlib.util.find_spec(name)]
+    told = [client.HTTPError for client in clients]
+    return OSError, ValueError, TypeError, KeyError, hub.errors.HfHubHTTPError, *told
 
 
 def _cached(repository: str, revision: str) -> Path | None:
@@ -137,10 +177,11 @@ def _cached(repository: str, revision: str) -> Path | None:
     return folder if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")) else None
 
 
-def _licence(told: Any) -> str | None:
-    for tag in told.tags or ():
+def _licence(told: dict[str, Any]) -> str | None:
+    tags = told.get("tags")
+    for tag in tags if isinstance(tags, list) else ():
         if str(tag).startswith("license:"):
-            return str(tag).partition(":")[2]
+            return str(tag).partition(":")[2].lower()
     return None
 
 

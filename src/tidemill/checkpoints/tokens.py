@@ -13,6 +13,14 @@ from tidemill.checkpoints.folder import Checkpoint
 from tidemill.errors import ExtraMissingError, TrainingError
 
 _CHARACTERS = 16  # a token has fewer on average, so this many times the length is all that is looked at of a text
+_MARKS = {
+    "mask": ("[MASK]", "<mask>"),
+    "cls": ("[CLS]", "<s>"),
+    "sep": ("[SEP]", "</s>"),
+    "pad": ("[PAD]", "<pad>"),
+}
+_VOCABULARIES = ("vocab.txt", "vocab.json", "spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.model")
+"""Where a checkpoint without ``tokenizer.json`` keeps its tokens; without one of them the library makes up some."""
 
 
 class Tokens:
@@ -41,9 +49,22 @@ class Tokens:
         self._tokenizer.enable_truncation(max_length=length)
 
     @property
+    def largest(self) -> int:
+        """The largest of the checkpoint's own ids."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+
+    @property
     def vocabulary(self) -> int:
         """How many ids there are, padding's included."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True)) + 1
+
+    def mark(self, name: str) -> int:
+        """The checkpoint's own id of a mark: ``mask``, ``cls``, ``sep`` or ``pad``; -1 where it has none."""
+        for written in _MARKS[name]:
+            found = self._tokenizer.token_to_id(written)
+            if found is not None:
+                return int(found)
+        return -1
 
     def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.int32]:
         """Int32 ``[n, length]``."""
@@ -73,9 +94,17 @@ def tokeniser(checkpoint: Checkpoint, length: int | None) -> Tokens:
     told = checkpoint.json("tokenizer.json") or _converted(checkpoint)
     most = most_tokens(checkpoint)
     try:
-        return Tokens(told, min(128 if length is None else length, most))
+        tokens = Tokens(told, min(128 if length is None else length, most))
     except ValueError as error:
         raise TrainingError(str(error), where=str(folder), mend="Download or copy it again.") from error
+    known = int(checkpoint.config.get("vocab_size") or 0)
+    if tokens.largest >= known:
+        raise TrainingError(
+            f"its tokeniser gives ids up to {tokens.largest}, and the model knows {known}",
+            where=str(folder),
+            mend="Download or copy it again: tokeniser and weights belong together.",
+        )
+    return tokens
 
 
 def most_tokens(checkpoint: Checkpoint) -> int:
@@ -87,6 +116,8 @@ def most_tokens(checkpoint: Checkpoint) -> int:
 def _converted(checkpoint: Checkpoint) -> dict[str, Any]:
     """What older checkpoints hold in several files, brought into one."""
     folder = checkpoint.folder
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        raise TrainingError("it brings no tokeniser", where=str(folder), mend="Add its tokenizer.json.")
     try:
         from transformers import AutoTokenizer
     except ImportError as error:

@@ -30,6 +30,7 @@ from tidemill.cli.commands import (
     pareto,
     plan,
     predict,
+    pretrain,
     promote,
     report,
     restore,
@@ -47,7 +48,7 @@ from tidemill.cli.session import Session
 
 COMMANDS: tuple[Command, ...] = (
     demo.COMMAND, init.COMMAND, doctor.COMMAND,
-    plan.COMMAND, cycle.COMMAND, label.COMMAND, learn_class.COMMAND, gate.COMMAND,
+    plan.COMMAND, cycle.COMMAND, label.COMMAND, learn_class.COMMAND, pretrain.COMMAND, gate.COMMAND,
     predict.COMMAND, serve.COMMAND, up.COMMAND, promote.COMMAND, rollback.COMMAND, export.COMMAND,
     status.COMMAND, runs.COMMAND, models.COMMAND, pareto.COMMAND, report.COMMAND, data.COMMAND,
     trace.COMMAND, gc.COMMAND,

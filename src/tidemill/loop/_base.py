@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +43,8 @@ class Setting:
 
     Attributes:
         sources: paths and ids of the data, ready to be opened.
-        recipes: what is tried for a signature, baselines first.
+        recipes: what is tried, baselines first: of a signature, some of the texts among its inputs, and what is told
+            why a recipe is not offered.
         threads: CPU threads that training may use.
         team: processes that may train one network together; ``None``: each is trained by one.
         span: traces what is done inside under the name of its stage.
@@ -54,7 +55,7 @@ class Setting:
     task: Task
     config: Config
     sources: tuple[str, ...]
-    recipes: Callable[[Signature], tuple[Recipe, ...]]
+    recipes: Callable[[Signature, Sequence[str], Callable[[str], None]], tuple[Recipe, ...]]
     threads: int
     team: Team | None = None
     span: Callable[[str], AbstractContextManager[None]] = untraced

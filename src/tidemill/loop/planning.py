@@ -171,9 +171,16 @@ def _refit(recipe: Recipe, cost: Cost, *, folded: bool) -> float:
 def _affordable(recipes: Sequence[Recipe], costs: Mapping[str, Cost], budget: float) -> list[Recipe]:
     """Baselines, and those of which one epoch fits into an equal share of what they leave; of these one in any case."""
     left = budget - sum(costs[r.name].seconds() for r in recipes if r.baseline)
-    dearest_first = sorted((r for r in recipes if not r.baseline), key=lambda r: -costs[r.name].seconds(1))
+    made = {spec_hash(r.features) for r in recipes if r.baseline}
+
+    def least(recipe: Recipe) -> float:
+        """Of one epoch, with features that nobody made before: an encoder's take longer than any fit on them."""
+        cost = costs[recipe.name]
+        return cost.seconds(1) + (0.0 if spec_hash(recipe.features) in made else cost.features)
+
+    dearest_first = sorted((r for r in recipes if not r.baseline), key=lambda r: -least(r))
     count = len(dearest_first)
-    while count > 1 and costs[dearest_first[-count].name].seconds(1) > left / count:
+    while count > 1 and least(dearest_first[-count]) > left / count:
         count -= 1
     dropped = {r.name for r in dearest_first[: len(dearest_first) - count]}
     return [r for r in recipes if r.name not in dropped]

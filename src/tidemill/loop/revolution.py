@@ -130,9 +130,15 @@ class Revolution:
         """What is tried; a resumed cycle keeps to it."""
 
         def offered(_token: str) -> JSON:
-            return {"recipes": [to_json(recipe) for recipe in self.setting.recipes(dataset.signature)]}
+            notes: list[str] = []
+            found = self.setting.recipes(dataset.signature, some_texts(dataset), notes.append)
+            return {"recipes": [to_json(recipe) for recipe in found], "notes": notes}
 
-        recipes = [from_json(Recipe, recipe) for recipe in self.steps.once("recipes", offered)["recipes"]]
+        found = self.steps.once("recipes", offered)
+        recipes = [from_json(Recipe, recipe) for recipe in found["recipes"]]
+        for note in found.get("notes", ()):
+            self._notes.append(note)
+            self.steps.say("tune", note)
         for recipe in recipes:
             check_space(recipe)
         return recipes
@@ -331,6 +337,16 @@ class Revolution:
             summary={**summary, "notes": self._notes, "tried": self._tried, "stages": self.steps.seconds},
             finished=time.time(),
         )
+
+
+def some_texts(dataset: DatasetArrays, most: int = 200) -> list[str]:
+    """An even sample of the texts that models learn from: what tells their language."""
+    names = [field.name for field in dataset.signature.inputs if field.type == "text"]
+    rows = dataset.rows("train", labelled=None)
+    if not names or not len(rows):
+        return []
+    columns = dataset.columns(rows[:: -(-len(rows) // most)])
+    return [str(columns[name][row]) for name in names for row in range(len(columns[name]))]
 
 
 def known_label_errors(setting: Setting, dataset: DatasetArrays) -> list[JSON]:

@@ -93,6 +93,26 @@ def offers(config: Config, folder: Path, state: Path, signature: Signature, text
     return Offers(tuple(recipes), tuple(withheld), tuple(notes))
 
 
+def place_of(config: Config, folder: Path, start: str) -> str:
+    """The reference of a checkpoint that somebody names; what the hub has is fetched.
+
+    Args:
+        folder: of the project.
+        start: a name under ``transfer.checkpoints``, ``minilm``, ``hub:OWNER/NAME@REVISION``, or a folder.
+
+    Raises:
+        TidemillError: it cannot be used.
+    """
+    if start in config.transfer.checkpoints:
+        place = config.transfer.place(start, str(folder))
+    elif start == _NAME:
+        place = EMBEDDED
+    else:
+        place = start if start.startswith("hub:") else f"folder:{Path(folder, Path(start).expanduser())}"
+    _opened(place, config.transfer)
+    return place
+
+
 def _opened(place: str, wanted: Transfer) -> Checkpoint:
     rules = Rules(wanted.licences, wanted.max_mb * 1e6)
     if place.startswith("hub:"):

@@ -34,6 +34,7 @@ def _view(data: dict[str, Any]) -> Any:
                 ("judged by", units.metric_column(data["metric"])),
                 *(("source", f"{s['source']}  {units.count(s['rows'], 'row')}") for s in data["sources"]),
                 *(("note", note) for source in data["sources"] for note in source["notes"]),
+                *(("note", note) for note in data["notes"]),
                 ("inputs", units.count(len(data["inputs"]))),
                 ("labelled", f"{units.count(data['labelled'])} of {units.count(data['rows'], 'row')}"),
             ]
