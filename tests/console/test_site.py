@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -49,7 +49,7 @@ def paths(mill: Mill) -> dict[str, str]:
 def test_every_page_answers_and_carries_no_code(mill: Mill, language: str) -> None:
     known = paths(mill)
     shown = {p.path for p in places.ALL if p.method == "GET" and p.need != "open"}
-    assert shown == set(known)
+    assert {path for path in shown if not path.startswith("/label")} == set(known)  # that one has tests of its own
     for path in known.values():
         answer = mill.client.get(path, headers={"accept-language": language})
         assert answer.status_code == 200, path
@@ -138,7 +138,10 @@ def test_what_is_tried_is_answered_and_feedback_on_it_counts(mill: Mill) -> None
     assert EVIL not in shown and "&lt;script&gt;" in shown and "replaced" in text(shown)
     line = mill.get("/trace", id=prediction[1])
     assert (EVIL not in line and "ridge" in line) or "naive-bayes" in line or "cnn" in line
-    assert "console" in text(mill.get("/feedback/authors"))
+    until = time.monotonic() + 30
+    while ">console</a>" not in (authors := mill.get("/feedback/authors")) and time.monotonic() < until:
+        time.sleep(0.3)  # it is found out anew when its prediction has come into the tables
+    assert ">console</a>" in authors
 
 
 @pytest.mark.parametrize(
@@ -249,7 +252,7 @@ def test_files_of_ours_are_kept_by_their_content(mill: Mill) -> None:
 
 
 def test_every_word_is_known_in_chinese() -> None:
-    words: dict[str, str] = json.loads((SITE / "words.zh.json").read_text(encoding="utf-8"))
+    words = rendering._chinese()
     said = set()
     for file in [*(TEMPLATES / "site").glob("*.html"), *(TEMPLATES / "data").glob("*.html")]:
         said |= {m[1] for m in re.findall(r"""\bt\(\s*(["'])(.*?)\1""", file.read_text(encoding="utf-8"))}

@@ -15,12 +15,13 @@ from tidemill.data.settled import Settled
 from tidemill.monitor.live_quality import METRICS, judged, mean_interval
 from tidemill.project import said
 from tidemill.project.opened import OpenProject
-from tidemill.records import JSON, Annotation, Cycle, Feedback, LiveKey, Prediction
+from tidemill.records import JSON, LABEL_KINDS, Annotation, Cycle, Feedback, LiveKey, Prediction
 from tidemill.store import Store
-from tidemill.store.glances import last_number
+from tidemill.store.glances import last_number, page
 
 LEVEL = 0.05
 """How often the interval of live quality may miss."""
+_LOOKED_AT = 200
 
 
 def seen(store: Store) -> JSON:
@@ -38,9 +39,11 @@ def figures(project: OpenProject) -> JSON:
     """Everything at once.
 
     Returns:
-        ``{"seen", "at", "seconds", "authors", "held", "audited", "answered", "statements", "quality", "fates",
+        ``{"seen", "early", "at", "seconds", "authors", "held", "audited", "answered", "statements", "quality", "fates",
         "limited"}``:
 
+        - ``early`` is the number of predictions, where something was said of one that was not in the tables yet, so
+          that its coming there is news, too; else ``None``;
         - ``authors`` are the fields of :class:`tidemill.data.settled.AuthorStanding`, with ``author`` and ``via`` in
           the place of ``voice``; ``held`` says how many labels are held back by the reason;
         - ``quality`` is the champion's, ``{"metric", "value", "low", "high", "labels", "level"}``, or ``None``;
@@ -57,6 +60,7 @@ def figures(project: OpenProject) -> JSON:
         authors.append({"author": author.voice.author, "via": author.voice.via or None, **fields})
     return {
         "seen": state,
+        "early": _early(project.store),
         "at": began,
         "authors": authors,
         "held": said.reasons(settled),
@@ -73,6 +77,20 @@ def figures(project: OpenProject) -> JSON:
 def figures_job(folder: str) -> JSON:
     """The same as a job of an engine: see :mod:`tidemill.engines`."""
     return figures(OpenProject(Path(folder)))
+
+
+def _early(store: Store) -> int | None:
+    number = last_number(store, Prediction)
+    newest = page(store, Feedback, limit=_LOOKED_AT, kind=LABEL_KINDS)
+    subjects = {piece.subject for _, piece in newest}
+    return number if len(store.ids(Prediction, id=subjects)) < len(subjects) else None
+
+
+def is_news(store: Store, found: JSON) -> bool:
+    """Whether figures would come out otherwise now than *found*."""
+    if found["seen"] != seen(store):
+        return True
+    return found["early"] is not None and found["early"] != last_number(store, Prediction)
 
 
 def _quality(project: OpenProject, settled: Settled) -> JSON | None:

@@ -28,6 +28,7 @@ from tidemill.records import JSON
 from tidemill.serving.access import Door, Visitor
 from tidemill.serving.answering import error_answer, log_fault
 from tidemill.serving.asgi import Receive, Scope, Send
+from tidemill.serving.guard import skip_small_body
 from tidemill.serving.service import Service
 
 POLICY = (
@@ -133,6 +134,7 @@ class Site:
         session = kept or self.sessions.new()
         look = Look.of(request.cookies.get(LOOK), request.headers.get("accept-language", ""))
         visit = Visit(site=self, request=request, place=place, session=session, visitor=Visitor(), look=look)
+        unread = place.method == "POST"
         try:
             visitor = self.door.visitor(request.scope, session.token, place.need)
             visit = dataclasses.replace(visit, visitor=visitor)
@@ -143,6 +145,7 @@ class Site:
             else:
                 if place.method == "POST":
                     _require_own(request)
+                    unread = False
                     visit = await _filled(visit)
                     self.sessions.require_form(kept, visit.given("code") or "")
                 response = await _handled(place, visit)
@@ -150,6 +153,8 @@ class Site:
             response = _failed(visit, error)
         except Exception as error:  # the last line of defence: nobody ever sees a traceback
             response = _broken(visit, error)
+        if unread:
+            await skip_small_body(request.scope, request.receive)
         if kept is None and "set-cookie" not in response.headers:
             response.headers.append("set-cookie", self.sessions.written(session, secure=secure))
         return _guarded(response)

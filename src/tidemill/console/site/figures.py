@@ -16,7 +16,7 @@ import orjson
 from tidemill.engines.local import LocalEngine, LocalJob
 from tidemill.errors import TidemillError
 from tidemill.project import OpenProject
-from tidemill.project.figures import figures, seen
+from tidemill.project.figures import figures, is_news
 from tidemill.records import JSON, Feedback
 from tidemill.store.glances import last_number
 
@@ -49,7 +49,7 @@ class Figures:
     def look(self) -> JSON | None:
         """What is known; found anew in the background where something is new. ``None`` before the first time."""
         known = self._read()
-        if known is None or known["seen"] != seen(self._project.store):
+        if known is None or is_news(self._project.store, known):
             self._refresh()
             known = self._read()
         return known
