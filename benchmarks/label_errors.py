@@ -45,8 +45,12 @@ def flipped(target: npt.NDArray[np.int64], classes: int, *, by_class: bool, rng:
     return found
 
 
-def unseen(data: Set, rows: Rows, target: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.float32]:
-    """Calibrated probabilities of each row by the quick recipe fitted on the other folds, as the project finds them."""
+def unseen(
+    data: Set, rows: Rows, target: npt.NDArray[np.int64], seed: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Calibrated probabilities of each row by the quick recipe fitted on the other folds: on all rows there, and, as
+    the project finds them, on those that the first time left no doubt of.
+    """
     recipe = data.recipes[0]
     classes = len(data.signature.labels)
     validating = len(rows) // 10
@@ -61,9 +65,15 @@ def unseen(data: Set, rows: Rows, target: npt.NDArray[np.int64], seed: int) -> n
     learner, context = get_learner(recipe.learner), Context(seed=seed)
     first = learner.fit(problem, RecipeView(params=dict(recipe.params)), context)
     view = RecipeView(params={**recipe.params, **first.summary.get("chosen", {})})
-    scores = out_of_fold(learner, problem, view, context, 5, seed)
-    spec = fit_answer({"kind": "classification", "labels": list(data.signature.labels)}, scores, target)
-    return by_spec(spec, scores)
+
+    def judged(weight: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
+        scores = out_of_fold(learner, dataclasses.replace(problem, weight=weight), view, context, 5, seed)
+        spec = fit_answer({"kind": "classification", "labels": list(data.signature.labels)}, scores, target)
+        return by_spec(spec, scores)
+
+    once = judged(None)
+    _, suspected = label_quality("classification", target, once)
+    return once, judged(np.where(suspected, np.float32(0), np.float32(1)))
 
 
 def caught(order: Rows, wrong: npt.NDArray[np.bool_]) -> float:
@@ -79,10 +89,10 @@ def run(data: Set, seed: int, *, by_class: bool, most: int | None) -> dict[str, 
     true = data.target[rows]
     stated = flipped(true, len(data.signature.labels), by_class=by_class, rng=rng)
     wrong = stated != true
-    p = unseen(data, rows, stated, seed)
-    quality, _ = label_quality("classification", stated, p)
+    once, found = unseen(data, rows, stated, seed)
+    quality, _ = label_quality("classification", stated, found)
     order = np.argsort(quality, kind="stable")
-    plain = np.argsort(p[np.arange(len(rows)), stated], kind="stable")
+    plain = np.argsort(once[np.arange(len(rows)), stated], kind="stable")
     asked = order[: round(LOOKED_AT * len(order))]
     corrected = stated.copy()
     corrected[asked] = true[asked]

@@ -5,6 +5,7 @@ A suspicion is a question, not a verdict: the list is for people to look at, and
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tidemill.data.splits import SPLITS
 from tidemill.errors import NotReadyError
 from tidemill.features.cache import feature_set
 from tidemill.learners import get_learner
-from tidemill.learners._base import Context, Problem, RecipeView
+from tidemill.learners._base import Context, Learner, Problem, RecipeView
 from tidemill.learners._folds import out_of_fold, taken
 from tidemill.metrics import row_scores, spread_of
 from tidemill.metrics.calibrators import fit_answer
@@ -29,7 +30,7 @@ from tidemill.runtime.answers import probabilities as by_spec
 from tidemill.store import Store
 from tidemill.tasks import Task
 
-SCHEMA = 2
+SCHEMA = 3
 SHOWN = 100
 """Suspected rows that are listed."""
 MOST_ROWS = 50_000
@@ -169,7 +170,8 @@ def suspect_labels(store: Store, task: Task, dataset: DatasetArrays, *, threads:
     """Suspected label errors of training and validation rows, by a quick recipe that scores each row unseen.
 
     The recipe is fitted once on training rows, so that validation rows choose its parameters, then on five folds. Near
-    copies share a fold.
+    copies share a fold. Where that leaves doubts, it is fitted on the folds again without the doubtful rows: whoever
+    learned from wrong labels believes some of them.
 
     Returns:
         See :func:`summarise_label_errors`.
@@ -200,10 +202,24 @@ def suspect_labels(store: Store, task: Task, dataset: DatasetArrays, *, threads:
     first = learner.fit(problem, RecipeView(network=recipe.network, params=params), context)
     view = RecipeView(network=recipe.network, params={**params, **first.summary.get("chosen", {})})
     rows = features.rows[every]
-    scores = out_of_fold(learner, problem, view, context, FOLDS, seed, groups=dataset.keys[rows])
-    spec = fit_answer({"kind": signature.kind, "labels": list(signature.labels)}, scores, problem.target)
+    found = _unseen(learner, problem, view, context, seed, dataset.keys[rows])
+    _, suspected = label_quality(signature.kind, problem.target, found)
+    doubtful = suspected if suspected.ndim == 1 else suspected.any(axis=1)
+    if doubtful.any() and not doubtful.all():
+        weight = np.ones(len(rows), np.float32) if problem.weight is None else problem.weight
+        calmer = dataclasses.replace(problem, weight=np.where(doubtful, np.float32(0), weight))
+        found = _unseen(learner, calmer, view, context, seed, dataset.keys[rows])
     by = {"recipe": recipe.name, "folds": FOLDS}
-    return summarise_label_errors(dataset, by_spec(spec, scores), rows, by=by, of=len(features.rows))
+    return summarise_label_errors(dataset, found, rows, by=by, of=len(features.rows))
+
+
+def _unseen(
+    learner: Learner, problem: Problem, view: RecipeView, context: Context, seed: int, groups: npt.NDArray[Any]
+) -> npt.NDArray[Any]:
+    """Calibrated probabilities of each row by a model that has not seen it."""
+    scores = out_of_fold(learner, problem, view, context, FOLDS, seed, groups=groups)
+    labels = [] if problem.kind == "regression" else [str(code) for code in range(problem.classes)]
+    return by_spec(fit_answer({"kind": problem.kind, "labels": labels}, scores, problem.target), scores)
 
 
 def quick_recipe(task: Task, signature: Signature) -> Recipe:

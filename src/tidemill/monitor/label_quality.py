@@ -61,7 +61,7 @@ def label_quality(
 
         codes = target.astype(np.int64)
         p /= np.maximum(p.sum(axis=1, keepdims=True), 1e-300)
-        quality = get_label_quality_scores(codes, p, method="normalized_margin")
+        quality = get_label_quality_scores(codes, p, method="self_confidence")
         return np.asarray(quality, np.float64), _suspected(codes, p)
 
 

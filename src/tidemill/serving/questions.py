@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, Field
 
-from tidemill.errors import NotReadyError
+from tidemill.errors import NotFoundError
 from tidemill.project import OpenProject, desk
 from tidemill.runtime.statements import name
 from tidemill.serving.describing import errors
@@ -105,10 +105,9 @@ def add_questions(api: FastAPI, service: Callable[[], Service]) -> None:
     """Add the routes."""
     tags = ["annotation"]
     statuses = (401, 413, 422, 429, 503)
-    some: Any = errors(*statuses)
     known: Any = errors(404, *statuses)
 
-    @api.get("/v1/annotation", responses=errors(401, 429, 503), summary="How annotation stands", tags=tags)
+    @api.get("/v1/annotation", responses=errors(401, 404, 429, 503), summary="How annotation stands", tags=tags)
     def annotation(request: Request) -> dict[str, Any]:
         """What is asked for, what annotators should know, how many questions wait, and how far people agree."""
         project = opened(service())
@@ -121,7 +120,7 @@ def add_questions(api: FastAPI, service: Callable[[], Service]) -> None:
             **desk.progress(project, request.scope.get("tidemill.via")),
         }
 
-    @api.post("/v1/questions", response_model=Questions, responses=some, summary="The next questions", tags=tags)
+    @api.post("/v1/questions", response_model=Questions, responses=known, summary="The next questions", tags=tags)
     def questions(request: Request, body: QuestionsBody) -> dict[str, Any]:
         """The most useful first, and the audit's in turn with them; nobody else is asked them for a while."""
         project = opened(service())
@@ -159,11 +158,11 @@ def opened(service: Service) -> OpenProject:
     """The project as whoever annotates needs it.
 
     Raises:
-        NotReadyError: what is served has no samples.
+        NotFoundError: what is served has no samples.
     """
     project = service.project
     if not isinstance(project, OpenProject):
-        raise NotReadyError("what is served here has no samples to label", mend="Serve a project.")
+        raise NotFoundError("what is served here has no samples to label", mend="Serve a project.")
     return project
 
 
