@@ -16,7 +16,7 @@ from tidemill.project.recipes import chosen_recipes, load_recipes
 from tidemill.project.transfer import offers
 from tidemill.records import Cycle, Dataset, Deployment, Erasure, Model, Recipe, StateSnapshot
 from tidemill.runtime import Predictor, load
-from tidemill.store import Store, create_store, open_store
+from tidemill.store import POLICY, Store, create_store, open_store
 from tidemill.tasks import Task, get_task
 
 STATE = ".tidemill"
@@ -133,6 +133,10 @@ class OpenProject:
             from tidemill.runtime.learned import load_learned
 
             return load_learned(folder, self.store.blobs.get(snapshot.blob), threads=threads)
+        if snapshot is not None and snapshot.kind == POLICY:
+            from tidemill.runtime.choosing import load_choosing
+
+            return load_choosing(folder, self.store.blobs.get(snapshot.blob), snapshot.id, threads=threads)
         return load(folder, threads=threads)
 
     def open_serving(self, identifier: str | None = None) -> Predictor:
