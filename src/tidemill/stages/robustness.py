@@ -16,10 +16,10 @@ from tidemill.data.arrays import Columns
 from tidemill.data.corruptions import STRENGTHS, corrupted, corruptions_of, what
 from tidemill.data.dataset import DatasetArrays
 from tidemill.metrics import row_scores, spread_of
-from tidemill.metrics.bootstrap import bca
+from tidemill.metrics.bootstrap import bca, certain
 from tidemill.metrics.decisions import Decisions
 from tidemill.metrics.summary import triple_json
-from tidemill.metrics.units import Floats, Units, ratio
+from tidemill.metrics.units import Floats, Units, kish, ratio
 from tidemill.records import JSON
 from tidemill.runtime import Predictor
 from tidemill.runtime.answers import Answers
@@ -70,10 +70,9 @@ def robustness(
         if on_event is not None:
             on_event({"stage": "evaluate", "what": f"robustness: {name}", "done": done, "total": len(names)})
         scores += [judged(corrupted(columns, dataset.signature, name, strength, seed)) for strength in STRENGTHS]
-    found = [
-        triple_json(triple)
-        for triple in _intervals(np.stack(scores), judged.weights, Units.of(dataset.keys[rows]), len(names), seed)
-    ]
+    units, shares = Units.of(dataset.keys[rows]), metric == "accuracy"
+    triples = _intervals(np.stack(scores), judged.weights, units, len(names), seed, shares=shares)
+    found = [triple_json(triple) for triple in triples]
     clean, overall, means, each = found[0], found[1], found[2 : 2 + len(names)], found[2 + len(names) :]
     k = len(STRENGTHS)
     return {
@@ -118,7 +117,7 @@ class _Judge:
 
 
 def _intervals(
-    scores: Floats, weights: Floats, units: Units, kinds: int, seed: int
+    scores: Floats, weights: Floats, units: Units, kinds: int, seed: int, *, shares: bool
 ) -> list[tuple[float, float, float]]:
     """Value, low and high of: clean, the mean of all corruptions, each corruption's mean, each one's strengths.
 
@@ -128,6 +127,7 @@ def _intervals(
         units: of the rows.
         kinds: how many corruptions.
         seed: of the resamples.
+        shares: scores are 0 or 1, so that all right is no certainty.
     """
     sums = np.stack([units.sum(row * weights) for row in (*scores, np.ones_like(weights))])
 
@@ -138,4 +138,6 @@ def _intervals(
         return np.concatenate([means[..., :1], of_kind.mean(-1, keepdims=True), of_kind, each], axis=-1)
 
     found = bca(sparse.csr_array(sums), statistic, seed=seed)
+    if shares:
+        found = certain(found, np.full(len(found.value), kish(units.sum(weights))))
     return list(zip(found.value.tolist(), found.low.tolist(), found.high.tolist(), strict=True))
