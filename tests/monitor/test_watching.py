@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -215,6 +217,18 @@ def test_a_failed_cycle_is_followed_by_a_rest(project: Project) -> None:
         for _ in range(20):
             made.step()
     assert [text.partition(":")[0] for text in said] == ["starting a cycle", "the cycle failed"]
+
+
+def test_a_cycle_that_somebody_stops_is_not_begun_anew_at_once(project: Project) -> None:
+    before = project.store.count(Cycle)
+    with watcher(project, after_labels=20) as said:
+        answer(project, ask(project, inputs(20, seed=3)), right=0.5)
+        wait_for(lambda: project.store.count(Cycle) > before)
+        os.kill(wait_for(lambda: project.store.holder("cycle")), signal.SIGINT)
+        wait_for(lambda: [text for text in said if "stopped by somebody" in text])
+        time.sleep(3 * watching.POLL)
+    assert project.store.find(Cycle, newest_first=True, limit=1)[0].status == "stopped"
+    assert sum(text.startswith("starting a cycle") for text in said) == 1
 
 
 def test_a_look_that_never_ends_is_given_up_and_said(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,8 @@ STANDBY = 5.0
 """Seconds after which a process that does not look asks again whether it should."""
 REST_FIRST, REST_LAST = 5.0, 600.0
 """Seconds after a failed cycle before another one starts: twice as many each time."""
+STOPPED = 130
+"""How the process of a cycle ends that was stopped, as Ctrl-C does, from a terminal or the console."""
 LONGEST = 1800.0
 """Seconds after which a long look is given up."""
 
@@ -247,6 +249,13 @@ class Watcher:
         if self._cycle is None or self._cycle.poll() is None:
             return
         job, self._cycle = self._cycle, None
+        if job.wait() == STOPPED:
+            self._on_event(
+                {"stage": "deploy", "what": "the cycle was stopped by somebody; the next one goes on from there"}
+            )
+            self._rest = REST_LAST  # whoever stopped it does not want it back in a few seconds
+            self._rested()
+            return
         try:
             done = job.result()
             decision = done["decision"] or {"outcome": "no model", "reason": "labels are needed first"}
