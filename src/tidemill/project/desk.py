@@ -22,7 +22,7 @@ from tidemill.errors import ConflictError, InputError, NotFoundError
 from tidemill.project.labels import answer_spec, require_subject
 from tidemill.project.opened import OpenProject
 from tidemill.records import JSON, Annotation, Feedback, Prediction, QueueItem, Turn, new_id, pair_of, to_json
-from tidemill.store.asking import next_questions, taken, waiting
+from tidemill.store.asking import lately, next_questions, waiting
 
 PURPOSES = ("audit", "settle", "useful")
 SKIPPED = 12 * 3600.0
@@ -60,10 +60,10 @@ def take(
     until = now + parse_duration(policy.lease)
     given: list[QueueItem] = []
     with store.transaction():
-        count = taken(store, author)
-        for number in range(min(n, MOST)):
+        before = lately(store, author)
+        for _ in range(min(n, MOST)):
             left_out = [*besides, *(q.id for q in given)]
-            first = _turn_of(purpose, count + number, policy.audit_share)
+            first = _turn_of(purpose, [*(q.purpose for q in reversed(given)), *before], policy.audit_share)
             found = next_questions(store, author, first, now, besides=left_out)
             if not found and purpose is None:
                 found = next_questions(store, author, PURPOSES, now, besides=left_out)
@@ -74,11 +74,12 @@ def take(
     return given
 
 
-def _turn_of(purpose: str | None, number: int, share: float) -> tuple[str, ...]:
-    """The purposes of which an author's next question is."""
+def _turn_of(purpose: str | None, before: Sequence[str], share: float) -> tuple[str, ...]:
+    """The purposes of which the next question is, after those that were given lately."""
     if purpose is not None:
         return ("audit",) if purpose == "audit" else ("settle", "useful")
-    return ("audit",) if math.floor((number + 1) * share) > math.floor(number * share) else ("settle", "useful")
+    audits = sum(one == "audit" for one in before)
+    return ("audit",) if math.floor((len(before) + 1) * share) > audits else ("settle", "useful")
 
 
 def _note(
@@ -287,10 +288,10 @@ def undo(project: OpenProject, *, author: str, subject: str | None = None) -> JS
     """
     store = project.store
     equals: JSON = {"author": author} | ({} if subject is None else {"subject": subject})
-    lately = [t for t in store.find(Turn, newest_first=True, limit=200, **equals) if t.state != "open"]
-    if not lately:
+    done_before = [t for t in store.find(Turn, newest_first=True, limit=200, **equals) if t.state != "open"]
+    if not done_before:
         raise NotFoundError("there is nothing to take back", mend="Answer a question first.")
-    done = max(lately, key=_moment)
+    done = max(done_before, key=_moment)
     said = None
     with store.transaction():
         question = next(iter(store.find(QueueItem, id=done.question, limit=1)), None)

@@ -40,7 +40,12 @@ _MAPPINGS: dict[type[Record], Mapping[Any]] = {
         ),
         map_record(records.Member, metadata, "members", unique=[("subject", "prediction")], indexes=[("prediction",)]),
         map_record(records.Annotation, metadata, "annotations", indexes=[("subject",)]),
-        map_record(records.QueueItem, metadata, "queue", indexes=[("done", "rank"), ("subject",)]),
+        map_record(
+            records.QueueItem,
+            metadata,
+            "queue",
+            indexes=[("done", "rank"), ("done", "purpose", "rank"), ("subject",)],
+        ),
         map_record(
             records.Turn, metadata, "turns", unique=[("question", "author")], indexes=[("author",), ("subject",)]
         ),

@@ -19,6 +19,7 @@ def upgrade() -> None:
     op.add_column("queue", sa.Column("given", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("queue", sa.Column("signal", sa.Text(), nullable=False, server_default=""))
     op.add_column("queue", text("ask", null=True))
+    op.create_index("ix_queue_done_purpose_rank", "queue", ["done", "purpose", "rank"])
     records(
         "turns",
         text("question"),
