@@ -1,11 +1,10 @@
-"""Learning from rewards: how honest off-policy estimates are, how fast a bandit learns, and what choosing costs.
+"""Learning from rewards: how honest off-policy estimates are, and how fast a bandit learns.
 
     python benchmarks/bandits.py --estimators           # 1,000 logs a cell of the grid: about 20 minutes
     python benchmarks/bandits.py --estimators --quick   # 100 logs a cell: about two minutes
     python benchmarks/bandits.py --logged               # Open Bandit, "men": a policy's value from another one's log
     python benchmarks/bandits.py --learning             # MNIST, of which only right or wrong comes back, beside VW
     python benchmarks/bandits.py --changing             # a world that turns: fast layer beside cycles alone
-    python benchmarks/bandits.py --serving              # choices a second beside classifications, and reward to policy
 
 Peers run in `benchmarks/.venv-bandits`, made on first use: Open Bandit Pipeline's estimators on the same logs, and
 Vowpal Wabbit's exploration policies on the same stream.
@@ -39,11 +38,11 @@ OVERLAPS = {"blind logs": 0.0, "logs that prefer the worse": -0.7, "logs that av
 
 
 def peers() -> Path:
-    """The Python of the peers' environment; OBP without what it pins, which no longer installs."""
+    """The Python of the peers' environment; OBP without what it pins, which today's Python does not take."""
     python = environment("bandits", REQUIREMENTS)
     marker = python.parent.parent / "obp"
     if not marker.is_file():
-        subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", OBP], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "--ignore-requires-python", OBP], check=True)
         marker.write_text(OBP)
     return python
 
@@ -273,16 +272,9 @@ def changing(rounds: int = 20_000) -> None:
     print("\n" + table(["", "of the best reward", "rounds until 95 % of before (median)", "each turn"], rows))
 
 
-def serving(seconds: float) -> None:
-    """Choices a second beside classifications by the same server, and how soon a reward shows in the policy."""
-    import bandits_serving
-
-    bandits_serving.main(seconds)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("estimators", "logged", "learning", "changing", "serving", "quick"):
+    for name in ("estimators", "logged", "learning", "changing", "quick"):
         parser.add_argument(f"--{name}", action="store_true")
     given = parser.parse_args()
     print(machine())
@@ -294,8 +286,6 @@ def main() -> None:
         learning(5000 if given.quick else 60_000)
     if given.changing:
         changing()
-    if given.serving:
-        serving(3 if given.quick else 10)
 
 
 if __name__ == "__main__":

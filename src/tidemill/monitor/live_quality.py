@@ -23,7 +23,12 @@ from tidemill.metrics.units import Floats, Units, kish
 from tidemill.records import Deployment, Prediction
 from tidemill.store import Store
 
-METRICS: Mapping[Kind, str] = {"classification": "accuracy", "multilabel": "f1_samples", "regression": "mae"}
+METRICS: Mapping[Kind, str] = {
+    "classification": "accuracy",
+    "multilabel": "f1_samples",
+    "regression": "mae",
+    "choice": "reward",
+}
 """What live quality is, by kind of task: the share of right answers among those given, the F1 of a sample's labels, or
 the absolute error."""
 WINDOW = 500
@@ -59,13 +64,16 @@ class Interval:
 
 
 def agreement(answer: Mapping[str, Any], label: Any) -> float | None:
-    """How well an answer agrees with the label that people settled on; for numbers, how far it is off.
+    """How well an answer agrees with the label that people settled on; for numbers how far it is off, of a choice what
+    it earned.
 
     ``None`` when the model gave no answer, or one of another kind, which an older task may have left.
 
     >>> agreement({"label": "7"}, "7"), agreement({"labels": ["a", "b"]}, ["b"]), agreement({"value": 3.0}, 2.5)
     (1.0, 0.6666666666666666, 0.5)
     """
+    if "action" in answer:
+        return float(label)
     if isinstance(label, list):
         if "labels" not in answer:
             return None

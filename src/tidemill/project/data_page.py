@@ -8,7 +8,7 @@ from typing import Any
 
 from tidemill.data.describe import without_sketches
 from tidemill.data.profile import open_profile
-from tidemill.data.schema import Field
+from tidemill.data.schema import NUMBERS, Field
 from tidemill.data.storage import is_complete
 from tidemill.errors import InputError, NotFoundError, NotReadyError, TrainingError
 from tidemill.monitor.drift import drift, label_counts
@@ -157,6 +157,8 @@ def _missing(profile: JSON) -> list[JSON]:
 def _label_errors(project: OpenProject, record: Dataset, *, search: bool, say: Callable[[str], None]) -> JSON:
     """What is kept, or found now; else why nothing is known."""
     store, kind = project.store, record.signature["kind"]
+    if kind == "choice":
+        return {"unknown": "of a choice nobody knows what would have been right"}
     if not label_errors_path(store.root, record).is_file():
         if not search:
             return {"unknown": "nobody has looked for label errors in this version yet (tidemill data does)"}
@@ -202,7 +204,7 @@ def _compared(before: tuple[JSON, str], after: tuple[JSON, str], names: tuple[st
 
 def _labels(profile: JSON, split: str) -> JSON:
     balance: dict[str, Any] = profile["balance"][split]
-    if profile["kind"] == "regression":
+    if profile["kind"] in NUMBERS:
         numbers: JSON = balance["numbers"]
         return numbers
     rows = profile["splits"][split]["labelled"] if profile["kind"] == "multilabel" else None

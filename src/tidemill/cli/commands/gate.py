@@ -49,7 +49,7 @@ def _sets(evidence: dict[str, Any]) -> Any:
         )
         for name, facts in evidence.get("sets", {}).items()
         for other, against in facts.items()
-        if isinstance(against, dict)
+        if isinstance(against, dict) and "challenger" in against
     ]
     return (
         layout.table(["set", ">rows", "against", f">challenger's {units.metric_column(metric)}", ">other", ">p"], rows)
