@@ -169,6 +169,11 @@ def test_what_is_no_answer_is_refused_and_loses_nothing(project: Project) -> Non
             desk.answer(project, subject, label, author="ann")
     with pytest.raises(InputError):
         desk.answer(project, subject, "delivery", author="ann", note="x" * 5000)
+    for note in ("a\0", "\ud800"):
+        with pytest.raises(InputError):
+            desk.answer(project, subject, "delivery", author="ann", note=note)
+    with pytest.raises(InputError):
+        desk.answer(project, "smp_\0", "delivery", author="ann")
     for unknown in ("smp_ffffffffffffffff", "pred_1", HTML):
         with pytest.raises(NotFoundError):
             desk.answer(project, unknown, "payment", author="ann")

@@ -250,7 +250,6 @@ def test_the_document_says_what_each_operation_needs(closed: Served, service: Se
         "/v1/annotation": [{"token": ["label"]}],
         "/v1/questions": [{"token": ["label"]}],
         **{f"/v1/answers{rest}": [{"token": ["label"]}] for rest in ("", "/pass", "/undo")},
-        **{f"/v1/label-studio/{rest}": [{"token": ["label"]}] for rest in ("health", "setup", "predict", "webhook")},
         "/v1/feedback": [{"token": ["feedback"]}],
         "/v1/feedback/bulk": [{"token": ["feedback"]}],
         "/v1/models": [{"token": ["predict"]}],

@@ -129,6 +129,7 @@ def answer(
         NotFoundError: nobody asked about *subject*, and it is no prediction; or it was erased.
     """
     store = project.store
+    require_storable(subject, "subject", where)
     asked = store.find(QueueItem, subject=subject, done=False)
     question = (
         asked[0] if asked else next(iter(store.find(QueueItem, subject=subject, newest_first=True, limit=1)), None)
@@ -140,6 +141,7 @@ def answer(
     if widget == "better":
         return _prefer(project, subject, value, author, note, asked)
     if widget == "text":
+        require_storable(value, "answer", where)
         note, value = (value if note is None else f"{value}\n\n{note}"), None
     annotation = Annotation(
         id=new_id(Annotation.prefix),
@@ -168,6 +170,16 @@ def _once_asked(project: OpenProject, subject: str) -> QueueItem | None:
     return next(iter(project.store.find(QueueItem, subject=subject, newest_first=True, limit=1)), None)
 
 
+def require_storable(text: str, what: str, where: str | None = None) -> None:
+    """Refuse what no database here can hold.
+
+    Raises:
+        InputError: it holds the character NUL, or half of a pair of surrogates.
+    """
+    if "\0" in text or (not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)):
+        raise InputError(f"the {what} holds what is no text", where=where, mend="Remove its control characters.")
+
+
 def checked_note(note: Any, where: str | None) -> str | None:
     """A note, without blanks around it.
 
@@ -178,6 +190,7 @@ def checked_note(note: Any, where: str | None) -> str | None:
         return None
     if not isinstance(note, str):
         raise InputError("the note is no text", where=where, mend="Put it in quotes.")
+    require_storable(note, "note", where)
     if len(note) > MOST_NOTE:
         raise InputError(f"the note has {len(note):,} characters", where=where, mend=f"Use at most {MOST_NOTE:,}.")
     return note.strip() or None
@@ -264,6 +277,7 @@ def pass_over(
         NotFoundError: there is no such question (any more).
     """
     store = project.store
+    require_storable(question, "question")
     found = store.find(QueueItem, id=question, limit=1)
     if not found:
         raise NotFoundError(
@@ -287,6 +301,7 @@ def undo(project: OpenProject, *, author: str, subject: str | None = None) -> JS
         ConflictError: the answer cannot be taken back here: what is better of two is said again instead.
     """
     store = project.store
+    require_storable(subject or "", "subject")
     equals: JSON = {"author": author} | ({} if subject is None else {"subject": subject})
     done_before = [t for t in store.find(Turn, newest_first=True, limit=200, **equals) if t.state != "open"]
     if not done_before:

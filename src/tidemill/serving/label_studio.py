@@ -1,7 +1,8 @@
 """The service as a machine-learning backend of Label Studio: its pre-annotations are the champion's answers.
 
 Label Studio asks ``/health``, tells of its project at ``/setup``, and sends tasks to ``/predict``. What it tells of
-annotations at ``/webhook`` is not needed: they come by import, whole.
+annotations at ``/webhook`` is not needed: they come by import, whole. These paths are Label Studio's protocol and no
+part of our own API, so its document does not name them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from tidemill.annotation.widgets import Widget, widget_of
 from tidemill.data.schema import Signature
 from tidemill.errors import InputError
 from tidemill.records import JSON
-from tidemill.serving.describing import errors
 from tidemill.serving.service import Service
 
 ROOT = "/v1/label-studio"
@@ -46,17 +46,14 @@ class TasksBody(BaseModel):
 
 def add_label_studio(api: FastAPI, service: Callable[[], Service]) -> None:
     """Add the routes."""
-    tags = ["label studio"]
-    few: Any = errors(401, 429, 503)
-    some: Any = errors(401, 413, 422, 429, 503)
 
-    @api.get(f"{ROOT}/health", responses=few, summary="Is it there", tags=tags)
+    @api.get(f"{ROOT}/health", include_in_schema=False)
     def health() -> dict[str, Any]:
         """As Label Studio asks before it takes up a backend."""
         running = service()
         return {"status": "UP", "model_class": running.follower.served().deployment.model_id}
 
-    @api.post(f"{ROOT}/setup", responses=some, summary="Hear of a project", tags=tags)
+    @api.post(f"{ROOT}/setup", include_in_schema=False)
     def setup(body: SetupBody) -> dict[str, Any]:
         """The version of the model that answers; a labelling configuration that is not supported is refused by name."""
         given = (body.model_extra or {}).get("schema")
@@ -64,13 +61,13 @@ def add_label_studio(api: FastAPI, service: Callable[[], Service]) -> None:
             read_config(given, "schema")
         return {"model_version": service().follower.served().deployment.model_id}
 
-    @api.post(f"{ROOT}/webhook", responses=some, summary="Hear of an annotation", tags=tags)
+    @api.post(f"{ROOT}/webhook", include_in_schema=False)
     def webhook(body: dict[str, Any]) -> dict[str, Any]:
         """Taken note of; annotations come by `tidemill label-studio import`."""
         del body
         return {"status": "ok"}
 
-    @api.post(f"{ROOT}/predict", responses=some, summary="Pre-annotate tasks", tags=tags)
+    @api.post(f"{ROOT}/predict", include_in_schema=False)
     def predict(body: TasksBody) -> dict[str, Any]:
         """The champion's answer to each task, as Label Studio's results; not journaled, since nobody is given it."""
         running = service()
