@@ -45,6 +45,21 @@ def failed(verdict: Verdict) -> list[str]:
     return [c["name"] for c in verdict.evidence["checks"] if not c["passed"]]
 
 
+def test_logs_that_cannot_support_the_claim_refuse_it_unseen_and_for_nothing(rng: np.random.Generator) -> None:
+    """Of logged choices: whatever the scores say, too few choices of the challenger's own are no evidence."""
+    scores = rng.random(500)
+    few = {"rows": 500, "effective": 12.0, "mean": 1.0, "mean_high": 1.1, "largest": 50.0, "heaviest": 0.6}
+    verdict = check(judge(judged(scores + 0.5, scores, support=few), None, POLICY, metric="reward"), "refused")
+    assert failed(verdict) == ["support"] and verdict.spends == 0.0
+    assert "are worth 12 of the challenger's own, and 50 are needed" in verdict.reason
+    assert "champion" not in verdict.evidence["sets"]["reference"]
+    never = {**few, "effective": 400.0, "mean": 0.3, "mean_high": 0.4}
+    verdict = check(judge(judged(scores + 0.5, scores, support=never), None, POLICY, metric="reward"), "refused")
+    assert "almost never chose what the challenger would" in verdict.reason
+    enough = {**few, "effective": 300.0}
+    check(judge(judged(scores + 0.5, scores, support=enough), None, POLICY, metric="reward"), "promoted")
+
+
 def test_promotes_what_is_clearly_better(rng: np.random.Generator) -> None:
     champion = answers(rng, 500, 0.9)
     verdict = check(judge(judged(corrected(champion, rng, 0.7), champion), None, POLICY), "promoted")
