@@ -110,10 +110,15 @@ class Bench:
             generation,
             spends=verdict.spends,
             warm_up=lambda: load(folder, threads=self.setting.threads).warm_up(),
-            rollout=None if self.setting.config.rollout.policy == "direct" else partial(self._rollout, decision),
+            rollout=partial(self._rollout, decision) if self._rolls_out else None,
         )
         self.on_event({"stage": "deploy", "what": f"{made_now.outcome}: {made_now.reason}"})
         return made_now
+
+    @property
+    def _rolls_out(self) -> bool:
+        """Whether a winner proves itself first; what a choice would have earned otherwise, no label tells."""
+        return self.setting.config.rollout.policy != "direct" and self.dataset.signature.kind != "choice"
 
     def _rollout(self, decision: Decision, champion_id: str) -> Rollout:
         setting = self.setting

@@ -11,6 +11,7 @@ for every kind of input, and notices what no column shows alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ from tidemill.data.dataset import DatasetArrays
 from tidemill.data.describe import describe, describe_numbers
 from tidemill.data.encode import encode
 from tidemill.data.previews import read_column, some
-from tidemill.data.schema import Signature
+from tidemill.data.schema import Field, Signature
 from tidemill.errors import InputError
 from tidemill.monitor.drift import Difference, compare_numbers, drift, label_counts, label_differences
 from tidemill.monitor.sketch import sketch
@@ -114,10 +115,15 @@ def _fits(signature: Signature, record: JSON) -> bool:
     return True
 
 
+def _told(signature: Signature) -> list[Field]:
+    """The inputs that traffic and training rows both have: of choices those of the context."""
+    return [f for f in signature.inputs if f.role == "input"]
+
+
 def describe_traffic(predictor: Predictor, traffic: Traffic) -> Described:
     """A sample of traffic; it is both what columns and what answers are compared by."""
     signature = predictor.signature
-    columns = {f.name: describe(traffic.columns[f.name], f.type) for f in signature.inputs}
+    columns = {f.name: describe(traffic.columns[f.name], f.type) for f in _told(signature)}
     answers, features = _asked(predictor, _parts(traffic.columns))
     return Described(columns, answers, features)
 
@@ -127,7 +133,7 @@ def describe_training(predictor: Predictor, dataset: DatasetArrays, *, seed: int
     rng = np.random.default_rng(seed)
     rows = some(dataset.rows("train", labelled=None), ROWS, rng)
     columns: dict[str, JSON] = {}
-    for f in predictor.signature.inputs:
+    for f in _told(predictor.signature):
         column, sizes = read_column(dataset, f.name, rows)
         columns[f.name] = describe(column, f.type, sizes=sizes)
     held = [dataset.rows(split, labelled=None) for split in ("reference", "validation")]
@@ -145,7 +151,7 @@ def compare(signature: Signature, before: Described, after: Described, names: tu
         others.append(("answer", _answers(before.answers, after.answers, names)))
     if len(before.features) and len(after.features):
         others.append(("whole", [_together(before.features, after.features, names)]))
-    return drift(signature.inputs, before.columns, after.columns, names=names, others=others)
+    return drift(_told(signature), before.columns, after.columns, names=names, others=others)
 
 
 def _parts(columns: Mapping[str, Column]) -> Iterator[dict[str, Column]]:
@@ -167,6 +173,9 @@ def _asked(predictor: Predictor, parts: Iterator[dict[str, Column]]) -> tuple[JS
 def _summed(answers: Sequence[JSON]) -> JSON:
     if answers and "value" in answers[0]:
         return {"numbers": describe_numbers(np.array([a["value"] for a in answers], np.float64))}
+    if answers and "action" in answers[0]:
+        chosen = Counter(str(answer["action"]) for answer in answers)
+        return {"labels": label_counts(list(chosen), list(chosen.values()), None), "certainty": None}
     several = bool(answers) and "labels" in answers[0]
     counts: dict[str, int] = {}
     for answer in answers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from tidemill.data.assigned import fold_journal
+from tidemill.data.rewards import REWARDS
 from tidemill.data.settled import Settled
 from tidemill.errors import NotReadyError
 from tidemill.gate import replay
@@ -14,6 +15,7 @@ from tidemill.packages import read_manifest
 from tidemill.project import said
 from tidemill.project.opened import OpenProject
 from tidemill.records import (
+    LABEL_KINDS,
     JSON,
     Cycle,
     Dataset,
@@ -47,7 +49,7 @@ def status(project: OpenProject) -> JSON:
         "feedback": store.count(Feedback),
         "kinds": said.kinds(project),
         "held": said.reasons(settled),
-        "labels_since_cycle": labels_since_cycle(store),
+        "labels_since_cycle": labels_since_cycle(store, REWARDS if project.task.kind == "choice" else LABEL_KINDS),
         "waiting": waiting,
         **live_quality(project, settled),
     }

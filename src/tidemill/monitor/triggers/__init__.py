@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tidemill.config import Config, parse_duration
-from tidemill.data.rewards import settled_for
+from tidemill.data.rewards import REWARDS, settled_for
 from tidemill.errors import ConfigError
 from tidemill.monitor.triggers._base import Action, Look, Trigger
 from tidemill.monitor.triggers.drift import Drift
 from tidemill.monitor.triggers.labels import NewLabels, labels_since_cycle
 from tidemill.monitor.triggers.quality import Quality
 from tidemill.monitor.triggers.schedule import Schedule
-from tidemill.records import Deployment
+from tidemill.records import LABEL_KINDS, Deployment
 from tidemill.runtime import Predictor
 from tidemill.store import Store
 from tidemill.tasks._base import Task
@@ -48,7 +48,7 @@ def triggers_of(
     rest = parse_duration(settings.rest)
     found: list[Trigger] = []
     if settings.after_labels is not None:
-        found.append(NewLabels(store, settings.after_labels))
+        found.append(NewLabels(store, settings.after_labels, REWARDS if task.kind == "choice" else LABEL_KINDS))
     if settings.schedule is not None:
         found.append(Schedule(settings.schedule, settings.time_zone))
     if settings.drift != "ignore":
