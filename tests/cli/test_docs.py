@@ -29,7 +29,7 @@ def test_the_pages_are_as_generated() -> None:
 
 def test_every_page_is_linked_and_has_examples() -> None:
     index = (DOCS / "commands" / "README.md").read_text(encoding="utf-8")
-    linked = set(re.findall(r"\((\w+\.md)\)", index))
+    linked = set(re.findall(r"\(([\w-]+\.md)\)", index))
     pages = {path.name for path in (DOCS / "commands").glob("*.md")} - {"README.md"}
     assert linked == pages and len(pages) >= 24
     for name in pages:
