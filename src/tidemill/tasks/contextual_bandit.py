@@ -65,9 +65,7 @@ class ContextualBandit(Task):
         fields = [_field(column) for column in source.columns if column.name != target]
         there = {field.name for field in fields}
         fields += [
-            Field(name=name, type="text", optional=True, role="offer")
-            for name in (OFFER, SLATE)
-            if name not in there
+            Field(name=name, type="text", optional=True, role="offer") for name in (OFFER, SLATE) if name not in there
         ]
         if not any(field.role in ("input", "action") for field in fields):
             raise SourceError("there is no column of a context.", where="inputs", mend="Give at least one.")
