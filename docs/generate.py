@@ -159,9 +159,12 @@ recipes use, on the page of each [task](README.md).
 | step | takes | gives |
 |---|---|---|
 """
-STEPS = ("numbers", "categories", "onehot", "dates", "text_vector", "ngrams", "bpe", "pixels", "pixel_vector")
+STEPS = (
+    *("numbers", "categories", "onehot", "dates", "text_vector", "ngrams", "bpe", "pixels", "pixel_vector"),
+    *("encoder", "tokenizer"),
+)
 OUTPUTS = {"numbers": "x", "onehot": "x", "dates": "x", "text_vector": "x", "pixel_vector": "x", "pixels": "image"} | {
-    "categories": "codes", "ngrams": "ngrams", "bpe": "tokens"
+    "categories": "codes", "ngrams": "ngrams", "bpe": "tokens", "encoder": "x", "tokenizer": "tokens"
 }  # fmt: skip
 
 
@@ -183,10 +186,14 @@ def _step(name: str, step: type[FeatureStep]) -> str:
     if options:
         lines += ["| option | unless given | meaning |", "|---|---|---|"]
         lines += [
-            f"| `{p.name}` | `{_written(p.default)}` | {_plain(meanings.get(p.name, 'see above'))} |" for p in options
+            f"| `{p.name}` | {_unless(p)} | {_plain(meanings.get(p.name, 'see above'))} |" for p in options
         ]
         lines.append("")
     return "\n".join(lines)
+
+
+def _unless(option: inspect.Parameter) -> str:
+    return "required" if option.default is inspect.Parameter.empty else f"`{_written(option.default)}`"
 
 
 def _docstring(kind: type) -> tuple[str, dict[str, str]]:

@@ -32,11 +32,11 @@ class Encoder(FeatureStep):
 
     Every vector is as long as its width's square root, so its values are of size 1. Nothing is learned from the rows,
     so a dataset version is encoded once, for the fit and the refit and for every head over it. In a package the encoder
-    is a part of the graph, and a tokeniser or the pixels stand in its place (:meth:`packed`).
+    is a part of the graph, and a tokeniser or the pixels stand in its place.
 
     Args:
         columns: text columns, joined in this order by a line break; or one column of images.
-        checkpoint: the encoder; see :mod:`tidemill.checkpoints`.
+        checkpoint: the encoder: ``folder:PATH``, ``hub:OWNER/NAME@REVISION`` or ``package:NAME``.
         max_length: most tokens of a text; ``None`` is 128, or fewer where the checkpoint takes no more.
         side: of images in pixels; ``None`` is what the checkpoint was trained on. Smaller is quicker.
 

@@ -28,7 +28,7 @@ class Tokenizer(FeatureStep):
 
     Args:
         columns: text columns, joined in this order by a line break.
-        checkpoint: whose tokeniser; see :mod:`tidemill.checkpoints`.
+        checkpoint: whose tokeniser: ``folder:PATH``, ``hub:OWNER/NAME@REVISION`` or ``package:NAME``.
         max_length: most tokens of a row, its marks included; ``None`` is 128, or fewer where the checkpoint takes no
             more.
 
@@ -62,6 +62,14 @@ class Tokenizer(FeatureStep):
         if self._tokens is None:
             raise RuntimeError("tokenizer: transform before finish or restore")
         return self._tokens
+
+    def packed(self) -> FeatureStep | None:
+        """The same without the checkpoint's name, which means nothing elsewhere."""
+        if self._checkpoint is None:
+            return None
+        alone = Tokenizer(self.columns)
+        alone.restore(self.state())
+        return alone
 
     def transform(self, columns: Columns) -> dict[str, npt.NDArray[Any]]:
         return {"tokens": self.tokens(joined(columns, self.columns))}

@@ -20,16 +20,18 @@ _INNER = "x_of_all"
 
 
 def grafted(export: Export, pipeline: Pipeline, packed: Pipeline) -> Export:
-    """The same model over the features of *packed* instead of those of *pipeline*; only as a graph.
+    """The same model over the features of *packed* instead of those of *pipeline*; with an encoder only as a graph.
 
     Args:
-        export: reads ``x``, a part of which are an encoder's vectors.
-        pipeline: with the step ``encoder``.
+        export: reads ``x``, a part of which may be an encoder's vectors.
+        pipeline: what the model was trained on.
         packed: what :meth:`tidemill.features.pipeline.Pipeline.packed` makes of it.
 
     Raises:
         PackageError: the encoder's architecture does not convert.
     """
+    if not any(isinstance(step, Encoder) for step in pipeline.steps):
+        return export
     if export.onnx is None:
         return dataclasses.replace(export, tensors=None, network=None)
     model = onnx.load_from_string(export.onnx)
@@ -41,7 +43,7 @@ def grafted(export: Export, pipeline: Pipeline, packed: Pipeline) -> Export:
     initialisers: list[Any] = []
     parts: list[str] = []
     at = 0  # in what the other steps write
-    several = sum(not isinstance(step, Encoder) for step in steps) > 0
+    several = not all(isinstance(step, Encoder) for step in steps)
     for step in steps:
         if isinstance(step, Encoder):
             body = _encoder(step)
