@@ -52,7 +52,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         "--port", str(port), "--username", "ann@example.org", "--password", "only-for-this-test",
         "--user-token", TOKEN, "--enable-legacy-api-token",
     ]  # fmt: skip
-    given = {**os.environ, "LABEL_STUDIO_BASE_DATA_DIR": str(data), "COLLECT_ANALYTICS": "false"}
+    given = {
+        **os.environ,
+        "LABEL_STUDIO_BASE_DATA_DIR": str(data),
+        "COLLECT_ANALYTICS": "false",
+        "SSRF_PROTECTION_ENABLED": "false",  # our service is on this machine, too
+        "ML_BLOCK_LOCAL_IP": "false",
+    }
     log = (data / "server.log").open("wb")
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=given)
     url = f"http://127.0.0.1:{port}"
@@ -70,7 +76,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
             yield client
         finally:
             process.terminate()
-            process.wait(60)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            log.close()
 
 
 def project_in(server: httpx.Client, config: str) -> int:
