@@ -90,7 +90,12 @@ def test_figures_are_found_anew_only_when_something_is_new(mill: Mill) -> None:
     first = kept.look()
     again = kept.look()
     assert first is not None and again is not None and again["at"] == first["at"]
-    mill.project.forget(author="console")
+    made = Prediction(id=new_id("pred"), deployment="d", model_id="model_x", key="0" * 16, inputs={}, answer={})
+    mill.project.store.insert(made)
+    mill.project.store.add_feedback(
+        [Feedback(id=new_id("fb"), subject=made.id, kind="rating", value=1, author="wren", key="once")]
+    )
+    mill.project.forget(author="wren")
     assert not (mill.project.store.root / "console").exists()
     kept.close()
 

@@ -32,7 +32,7 @@ from tidemill.records import Cycle, Feedback, LiveKey, Prediction, Run, new_id
 from tidemill.store import FeedbackWriter, JournalWriter, Store, fold, new_prediction_id, portable
 
 ROWS = [{"size": 0.5, "kind": "ebb"}, {"size": 3.0, "kind": "flood"}]
-LEFT_OUT = ("features", "locks", "studies", "work", "store.db", "journal", "backups.json")
+LEFT_OUT = ("console", "progress.json", "features", "locks", "studies", "work", "store.db", "journal", "backups.json")
 
 
 def rows(store: Store) -> dict[str, list[Any]]:

@@ -76,7 +76,7 @@ def test_prepare_reads_the_data_once_more_and_no_further(mails: Path, tmp_path: 
     project = OpenProject(folder)
     summaries = project.store.root / "data" / "summaries"
     (kept,) = summaries.iterdir()
-    opened = open_sources(project.config, project.sources)
+    opened = open_sources(project.config, project.sources, project.task)
     assert summarise_sources(project.store.root, opened) == opened[0].summary()
     assert list(summaries.iterdir()) == [kept]
     start_project(tmp_path / "limited", data=mails, target="kind", limits={"text_mb": 0.5})

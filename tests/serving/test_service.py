@@ -288,6 +288,7 @@ def test_health_models_and_description(service: Served) -> None:
     document = service.client.get("/openapi.json").json()
     assert set(document["paths"]) == {
         "/v1/predict", "/v1/feedback", "/v1/feedback/bulk", "/v1/models", "/v1/trace/{identifier}", "/healthz",
+        "/v1/questions", "/v1/annotation", "/v1/answers", "/v1/answers/pass", "/v1/answers/undo",
         "/readyz", "/metrics", "/v2", "/v2/health/live", "/v2/health/ready",
         *(f"/v2/models/{{name}}{version}{what}" for version in ("", "/versions/{version}")
           for what in ("", "/ready", "/infer")),

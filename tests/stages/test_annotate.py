@@ -65,6 +65,9 @@ class Scripted:
     def answers(self, scores: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
         return self._answers.of(scores)
 
+    def answer(self, columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return self.answers(self.scores(columns))
+
     def features(self, columns: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
         return {"x": np.stack(list(columns.values()), axis=1).astype(np.float32)}
 

@@ -90,7 +90,7 @@ def test_the_store_keeps_every_kind_of_record() -> None:
 
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
 def test_many_at_once_come_back_as_they_went(store: Store, kind: type[Record]) -> None:
-    unique = {"key", "number", "digest", "cycle_id", "prediction", "trigger", "neighbour"}
+    unique = {"key", "number", "digest", "cycle_id", "prediction", "trigger", "neighbour", "question"}
     made = []
     for number in range(130):
         record = filled(kind)

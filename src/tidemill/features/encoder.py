@@ -141,7 +141,7 @@ class Encoder(FeatureStep):
 def scaled(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Every row as long as the square root of its width.
 
-    >>> scaled(np.array([[3.0, 4.0, 0.0, 0.0]], np.float32)).round(2).tolist()
+    >>> scaled(np.array([[3.0, 4.0, 0.0, 0.0]], np.float32)).astype(float).round(2).tolist()
     [[1.2, 1.6, 0.0, 0.0]]
     """
     lengths = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))

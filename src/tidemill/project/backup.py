@@ -34,7 +34,7 @@ SUFFIX = ".tar.zst"
 LOCK = "backup"
 """Held by whoever copies what is durable, and by whoever removes some of it."""
 
-_LEFT_OUT = {"features", "locks", "metrics", "studies", "work", JOURNAL}
+_LEFT_OUT = {"console", "features", "locks", "metrics", "studies", "work", JOURNAL}
 """Folders of the state that a cycle fills anew, that say who is at work, or that are copied in a way of their own."""
 _LOOSE = {"secret", "config.schema.json", ".gitignore"}
 _PART = 16 << 20  # bytes of rows in memory at once

@@ -57,7 +57,8 @@ def scatter(
     for number, line in enumerate(cells):
         name = names.get(number, "")
         lines.append(f"{name.rjust(margin)} {'┤' if name else '│'}{''.join(line)}".rstrip())
-    first, last = x_text(math.exp(left)), x_text(math.exp(right)) if right > left else ""
+    least, most = min(x for x, _, _ in points), max(x for x, _, _ in points)
+    first, last = x_text(least), x_text(most) if most > least else ""
     pad = " " * (margin + 2)
     lines.append(f"{' ' * (margin + 1)}└{'─' * WIDTH}")
     lines.append(f"{pad}{first}{last.rjust(WIDTH - len(first))}".rstrip())
