@@ -185,9 +185,7 @@ def _step(name: str, step: type[FeatureStep]) -> str:
     lines = [f"## {name}", "", _plain(_sentence(" ".join(summary.split()))), "", _plain(text), ""]
     if options:
         lines += ["| option | unless given | meaning |", "|---|---|---|"]
-        lines += [
-            f"| `{p.name}` | {_unless(p)} | {_plain(meanings.get(p.name, 'see above'))} |" for p in options
-        ]
+        lines += [f"| `{p.name}` | {_unless(p)} | {_plain(meanings.get(p.name, 'see above'))} |" for p in options]
         lines.append("")
     return "\n".join(lines)
 

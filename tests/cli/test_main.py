@@ -25,7 +25,8 @@ HEAVY = {"torch", "numpy", "pyarrow", "sqlalchemy", "pydantic", "lightgbm", "onn
 
 def test_all_commands_of_the_house_are_there() -> None:
     house = """init plan cycle status runs models report gate predict serve up feedback label promote rollback trace
-        export gc doctor demo data token backup restore rollout forget pareto learn-class pretrain mlflow label-studio"""
+        export gc doctor demo data token backup restore rollout forget pareto learn-class pretrain mlflow
+        label-studio"""
     assert sorted(house.split()) == NAMES
 
 
