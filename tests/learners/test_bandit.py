@@ -53,7 +53,7 @@ def test_what_is_learned_earns_more_than_the_log(reward: str, targets: str) -> N
 
 def test_doubly_robust_targets_stand_for_contexts_that_the_log_avoided() -> None:
     """Each action was tried mostly where it is bad: its mean over all contexts is told right by iw and dr alone."""
-    logs = WORLD.log(20_000, WORLD.softmax(-1.0), seed=2)
+    logs = WORLD.log(20_000, WORLD.softmax(-0.4), seed=2)
     constant = np.ones((len(logs.contexts), 1))
     truth = WORLD.means(np.arange(len(WORLD.pool))).mean(axis=0)
     error = {}

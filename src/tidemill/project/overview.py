@@ -15,8 +15,8 @@ from tidemill.packages import read_manifest
 from tidemill.project import said
 from tidemill.project.opened import OpenProject
 from tidemill.records import (
-    LABEL_KINDS,
     JSON,
+    LABEL_KINDS,
     Cycle,
     Dataset,
     Decision,
