@@ -6,6 +6,7 @@ With a token an annotator is who it was made for; without tokens, whoever the re
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Request
@@ -17,6 +18,7 @@ from tidemill.runtime.statements import name
 from tidemill.serving.describing import errors
 from tidemill.serving.schemas import Name, Strict
 from tidemill.serving.service import Service
+from tidemill.store.asking import waiting
 
 MOST_ANSWERS = 500
 """Answers in one request: each is committed with what it comes to, so many take a second."""
@@ -103,7 +105,7 @@ class KeptAnswers(BaseModel):
 
 def add_questions(api: FastAPI, service: Callable[[], Service]) -> None:
     """Add the routes."""
-    tags = ["annotation"]
+    tags: list[str | Enum] = ["annotation"]
     statuses = (401, 413, 422, 429, 503)
     known: Any = errors(404, *statuses)
 
@@ -125,7 +127,7 @@ def add_questions(api: FastAPI, service: Callable[[], Service]) -> None:
         """The most useful first, and the audit's in turn with them; nobody else is asked them for a while."""
         project = opened(service())
         asked = desk.take(project, author(request, body.author), body.n, purpose=body.purpose, besides=body.besides)
-        return {"questions": [desk.shown(project, q) for q in asked], "waiting": desk.waiting(project.store)}
+        return {"questions": [desk.shown(project, q) for q in asked], "waiting": waiting(project.store)}
 
     @api.post("/v1/answers", response_model=KeptAnswers, responses=known, summary="Answer", tags=tags)
     def answers(request: Request, body: AnswersBody) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def _useful(
     """What would teach the model most, of the data and of traffic, in one order."""
     rng = np.random.default_rng(seed)
     if dataset is not None and dataset.signature.kind == "choice":  # nobody can say what would have been right
-        return {"audit": 0, "settle": 0, "useful": 0}
+        return []
     candidates = _traffic(store)
     items: list[QueueItem] = []
     if dataset is not None and predictor is None:

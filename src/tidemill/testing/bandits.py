@@ -96,7 +96,7 @@ class BanditWorld:
             rows: places in the pool, int ``[n]``.
             moments: the round of each, which only a drifting world heeds.
         """
-        found = self._means[rows]
+        found: Floats = self._means[rows]
         if self.kind != "drifting":
             return found
         turn = np.broadcast_to(np.asarray(moments) // self.period, len(rows))

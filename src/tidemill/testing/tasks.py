@@ -177,7 +177,7 @@ def _quality(
             if answer["action"] == record["action"]
         ]
         usual = float(np.mean(truths))
-        return (float(np.mean(alike)) - usual) / (max(truths) - usual)
+        return (float(np.mean(alike)) - usual) / (float(max(truths)) - usual)
     said = [_stated(answer) for answer in answers]
     if signature.kind == "regression":
         values = np.array(truths, np.float64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.responses import Response
 
 from tidemill.console.site.visit import Place, Visit
@@ -20,7 +22,7 @@ def stream(visit: Visit) -> Response:
     before, kind, author = visit.number("before"), visit.asked("kind"), visit.asked("author")
     if kind is not None and kind not in KINDS:
         raise InputError(f"there is no kind {kind!r:.40}", where="kind", mend=f"Use one of {', '.join(KINDS)}.")
-    chosen = {name: value for name, value in (("kind", kind), ("author", author)) if value is not None}
+    chosen: dict[str, Any] = {name: value for name, value in (("kind", kind), ("author", author)) if value is not None}
     found = page_of(visit.store, Feedback, limit=SHOWN + 1, before=before, **chosen)
     pieces = [piece for _, piece in found[:SHOWN]]
     about = {p.id: p for p in visit.store.find(Prediction, id=[p.subject for p in pieces])} if pieces else {}

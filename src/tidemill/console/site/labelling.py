@@ -16,6 +16,7 @@ from tidemill.errors import InputError
 from tidemill.project import desk
 from tidemill.records import JSON, QueueItem
 from tidemill.runtime.statements import name
+from tidemill.store.asking import waiting
 
 _LISTED = 40
 """Labels up to which each has a button."""
@@ -108,7 +109,7 @@ def _around(visit: Visit, author: str, purpose: str | None) -> dict[str, Any]:
         "target": signature.target,
         "fields": {f.name: f.type for f in signature.inputs},
         "guidelines": desk.guidelines(visit.project),
-        "waiting": desk.waiting(visit.store),
+        "waiting": waiting(visit.store),
     }
 
 

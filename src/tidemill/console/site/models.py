@@ -89,7 +89,7 @@ def _facts(visit: Visit, wanted: Sequence[Model]) -> dict[str, JSON]:
 def _picture(drawn: Sequence[Model], facts: dict[str, JSON], roles: dict[str | None, str], metric: str) -> Any:
     points = []
     for model in drawn:
-        told = facts[model.id]["told"].get("validation") or next(iter(facts[model.id]["told"].values()), {})
+        told: JSON = facts[model.id]["told"].get("validation") or next(iter(facts[model.id]["told"].values()), {})
         value, latency = told.get("value"), facts[model.id]["latency"]
         if value is None or latency is None:
             continue
@@ -170,7 +170,7 @@ def _better(metric: str, values: Sequence[JSON | None]) -> int | None:
 def runs(visit: Visit) -> Response:
     """Everything that was trained, the newest first."""
     before, status = visit.number("before"), visit.asked("status")
-    chosen = {} if status is None else {"status": status}
+    chosen: dict[str, Any] = {} if status is None else {"status": status}
     found = page_of(visit.store, Run, limit=RUNS + 1, before=before, **chosen)
     shown = [{**to_json(run), "recipe": run.recipe.get("name"), "curve": len(run.curve)} for _, run in found[:RUNS]]
     older = found[RUNS - 1][0] if len(found) > RUNS else None

@@ -106,7 +106,7 @@ class Cycles:
             return {"status": "refused", "error": told["fault"]} if "fault" in told else None
         cycle = newest[0] if newest else None
         runs = self.runs()
-        status = "starting" if starting else cycle.status if cycle is not None else "starting"
+        status: str = "starting" if starting else cycle.status if cycle is not None else "starting"
         if status == "running" and not runs:
             status = "interrupted"
         found: JSON = {"status": status, "fault": told.get("fault"), "newest": None, "lines": [], "steps": []}

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import onnx
 import torch
@@ -48,7 +48,7 @@ def trace(
         )
     if program is None:
         raise Unknown
-    return cast("onnx.ModelProto", program.model_proto)
+    return program.model_proto
 
 
 @contextlib.contextmanager
