@@ -191,14 +191,14 @@ def test_which_of_two_is_better_and_a_text(project: Project) -> None:
             for i, label in zip(ids, ("payment", "delivery"), strict=True)
         )
     )
-    pair = desk.ask(project, [ids[1], ids[0]], reason="which one?")
+    pair = project.ask([ids[1], ids[0]], reason="which one?")
     assert (pair["widget"], pair["inputs"]["left"], pair["inputs"]["right"]) == ("better", "payment", "delivery")
     with pytest.raises(InputError):
         desk.answer(project, pair["subject"], "payment", author="ann")
     desk.answer(project, pair["subject"], "right", author="ann")
     (said,) = project.feedback_list(kind="preference")["statements"]
     assert said["value"] == {"over": ids[0]} and said["author"] == "ann"
-    assert desk.ask(project, [ids[0]], widget="text")["widget"] == "text"
+    assert project.ask([ids[0]], widget="text")["widget"] == "text"
     desk.answer(project, ids[0], "it names a card", author="ann")
     (kept,) = store.find(Annotation, subject=ids[0])
     assert kept.note == "it names a card" and kept.label is None and settle(project)[0] == {}

@@ -264,6 +264,10 @@ class Project(OutsideProject):
 
         return requeue(self)
 
+    def ask(self, subjects: Sequence[str], *, widget: str | None = None, reason: str | None = None) -> JSON:
+        """Ask people about a prediction, or which of two is better; see :func:`tidemill.project.desk.ask`."""
+        return desk.ask(self, subjects, widget=widget, reason=reason)
+
     def stated(self, texts: Sequence[str]) -> Any:
         """The label that somebody typed, as one text or several: a label, a list of labels, or a number's text."""
         return labels.stated(self, texts)
