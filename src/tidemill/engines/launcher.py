@@ -1,5 +1,5 @@
 """Starts the processes of :mod:`tidemill.engines.parallel` and watches them:
-``python -m tidemill.engines.launcher COUNT TARGET ARGUMENTS NICE``.
+``python -m tidemill.engines.launcher COUNT TARGET ARGUMENTS NICE PARENT``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ GRACE = 60
 """Seconds in which processes that were asked to end may write what they have; then they are killed."""
 
 
-def main(count: str, target: str, arguments: str, nice: str) -> int:
+def main(count: str, target: str, arguments: str, nice: str, parent: str) -> int:
     """Run the target in *count* processes; print the first one's result, or what went wrong, as one JSON document."""
-    end_with_parent(signal.SIGTERM)
+    end_with_parent(int(parent), signal.SIGTERM)
     # The result alone goes to standard output, whatever a process prints: they inherit what stands there.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -47,7 +47,7 @@ def main(count: str, target: str, arguments: str, nice: str) -> int:
         )
         try:
             elastic_launch(config, sys.executable)(
-                "-m", "tidemill.engines.member", str(folder), target, arguments, nice
+                "-m", "tidemill.engines.member", str(folder), target, arguments, nice, str(os.getpid())
             )
         except ChildFailedError as error:
             document, status = _failed(folder, int(count), error.failures)

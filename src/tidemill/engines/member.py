@@ -1,4 +1,4 @@
-"""One of several processes: ``python -m tidemill.engines.member FOLDER TARGET ARGUMENTS NICE``, as
+"""One of several processes: ``python -m tidemill.engines.member FOLDER TARGET ARGUMENTS NICE PARENT``, as
 :mod:`tidemill.engines.launcher` starts it.
 """
 
@@ -18,9 +18,9 @@ from tidemill.errors import TidemillError
 _LOOK = 0.5  # seconds between two looks at whether the parent still lives
 
 
-def main(folder: str, target: str, arguments: str, nice: str) -> int:
+def main(folder: str, target: str, arguments: str, nice: str, parent: str) -> int:
     """Run the target and leave its result, or its error, as ``FOLDER/RANK.json``."""
-    end_with_parent(signal.SIGKILL)
+    end_with_parent(int(parent), signal.SIGKILL)
     os.nice(int(nice))
     try:
         document = {"result": resolve(target)(**json.loads(arguments))}
@@ -37,9 +37,8 @@ def main(folder: str, target: str, arguments: str, nice: str) -> int:
     return status
 
 
-def end_with_parent(number: signal.Signals) -> None:
-    """Send this process a signal as soon as whoever started it has gone: nobody is left to read its result."""
-    parent = os.getppid()
+def end_with_parent(parent: int, number: signal.Signals) -> None:
+    """Send this process a signal as soon as *parent*, which started it, has gone: nobody is left to read its result."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -55,7 +55,7 @@ class ParallelEngine:
         stderr = self.log.open("wb") if self.log else None
         try:
             process = subprocess.Popen(
-                [*command, str(self.nice)],
+                [*command, str(self.nice), str(os.getpid())],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env=environment,
