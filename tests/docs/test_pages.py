@@ -18,11 +18,14 @@ import yaml
 import tidemill
 from tidemill.cli.program import build
 from tidemill.config import make_config
+from tidemill.data.schema import Signature
 from tidemill.data.sources import open_source
 from tidemill.learners import closed_form, linear, trees
 from tidemill.learners.gradient.settings import Settings
+from tidemill.runtime import choosing
 from tidemill.runtime.answers import Answers
-from tidemill.tasks import get_task, task_names
+from tidemill.runtime.choosing import Outlook
+from tidemill.tasks import Task, get_task, task_names
 from tidemill.testing.tasks import write_records
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +53,17 @@ def first_cells(text: str) -> list[str]:
     return [name for cell in cells for name in re.findall(r"`([\w-]+)`", cell)]
 
 
+def answers_of(task: Task, signature: Signature) -> list[dict[str, Any]]:
+    """What a model without any knowledge answers, plainly and with what may be asked for besides."""
+    spec = task.answer(signature)
+    if task.kind == "choice":
+        offered = np.ones((1, 2), bool)
+        outlook = Outlook(("a", "b"), np.zeros((1, 2)), np.zeros((1, 2)), offered, np.full((1, 2), 0.5))
+        return choosing._answers(outlook, outlook.shares, np.zeros(1, np.int64)) * 2
+    more = {"interval": {"level": 0.9, "offset": 0.0}} if task.kind == "regression" else {"abstain_cost": 0.1}
+    return [Answers(s).of(np.zeros((1, Answers(s).classes), np.float32))[0] for s in (spec, {**spec, **more})]
+
+
 @pytest.mark.parametrize("name", task_names())
 def test_a_task_page_names_its_recipes_and_shows_an_answer(name: str, tmp_path: Path) -> None:
     page, task = DOCS / "tasks" / f"{name}.md", get_task(name)
@@ -57,10 +71,7 @@ def test_a_task_page_names_its_recipes_and_shows_an_answer(name: str, tmp_path: 
     source = open_source(write_records(tmp_path / "data", records)).summary()
     signature = task.signature(source, "label", ["a", "b"])
     assert first_cells(section(page, "Recipes")) == [recipe.name for recipe in task.recipes(signature)]
-    spec = task.answer(signature)
-    kind = {"interval": {"level": 0.9, "offset": 0.0}} if task.kind == "regression" else {"abstain_cost": 0.1}
-    given = Answers(spec).of(np.zeros((1, Answers(spec).classes), np.float32))[0]
-    other = Answers({**spec, **kind}).of(np.zeros((1, Answers(spec).classes), np.float32))[0]
+    given, other = answers_of(task, signature)
     answers = [text for language, text in FENCE.findall(section(page, "Answer")) if language == "json"]
     shown = [set(json.loads(text)) - {"id", "audit"} for text in answers]
     assert shown and all(keys in (set(given), set(other)) for keys in shown)
