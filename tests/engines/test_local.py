@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,9 @@ def test_a_killed_job_is_said_not_guessed(tmp_path: Path) -> None:
         job.result()
 
 
-def test_stop_ends_it_like_ctrl_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN], ids=["a terminal", "a script"])
+def test_stop_ends_it_like_ctrl_c(tmp_path: Path, handler: Any) -> None:
+    """What a script starts in the background ignores SIGINT, and its jobs must not."""
     script = tmp_path / "napping.py"
     ready = tmp_path / "ready"
     script.write_text(
@@ -54,9 +57,11 @@ def test_stop_ends_it_like_ctrl_c(tmp_path: Path) -> None:
     )
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(tmp_path)
+    before = signal.signal(signal.SIGINT, handler)
     try:
         job = LocalEngine(threads=1).submit("napping:nap", {})
     finally:
+        signal.signal(signal.SIGINT, before)
         if path is None:
             del os.environ["PYTHONPATH"]
         else:
