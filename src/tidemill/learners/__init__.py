@@ -15,6 +15,7 @@ _HOMES = {
     "trees": ("tidemill.learners.trees", "Trees"),
     "gradient": ("tidemill.learners.gradient", "GradientLearner"),
     "bandit": ("tidemill.learners.bandit", "BanditLearner"),
+    "prototypes": ("tidemill.learners.prototypical", "Prototypical"),
     "sklearn": ("tidemill.learners.estimators", "Estimator"),
 }
 

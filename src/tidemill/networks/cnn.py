@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
+from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo
 from tidemill.networks._base import Pixels, check_shares, check_sizes, needed
 
@@ -24,13 +28,25 @@ class Cnn(nn.Module):
         classes: number of logits.
         width: channels of the first block, at least 4; the stem has three quarters as many.
         dropout: share of the values silenced before the linear layer while training.
+        looks: once trained, look at each image five times, four of them a pixel aside, and go on with the mean of what
+            is seen: five times the work, and fewer errors where a class has few samples.
 
     Raises:
-        TrainingError: there is no image among the features, or the width or the share is out of range.
+        TrainingError: there is no image among the features, or an argument is out of range.
     """
 
-    def __init__(self, info: Mapping[str, FeatureInfo], classes: int, width: int = 32, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        info: Mapping[str, FeatureInfo],
+        classes: int,
+        width: int = 32,
+        dropout: float = 0.0,
+        looks: bool = False,
+    ) -> None:
         super().__init__()
+        if not isinstance(looks, bool):
+            raise TrainingError(f"looks of the network 'cnn' is {looks!r}", where="network", mend="Give true or false.")
+        self.looks = looks
         image = needed(info, "image", "cnn", "pixels")
         check_sizes("cnn", 4, width=width)
         check_shares("cnn", dropout=dropout)
@@ -58,8 +74,28 @@ class Cnn(nn.Module):
 
     def forward(self, image: Tensor, **_: Tensor) -> Tensor:
         """Logits ``[n, classes]`` of uint8 ``[n, h, w, c]``."""
-        out: Tensor = self.layers(image)
+        out: Tensor = self.layers(image) if self.training or not self.looks else self._looked(image)
         return out
+
+    def _looked(self, image: Tensor) -> Tensor:
+        _, height, width, _ = image.shape
+        places = [tuple(torch.from_numpy(axis) for axis in beside) for beside in looks_at(height, width)]
+        several = torch.cat([image[:, rows][:, :, columns] for rows, columns in places])
+        seen = self.layers[:-1](several)
+        out: Tensor = self.layers[-1](seen.view(len(places), len(image), -1).mean(0))
+        return out
+
+
+def looks_at(height: int, width: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """The rows and columns of an image seen straight, and a pixel to each side; what lies beyond is as at the edge.
+
+    >>> [columns.tolist() for _, columns in looks_at(2, 3)][1:3]
+    [[1, 2, 2], [0, 0, 1]]
+    """
+    return [
+        (np.clip(np.arange(height) + down, 0, height - 1), np.clip(np.arange(width) + right, 0, width - 1))
+        for down, right in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
+    ]
 
 
 class Rows(nn.Module):

@@ -19,7 +19,7 @@ from tidemill.learners.gradient.graph_text import write_ngram, write_transformer
 from tidemill.learners.gradient.nodes import Nodes, weights
 from tidemill.learners.gradient.traced import OPSET, Unknown, trace
 from tidemill.networks._base import Pixels, Scaled
-from tidemill.networks.cnn import Cnn, Rows
+from tidemill.networks.cnn import Cnn, Rows, looks_at
 from tidemill.networks.cnn_small import CnnSmall
 from tidemill.networks.mlp import Mlp, Piecewise
 from tidemill.networks.ngram import Ngram
@@ -55,7 +55,9 @@ def write_graph(network: nn.Module, info: Mapping[str, FeatureInfo]) -> bytes:
     """
     graph = Nodes(info)
     body = network.network if isinstance(network, Scaled) else network
-    if isinstance(body, Cnn | CnnSmall):
+    if isinstance(body, Cnn) and body.looks:
+        out = _looks(graph, body, info["image"].shape)
+    elif isinstance(body, Cnn | CnnSmall):
         out = _sequence(graph, body.layers, "image")
     elif isinstance(body, Ngram):
         out = write_ngram(graph, body)
@@ -137,6 +139,20 @@ def _sequence(graph: Nodes, layers: nn.Sequential, value: str) -> str:
             case _:
                 raise Unknown
     return value
+
+
+def _looks(graph: Nodes, network: Cnn, shape: tuple[int, ...]) -> str:
+    """The mean of what is seen of an image and of what lies a pixel aside, then the last layer."""
+    last = cast("nn.Linear", network.layers[-1])
+    several = []
+    for rows, columns in looks_at(shape[0], shape[1]):
+        moved = graph.add("Gather", "image", graph.constant(rows), axis=1)
+        several.append(graph.add("Gather", moved, graph.constant(columns), axis=2))
+    before = cast("nn.Sequential", network.layers[:-1])
+    seen = _sequence(graph, before, graph.add("Concat", *several, axis=0))
+    split = graph.constant(np.array([len(several), -1, last.in_features]))
+    mean = graph.add("ReduceMean", graph.add("Reshape", seen, split), graph.constant(np.array([0])), keepdims=0)
+    return graph.add("Gemm", mean, *weights(graph, last), transB=1)
 
 
 def _pixels(graph: Nodes, layer: Pixels, value: str) -> str:
