@@ -78,7 +78,14 @@ class FeatureSet:
         return self.pipeline.info()
 
 
-def feature_set(dataset: Samples, specs: Sequence[Mapping[str, Any]], root: Path, *, refit: bool = False) -> FeatureSet:
+def feature_set(
+    dataset: Samples,
+    specs: Sequence[Mapping[str, Any]],
+    root: Path,
+    *,
+    refit: bool = False,
+    states: Sequence[Mapping[str, Any]] | None = None,
+) -> FeatureSet:
     """The features of a dataset version by a recipe's *specs*, from the cache or built into it.
 
     Building streams: two passes in chunks of about 16 MB, and the arrays are mapped files, so anonymous memory stays
@@ -89,6 +96,7 @@ def feature_set(dataset: Samples, specs: Sequence[Mapping[str, Any]], root: Path
         specs: the recipe's feature steps.
         root: the folder of all caches.
         refit: the validation rows train too: steps are fitted on both, and no row validates.
+        states: what each step is to know instead of being fitted, as another model's did.
 
     Raises:
         ConfigError: the specs do not fit the signature.
@@ -98,11 +106,15 @@ def feature_set(dataset: Samples, specs: Sequence[Mapping[str, Any]], root: Path
     train, validation = dataset.rows("train"), dataset.rows("validation")
     rows = np.concatenate([train, validation]).astype(np.int64)
     fitted = len(rows) if refit else len(train)
-    place = root / dataset.id / (spec_hash(specs) + ("-refit" if refit and learning(specs) else ""))
+    if states is None:
+        name = spec_hash(specs) + ("-refit" if refit and learning(specs) else "")
+    else:
+        name = spec_hash([*specs, *states])
+    place = root / dataset.id / name
     found = _open(place, rows)
     if found is None:
         try:
-            _build(place, dataset, specs, rows, fitted)
+            _build(place, dataset, specs, rows, fitted, states)
         except OSError as error:
             raise StoreError(
                 f"the features could not be written: {error.strerror or error}",
@@ -153,7 +165,14 @@ def _open(place: Path, rows: Rows) -> tuple[Pipeline, dict[str, Feature]] | None
     return pipeline, arrays
 
 
-def _build(place: Path, dataset: Samples, specs: Sequence[Mapping[str, Any]], rows: Rows, train: int) -> None:
+def _build(
+    place: Path,
+    dataset: Samples,
+    specs: Sequence[Mapping[str, Any]],
+    rows: Rows,
+    train: int,
+    states: Sequence[Mapping[str, Any]] | None,
+) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     _sweep(place)
     building = place.with_name(f"{place.name}.{os.getpid()}.part")
@@ -161,7 +180,10 @@ def _build(place: Path, dataset: Samples, specs: Sequence[Mapping[str, Any]], ro
     try:
         size = _chunk_rows(dataset, rows)
         pipeline = Pipeline(specs, dataset.signature)
-        pipeline.fit(dataset.chunks(rows[:train], size))
+        if states is None:
+            pipeline.fit(dataset.chunks(rows[:train], size))
+        else:
+            pipeline.restore(states)
         arrays, sparse = _write_arrays(building, pipeline, dataset.chunks(rows, size), len(rows))
         np.save(building / "rows.npy", rows)
         (building / "pipeline.json").write_text(json.dumps(pipeline.to_json()))

@@ -90,6 +90,11 @@ class Pipeline:
         self._info: dict[str, FeatureInfo] = {}
 
     @property
+    def specs(self) -> list[dict[str, Any]]:
+        """What each step was made of, its columns named."""
+        return [dict(spec) for spec in self._specs]
+
+    @property
     def steps(self) -> tuple[FeatureStep, ...]:
         """The steps in their order."""
         return tuple(self._steps)

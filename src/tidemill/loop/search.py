@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from tidemill.errors import TrainingError
-from tidemill.features.cache import feature_set
 from tidemill.learners import get_learner
+from tidemill.learners.starting import start_of
 from tidemill.loop.attempt import Attempt
 from tidemill.loop.crew import Crew
 from tidemill.loop.halving import WHOLE, Part, cumulative, cuts, opening, parts, rising
@@ -31,6 +31,7 @@ from tidemill.loop.steps import Steps
 from tidemill.loop.trial import Bench, Job, Kept, Outcome, run, watched
 from tidemill.loop.working import Orders
 from tidemill.records import JSON, Dataset, Recipe, Run
+from tidemill.stages.train import features_of
 from tidemill.stages.tune import Asked, Study, grid, within
 from tidemill.store import Store
 
@@ -249,10 +250,11 @@ class Contest:
             threads=bench.threads,
         )
         # made here once, so that no two processes make them at the same time
-        features = {n: partial(feature_set, self._dataset, r.features, bench.root / "features")
-                    for n, r in bench.recipes.items()}  # fmt: skip
-        for make in features.values():
-            make()
+        features = {}
+        for name, recipe in bench.recipes.items():
+            begin = start_of(recipe, self._dataset.signature, bench.root)
+            features[name] = partial(features_of, bench, self._dataset, recipe, begin)
+            features[name]()
         with _crew(orders, self.agreed.workers, self._log) as crew:
             crew.open()
             race_together(self.agreed, self._searches, _Team(crew, self._searches))

@@ -22,7 +22,7 @@ from tidemill.errors import ConflictError, InputError, NotFoundError
 from tidemill.project.labels import answer_spec, require_subject
 from tidemill.project.opened import OpenProject
 from tidemill.records import JSON, Annotation, Feedback, Prediction, QueueItem, Turn, new_id, pair_of, to_json
-from tidemill.store.asking import lately, next_questions, waiting
+from tidemill.store.asking import keep, lately, next_questions, waiting
 
 PURPOSES = ("audit", "settle", "useful")
 SKIPPED = 12 * 3600.0
@@ -61,16 +61,25 @@ def take(
     given: list[QueueItem] = []
     with store.transaction():
         before = lately(store, author)
-        for _ in range(min(n, MOST)):
-            left_out = [*besides, *(q.id for q in given)]
-            first = _turn_of(purpose, [*(q.purpose for q in reversed(given)), *before], policy.audit_share)
-            found = next_questions(store, author, first, now, besides=left_out)
-            if not found and purpose is None:
-                found = next_questions(store, author, PURPOSES, now, besides=left_out)
-            if not found:
+        most = min(n, MOST)
+        ahead: dict[str, list[QueueItem]] = {}
+
+        def first_of(purposes: Sequence[str]) -> QueueItem | None:
+            """What waits first in these queues; each is asked once."""
+            for one in purposes:
+                if one not in ahead:
+                    ahead[one] = next_questions(store, author, (one,), now, limit=most, besides=besides)
+            heads = [ahead[one][0] for one in purposes if ahead[one]]
+            return min(heads, key=lambda q: (q.purpose != "settle", q.rank), default=None)
+
+        while len(given) < most:
+            found = first_of(_turn_of(purpose, [*(q.purpose for q in reversed(given)), *before], policy.audit_share))
+            if found is None and purpose is None:
+                found = first_of(PURPOSES)
+            if found is None:
                 break
-            given.append(found[0])
-            _note(project, found[0], author, "open", until)
+            given.append(ahead[found.purpose].pop(0))
+            keep(store, found, author, until)
     return given
 
 

@@ -23,7 +23,14 @@ _MARK = "__tidemill_recipe__"
 
 
 def recipe(
-    name: str, *, learner: str, features: Sequence[JSON], space: JSON | None = None, **params: Any
+    name: str,
+    *,
+    learner: str,
+    features: Sequence[JSON],
+    space: JSON | None = None,
+    network: JSON | None = None,
+    init: JSON | None = None,
+    **params: Any,
 ) -> Callable[[Factory], Factory]:
     """Offer a function or class of ``recipes.py`` as a recipe.
 
@@ -34,11 +41,13 @@ def recipe(
             ``info`` and ``classes`` as arguments.
         features: the steps of its feature pipeline, for example ``[{"step": "pixels"}]``.
         space: its search space, as in :class:`tidemill.records.Recipe`.
+        network: one of the shipped networks, such as ``{"name": "cnn"}``, instead of what the function would make.
+        init: ``{"model": ID}``: a model of the project whose weights and features its networks start from.
         params: defaults of the learner's parameters, for example ``epochs=5``.
     """
 
     def mark(factory: Factory) -> Factory:
-        setattr(factory, _MARK, (name, learner, tuple(features), space or {}, params))
+        setattr(factory, _MARK, (name, learner, tuple(features), space or {}, network, init, params))
         return factory
 
     return mark
@@ -57,7 +66,7 @@ def load_recipes(files: Sequence[Path], task: Task) -> list[Recipe]:
             mark = getattr(member, _MARK, None)
             if mark is None or inspect.getmodule(member) not in (module, None):
                 continue
-            name, learner, features, space, params = mark
+            name, learner, features, space, network, init, params = mark
             ref = f"{file.resolve()}:{attribute}"
             found.append(
                 Recipe(
@@ -65,9 +74,10 @@ def load_recipes(files: Sequence[Path], task: Task) -> list[Recipe]:
                     task=task.name,
                     learner=learner,
                     features=features,
-                    network={"name": "module", "ref": ref},
+                    network=network or {"name": "module", "ref": ref},
                     params=params,
                     space=space,
+                    init=init,
                     origin="user",
                 )
             )

@@ -72,9 +72,8 @@ class Heads:
 
     def deviation(self, z: Floats) -> Floats:
         """The standard deviation of :meth:`expected`, float64 ``[n, k]``."""
-        k, d = self.mean.shape
-        turned = (z @ self.spread.transpose(1, 0, 2).reshape(d, k * d)).reshape(len(z), k, d)
-        found: Floats = self.noise * np.sqrt(np.maximum(np.einsum("nkd,nd->nk", turned, z), 0.0))
+        turned = z @ self.spread  # [k, n, d], without a copy of the spreads
+        found: Floats = self.noise * np.sqrt(np.maximum(np.einsum("knd,nd->nk", turned, z), 0.0))
         return found
 
     def learned(

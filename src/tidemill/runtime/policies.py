@@ -31,7 +31,7 @@ Mask = npt.NDArray[np.bool_]
 Name = Literal["epsilon", "linucb", "thompson", "softmax"]
 NAMES: tuple[str, ...] = get_args(Name)
 
-_NODES, _REACH = 130, 4.0
+_NODES, _REACH = 100, 4.0
 _EQUAL = 1e-9
 """Expectations closer than this, relative to the largest, are one: none of them is preferred by a rounding."""
 
@@ -136,31 +136,58 @@ def _best(score: Floats, offered: Mask) -> Floats:
 def chances(mean: Floats, deviation: Floats, offered: Mask) -> Floats:
     """With which probability each of independent normal numbers is the largest, float64 ``[n, k]``.
 
-    Between the quantiles of all of them, each one's own probability is exact and the others are taken as straight: the
-    errors stay near a thousandth, and are divided out, so that the probabilities sum to 1 to the last digit.
+    What hopes for less than another one fears is never the largest. Of two, the probability is that of their
+    difference. For more it is integrated: between the quantiles of all of them each one's own probability is exact and
+    the others are taken as straight. The errors stay near a thousandth, and are divided out, so that the probabilities
+    sum to 1 to the last digit.
 
     >>> chances(np.array([[0.0, 0.0, 9.0]]), np.ones((1, 3)), np.array([[True, True, False]])).round(3).tolist()
     [[0.5, 0.5, 0.0]]
     """
-    k = mean.shape[1]
+    n, k = mean.shape
     if k == 1:
         return np.ones_like(mean)
     width = max(float(np.abs(mean).max(initial=0.0)), 1.0)
     deviation = np.maximum(deviation, 1e-6 * width)  # what is certain is a very narrow normal number
+    reach = _REACH * deviation
+    floor = np.where(offered, mean - reach, -np.inf).max(axis=1, keepdims=True)
+    live = offered & (mean + reach > floor)
+    rivals = live.sum(axis=1)
+    share: Floats = np.zeros_like(mean)
+    one = rivals == 1
+    share[one] = live[one]
+    for among in (2, k):
+        rows = np.flatnonzero(rivals == 2 if among == 2 else rivals > 2)
+        if not len(rows):
+            continue
+        most = among if among == 2 else int(rivals[rows].max())
+        places = np.argsort(~live[rows], axis=1, kind="stable")[:, :most]  # the others would only cost time
+        own = (np.take_along_axis(a[rows], places, axis=1) for a in (mean, deviation, live))
+        found = _of_two(*own) if among == 2 else _integrated(*own, floor[rows])
+        share[rows[:, None], places] = found
+    return share
+
+
+def _of_two(mean: Floats, deviation: Floats, _: Mask) -> Floats:
+    """:func:`chances` of two numbers a row."""
+    first = special.ndtr((mean[:, 0] - mean[:, 1]) / np.hypot(deviation[:, 0], deviation[:, 1]))
+    return np.stack([first, 1 - first], axis=1)
+
+
+def _integrated(mean: Floats, deviation: Floats, live: Mask, floor: Floats) -> Floats:
+    """:func:`chances` of those that are *live*, above *floor* ``[n, 1]``, which one of them surely is."""
+    n, k = mean.shape
     steps = np.linspace(-_REACH, _REACH, max(5, _NODES // k) | 1)
-    places = (mean[:, :, None] + deviation[:, :, None] * steps).reshape(len(mean), -1)
-    there = np.repeat(offered, len(steps), axis=1)
-    floor = np.where(offered, mean - _REACH * deviation, -np.inf).max(axis=1, keepdims=True)
-    places = np.sort(np.where(there, np.maximum(places, floor), floor), axis=1)
-    below = special.ndtr((places[:, None, :] - mean[:, :, None]) / deviation[:, :, None])
-    below[~offered] = 1.0
-    ahead, behind = np.ones_like(below), np.ones_like(below)
-    np.cumprod(below[:, :-1], axis=1, out=ahead[:, 1:])
-    np.cumprod(below[:, :0:-1], axis=1, out=behind[:, -2::-1])
-    others = ahead * behind
-    found = (np.diff(below, axis=2) * (others[:, :, 1:] + others[:, :, :-1]) / 2).sum(axis=2)
+    places = mean[:, :, None] + deviation[:, :, None] * steps
+    places = np.where(live[:, :, None], np.maximum(places, floor[:, :, None]), floor[:, :, None]).reshape(n, -1)
+    places.sort(axis=1)
+    below = (places[:, None, :] - mean[:, :, None]) / deviation[:, :, None]
+    special.ndtr(below, out=below)
+    below[~live] = 1.0
+    others = np.multiply.reduce(below, axis=1, keepdims=True) / below  # above the floor none of them is near 0
+    found = np.einsum("nkp,nkp->nk", np.diff(below, axis=2), others[:, :, 1:] + others[:, :, :-1])
     total = found.sum(axis=1, keepdims=True)
-    share: Floats = np.where(total > 1e-9, found / np.maximum(total, 1e-9), _best(mean, offered))
+    share: Floats = np.where(total > 1e-9, found / np.maximum(total, 1e-9), _best(mean, live))
     return share
 
 

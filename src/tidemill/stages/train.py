@@ -30,6 +30,7 @@ from tidemill.features.pipeline import Pipeline
 from tidemill.learners import get_learner
 from tidemill.learners._base import Context, Export, Fitted, Problem, RecipeView, Scores
 from tidemill.learners._folds import out_of_fold, part_of, taken
+from tidemill.learners.starting import Start, start_of
 from tidemill.metrics import row_scores, spread_of
 from tidemill.metrics.calibrators import fit_answer
 from tidemill.metrics.decisions import Decisions
@@ -114,7 +115,8 @@ def fit(
         Pruned: ``context.report`` gave up on it.
     """
     started = time.perf_counter()
-    features = feature_set(dataset, recipe.features, store.root / "features")
+    begin = start_of(recipe, dataset.signature, store.root)
+    features = features_of(store, dataset, recipe, begin)
     problem, arrays = _problem(dataset, features), features.arrays
     held_out = slice(problem.train, None)
     unseen = {name: array[held_out] for name, array in arrays.items()}
@@ -126,7 +128,7 @@ def fit(
         context.report(epoch, metrics)
 
     setting = {**recipe.params, **params}
-    view, told = RecipeView(network=recipe.network, params=setting), dataclasses.replace(context, report=report)
+    view, told = _view(recipe, setting, begin), dataclasses.replace(context, report=report)
     with _some(problem, share, context.seed, store.root / "work") as part:
         fitted = get_learner(recipe.learner).fit(part, view, told)
     if problem.logged is not None:
@@ -173,9 +175,10 @@ def refit(
         TrainingError: the learner could not train it.
     """
     started = time.perf_counter()
-    features = feature_set(dataset, recipe.features, store.root / "features", refit=True)
+    begin = start_of(recipe, dataset.signature, store.root)
+    features = features_of(store, dataset, recipe, begin, refit=True)
     problem = _problem(dataset, features)
-    view, learner = RecipeView(network=recipe.network, params=params), get_learner(recipe.learner)
+    view, learner = _view(recipe, params, begin), get_learner(recipe.learner)
     if problem.logged is not None:  # of choices there is nothing to calibrate
         return Fit(
             features=features,
@@ -204,6 +207,18 @@ def refit(
         curve=(),
         seconds=time.perf_counter() - started,
     )
+
+
+def features_of(
+    store: Rooted, dataset: DatasetArrays, recipe: Recipe, begin: Start | None, *, refit: bool = False
+) -> FeatureSet:
+    """The features of a recipe, from the cache or built into it; those of the model that it starts from, if it does."""
+    states = None if begin is None else begin.states
+    return feature_set(dataset, recipe.features, store.root / "features", refit=refit, states=states)
+
+
+def _view(recipe: Recipe, params: JSON, begin: Start | None) -> RecipeView:
+    return RecipeView(network=recipe.network, params=params, init=None if begin is None else begin.tensors)
 
 
 def _problem(dataset: DatasetArrays, features: FeatureSet) -> Problem:
@@ -327,6 +342,8 @@ def train(
             failed by the caller.
     """
     model_id = run_id.replace(Run.prefix, Model.prefix, 1)
+    begun = (recipe.init or {}).get("model")
+    parents = parents if begun is None else tuple(dict.fromkeys((*parents, begun)))
     if store.exists(Model, model_id):
         return model_id
     made = make()

@@ -5,12 +5,14 @@ What is asked first was decided before; here it is only looked up, so it takes a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
-from tidemill.records import Annotation, QueueItem, Turn
+from tidemill.records import Annotation, QueueItem, Turn, new_id
 from tidemill.store.mapping import Mapping
 from tidemill.store.store import Store
 from tidemill.store.tables import mapping_of
@@ -38,8 +40,21 @@ def next_questions(
         limit: at most so many.
         besides: ids of questions that are not wanted.
     """
+    mapping, statement = mapping_of(QueueItem), _next()
+    given = {"author": author, "now": now, "most": limit, "besides": list(besides)}
+    with store.database.reading() as connection:
+        found = {one: connection.execute(statement, {**given, "of": one}).all() for one in purposes}
+    settle = [mapping.record(row) for row in found.pop("settle", [])]
+    others = [mapping.record(row) for rows in found.values() for row in rows]
+    return [*settle, *sorted(others, key=lambda question: question.rank)][:limit]
+
+
+@functools.cache
+def _next() -> sa.Select[Any]:
+    """The next questions of one purpose; put together once, which takes longer than to run it."""
     mapping: Mapping[QueueItem] = mapping_of(QueueItem)
     queue, turns, said = mapping.table.c, mapping_of(Turn).table.c, mapping_of(Annotation).table.c
+    author, now = sa.bindparam("author", type_=sa.Text), sa.bindparam("now", type_=sa.Double)
     mine = sa.exists().where(
         turns.question == queue.id, turns.author == author, turns.state != "open",
         sa.or_(turns.state != "skipped", turns.until > now),
@@ -52,54 +67,73 @@ def next_questions(
         .where(turns.question == queue.id, turns.state == "open", turns.until > now, turns.author != author)
         .scalar_subquery()
     )
-
-    def statement(purpose: str) -> sa.Select[Any]:
-        # In the order of the index on (done, purpose, rank), so that it ends at the first rows which fit.
-        return (
-            sa.select(*mapping.columns)
-            .where(
-                queue.done.is_(False),
-                queue.purpose == purpose,
-                queue.id.not_in(list(besides)),
-                queue.need > queue.given + looking,
-                ~mine,
-                # a label of one's own that is doubted may be looked at again
-                sa.or_(~spoken, queue.signal == "doubtful"),
-            )
-            .order_by(queue.rank, mapping.table.c.seq)
-            .limit(limit)
+    # In the order of the index on (done, purpose, rank), so that it ends at the first rows which fit.
+    return (
+        sa.select(*mapping.columns)
+        .where(
+            queue.done.is_(False),
+            queue.purpose == sa.bindparam("of"),
+            queue.id.not_in(sa.bindparam("besides", expanding=True)),
+            queue.need > queue.given + looking,
+            ~mine,
+            # a label of one's own that is doubted may be looked at again
+            sa.or_(~spoken, queue.signal == "doubtful"),
         )
+        .order_by(queue.rank, queue.seq)
+        .limit(sa.bindparam("most"))
+    )
 
-    with store.database.reading() as connection:
-        found = {purpose: list(connection.execute(statement(purpose))) for purpose in purposes}
-    settle = [mapping.record(row) for row in found.pop("settle", [])]
-    others = [mapping.record(row) for rows in found.values() for row in rows]
-    return [*settle, *sorted(others, key=lambda question: question.rank)][:limit]
+
+def keep(store: Store, question: QueueItem, author: str, until: float) -> None:
+    """Keep *question* for *author*, who looks at it, from everybody else until then; what they noted stays."""
+    mapping = mapping_of(Turn)
+    turn = Turn(
+        id=new_id(Turn.prefix), question=question.id, subject=question.subject, author=author, state="open", until=until
+    )
+    with store.database.transaction() as connection:
+        connection.execute(_keeping(store.database.is_sqlite), mapping.row(turn))
+
+
+@functools.cache
+def _keeping(by_sqlite: bool) -> sa.Executable:
+    table = mapping_of(Turn).table
+    statement: Any = (sqlite if by_sqlite else postgresql).insert(table)
+    again = {name: statement.excluded[name] for name in ("state", "until", "answer")}
+    found: sa.Executable = statement.on_conflict_do_update(index_elements=["question", "author"], set_=again)
+    return found
 
 
 def waiting(store: Store) -> dict[str, int]:
     """How many questions wait, by purpose."""
-    queue = mapping_of(QueueItem).table.c
-    statement = sa.select(queue.purpose, sa.func.count()).where(queue.done.is_(False)).group_by(queue.purpose)
     with store.database.reading() as connection:
-        found: dict[str, Any] = {row[0]: row[1] for row in connection.execute(statement)}
+        found: dict[str, Any] = {row[0]: row[1] for row in connection.execute(_waiting())}
     return {purpose: int(found.get(purpose, 0)) for purpose in ("audit", "settle", "useful")}
+
+
+@functools.cache
+def _waiting() -> sa.Select[Any]:
+    queue = mapping_of(QueueItem).table.c
+    return sa.select(queue.purpose, sa.func.count()).where(queue.done.is_(False)).group_by(queue.purpose)
 
 
 def lately(store: Store, author: str, most: int = 20) -> list[str]:
     """The purposes of the questions that *author* was given last, the newest first; empty for those that are gone."""
+    with store.database.reading() as connection:
+        return [row[0] or "" for row in connection.execute(_lately(), {"author": author, "most": most})]
+
+
+@functools.cache
+def _lately() -> sa.Select[Any]:
     turns, queue = mapping_of(Turn).table, mapping_of(QueueItem).table
     newest = (
         sa.select(turns.c.question, turns.c.seq)
-        .where(turns.c.author == author)
+        .where(turns.c.author == sa.bindparam("author"))
         .order_by(turns.c.seq.desc())
-        .limit(most)
+        .limit(sa.bindparam("most"))
         .subquery()
     )
-    statement = (
+    return (
         sa.select(queue.c.purpose)
         .select_from(newest.outerjoin(queue, queue.c.id == newest.c.question))
         .order_by(newest.c.seq.desc())
     )
-    with store.database.reading() as connection:
-        return [row[0] or "" for row in connection.execute(statement)]

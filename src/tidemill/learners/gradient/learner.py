@@ -239,6 +239,8 @@ class Fit:
         found = hashlib.sha256(facts.encode() + np.ascontiguousarray(problem.target).tobytes())
         if problem.weight is not None:
             found.update(np.ascontiguousarray(problem.weight).tobytes())
+        for name, tensor in sorted((recipe.init or {}).items()):
+            found.update(name.encode() + np.ascontiguousarray(tensor).tobytes())
         return found.hexdigest()
 
     def run(self) -> GradientModel:
@@ -423,11 +425,25 @@ def _overruled(settings: Settings, spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def start(network: nn.Module, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Take over those tensors whose name and shape fit, such as all but the last layer when the labels changed."""
+    """Take over those tensors whose name and shape fit, such as all but the last layer when the labels changed.
+
+    Raises:
+        TrainingError: none does.
+    """
+    fitting = [
+        (own, tensors[name])
+        for name, own in network.state_dict().items()
+        if name in tensors and tuple(own.shape) == tensors[name].shape
+    ]
+    if not fitting:
+        raise TrainingError(
+            "none of the weights of the model to start from fits the network",
+            where="init",
+            mend="Give the recipe the network of the model's own recipe, or leave init out.",
+        )
     with torch.no_grad():
-        for name, own in network.state_dict().items():
-            if name in tensors and tuple(own.shape) == tensors[name].shape:
-                own.copy_(torch.from_numpy(np.array(tensors[name])))
+        for own, tensor in fitting:
+            own.copy_(torch.from_numpy(np.array(tensor)))
 
 
 def fit_inputs(
