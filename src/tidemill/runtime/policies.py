@@ -144,7 +144,7 @@ def chances(mean: Floats, deviation: Floats, offered: Mask) -> Floats:
     >>> chances(np.array([[0.0, 0.0, 9.0]]), np.ones((1, 3)), np.array([[True, True, False]])).round(3).tolist()
     [[0.5, 0.5, 0.0]]
     """
-    n, k = mean.shape
+    k = mean.shape[1]
     if k == 1:
         return np.ones_like(mean)
     width = max(float(np.abs(mean).max(initial=0.0)), 1.0)
@@ -154,21 +154,18 @@ def chances(mean: Floats, deviation: Floats, offered: Mask) -> Floats:
     live = offered & (mean + reach > floor)
     rivals = live.sum(axis=1)
     share: Floats = np.zeros_like(mean)
-    one = rivals == 1
-    share[one] = live[one]
-    for among in (2, k):
-        rows = np.flatnonzero(rivals == 2 if among == 2 else rivals > 2)
+    share[rivals == 1] = live[rivals == 1]
+    for rows in (np.flatnonzero(rivals == 2), np.flatnonzero(rivals > 2)):
         if not len(rows):
             continue
-        most = among if among == 2 else int(rivals[rows].max())
+        most = int(rivals[rows].max())
         places = np.argsort(~live[rows], axis=1, kind="stable")[:, :most]  # the others would only cost time
-        own = (np.take_along_axis(a[rows], places, axis=1) for a in (mean, deviation, live))
-        found = _of_two(*own) if among == 2 else _integrated(*own, floor[rows])
-        share[rows[:, None], places] = found
+        m, s, there = (np.take_along_axis(a[rows], places, axis=1) for a in (mean, deviation, live))
+        share[rows[:, None], places] = _of_two(m, s) if most == 2 else _integrated(m, s, there, floor[rows])
     return share
 
 
-def _of_two(mean: Floats, deviation: Floats, _: Mask) -> Floats:
+def _of_two(mean: Floats, deviation: Floats) -> Floats:
     """:func:`chances` of two numbers a row."""
     first = special.ndtr((mean[:, 0] - mean[:, 1]) / np.hypot(deviation[:, 0], deviation[:, 1]))
     return np.stack([first, 1 - first], axis=1)
