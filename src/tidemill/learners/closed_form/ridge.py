@@ -15,7 +15,7 @@ from tidemill.learners._params import positive
 from tidemill.learners.closed_form.additive import F64, Additive, cardinalities, codes_of, ngrams_of, offsets
 from tidemill.learners.closed_form.rows import signed, training_rows, weights
 
-_ALPHAS = (1e-6, 1e-4, 1e-2, 1e-1, 1.0)  # times the mean of the Gram matrix's diagonal
+_ALPHAS = (1e-6, 1e-4, 1e-2, 1e-1, 1.0, 4.0, 16.0)  # times the mean of the Gram matrix's diagonal
 _TEXT_ALPHAS = (2.0, 0.5, 0.125)  # times a row's mean squared length; the largest first, each starts from the last
 _WIDEST = 8192  # the Gram matrix is its square, 512 MB
 _ACCURATE = 1e-3  # of the residual's length to its first; a tenth of it moves no decision on the texts tried
