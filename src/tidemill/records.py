@@ -83,8 +83,8 @@ class Recipe:
         params: the defaults of its parameters.
         space: its search space, ``{PARAMETER: {"type": "float"|"int"|"categorical", ...}}``.
         baseline: finishes in seconds, runs in every cycle, and bounds what a deep model must beat.
-        init: where its weights start from: ``{"model": ID}``, a model of the project, or ``{"checkpoint": REFERENCE}``, what
-            its features or network read (see :mod:`tidemill.checkpoints`).
+        init: where its weights start from: ``{"model": ID}``, a model of the project, or ``{"checkpoint": REFERENCE}``,
+            what its features or network read (see :mod:`tidemill.checkpoints`).
         origin: ``task`` (shipped), ``user`` (``tidemill.yaml`` or the project's code).
     """
 
