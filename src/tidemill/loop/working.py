@@ -16,7 +16,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +115,8 @@ def packed(made: Fit | None) -> bytes | None:
     if made is None:
         return None
     with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError):
-        return bytes(ForkingPickler.dumps(dataclasses.replace(made, features=None)))  # type: ignore[arg-type]
+        # as multiprocessing sends them, networks would hold places in memory that only its own processes may open
+        return pickle.dumps(dataclasses.replace(made, features=None))  # type: ignore[arg-type]
     return None
 
 
@@ -128,6 +128,6 @@ def unpacked(data: bytes | None) -> Fit | None:
     if data is None:
         return None
     with contextlib.suppress(pickle.UnpicklingError, AttributeError, ImportError, TypeError):
-        made: Fit = ForkingPickler.loads(data)
+        made: Fit = pickle.loads(data)  # noqa: S301 - see above
         return made
     return None
