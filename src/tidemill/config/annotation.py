@@ -54,7 +54,7 @@ class AnnotationPolicy(Section):
     )
     check_labels: bool = Field(
         default=True,
-        description="ask again about labels of the data that are probably wrong, once they were looked for",
+        description="ask again about labels of the data that are probably wrong",
     )
     functions: tuple[PatternFunction, ...] = Field(
         default=(), description="patterns that label rows without a label: `- pattern: '(?i)refund'` and `label: …`"

@@ -14,9 +14,10 @@ from tidemill.learners import get_learner
 from tidemill.learners._base import Context, Scores
 from tidemill.loop._base import Setting
 from tidemill.loop.steps import Steps
-from tidemill.records import JSON, Model, Recipe, Report, Run, new_id
+from tidemill.monitor.label_errors import keep_doubts
+from tidemill.records import JSON, Dataset, Model, Recipe, Report, Run, new_id
 from tidemill.runtime import load
-from tidemill.stages.train import Fit, refit, train
+from tidemill.stages.train import FOLDS, Fit, refit, train
 
 ENOUGH = 2000
 """Validation rows from which on their held-out scores alone calibrate a model well."""
@@ -77,7 +78,11 @@ def _refit(
             workdir=workdir,
             team=None if held_out is None else setting.team,  # fits by folds are small
         )
-        return refit(store, setting.aim(dataset.signature), dataset, recipe, params, context, held_out=held_out)
+        made = refit(store, setting.aim(dataset.signature), dataset, recipe, params, context, held_out=held_out)
+        if made.unseen is not None and setting.config.annotation.check_labels:
+            by = {"recipe": recipe.name, "folds": FOLDS if held_out is None else 1}
+            keep_doubts(store.root, store.get(Dataset, dataset.id), dataset, *made.unseen, by=by)
+        return made
 
     steps.say("train", "once more on training and validation rows", recipe=recipe.name)
     try:

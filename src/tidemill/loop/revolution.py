@@ -6,8 +6,8 @@ step, with the plan and the seed it began with, and comes to the same result.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -22,6 +22,7 @@ from tidemill.data.settled import Settled, Tried
 from tidemill.errors import TrainingError
 from tidemill.loop._base import STARTING, OnEvent, Setting
 from tidemill.loop.attempt import Attempt
+from tidemill.loop.crew import Starts, starter
 from tidemill.loop.fitting import unfit
 from tidemill.loop.goals import Point, front, over, picked
 from tidemill.loop.judging import Bench
@@ -29,11 +30,11 @@ from tidemill.loop.planning import check_space, plan
 from tidemill.loop.race import terms
 from tidemill.loop.refit import refitted
 from tidemill.loop.robust import look_at_robustness
-from tidemill.loop.search import Kept, tuned
+from tidemill.loop.search import Kept, log_of, tuned
 from tidemill.loop.steps import Steps
 from tidemill.metrics import row_scores
-from tidemill.monitor.label_errors import label_errors_path
-from tidemill.records import JSON, Cycle, Dataset, Model, Recipe, from_json, to_json
+from tidemill.monitor.label_errors import known_label_errors
+from tidemill.records import JSON, Cycle, Dataset, Model, Recipe, Step, from_json, to_json
 from tidemill.runtime import Predictor, load
 from tidemill.stages.annotate import annotate
 from tidemill.stages.evaluate import Evaluation, RowOutcomes, evaluate, timed, training_spread
@@ -71,10 +72,11 @@ class Revolution:
             asked = steps.timed("annotate", partial(self._annotate, dataset, settled))
             return self._finished(dataset, {"needs_labels": True, "questions": asked, "candidates": []})
         recipes = self._recipes(dataset)
-        baselines = self._baselines(dataset, recipes)
-        work: JSON = steps.once("plan", lambda _: self._plan(dataset, recipes, baselines))
-        self._overdrawn(baselines, work)
-        candidates = self._candidates(dataset, recipes, work, baselines)
+        with self._starter(recipes) as starts:
+            baselines = self._baselines(dataset, recipes)
+            work: JSON = steps.once("plan", lambda _: self._plan(dataset, recipes, baselines))
+            self._overdrawn(baselines, work)
+            candidates = self._candidates(dataset, recipes, work, baselines, starts)
         chosen = steps.timed("evaluate", partial(self._select, dataset, candidates))
         steps.timed("evaluate", partial(look_at_robustness, self.setting, steps, dataset, chosen["model"]))
         by_name = {recipe.name: recipe for recipe in recipes}
@@ -143,6 +145,14 @@ class Revolution:
             check_space(recipe)
         return recipes
 
+    def _starter(self, recipes: Sequence[Recipe]) -> contextlib.AbstractContextManager[Starts | None]:
+        """What starts the processes of a race, from now on: it imports beside the baselines and the plan."""
+        workers = self.setting.workers(self.cycle.plan["budget"])
+        searched = [recipe for recipe in recipes if recipe.space]
+        if workers == 1 or not searched or self.store.find(Step, cycle_id=self.cycle.id, name="race", status="done"):
+            return contextlib.nullcontext()
+        return starter(searched, max(1, self.setting.threads // workers), log_of(self.store, self.cycle))
+
     def _baselines(self, dataset: DatasetArrays, recipes: Sequence[Recipe]) -> dict[str, JSON]:
         """Their candidates by name. They come first, so that what is planned then is what they left."""
         work = {"max_epochs": self.cycle.plan["max_epochs"]}
@@ -176,7 +186,12 @@ class Revolution:
             self.steps.say("tune", note)
 
     def _candidates(
-        self, dataset: DatasetArrays, recipes: Sequence[Recipe], work: JSON, baselines: Mapping[str, JSON]
+        self,
+        dataset: DatasetArrays,
+        recipes: Sequence[Recipe],
+        work: JSON,
+        baselines: Mapping[str, JSON],
+        starts: Starts | None,
     ) -> list[JSON]:
         """A candidate of each recipe, in their order; those that are not searched are made first."""
         made = dict(baselines) | {r.name: _left_out(r, work[r.name]) for r in recipes if not work[r.name]["trials"]}
@@ -186,7 +201,7 @@ class Revolution:
         made |= {name: one.run() for name, one in attempts.items() if name not in agreed.shares and name not in made}
         if agreed.shares:
             kept = Kept()
-            found = self.steps.once("race", lambda _: tuned(self.steps, agreed, attempts, kept), stage="tune")
+            found = self.steps.once("race", lambda _: tuned(self.steps, agreed, attempts, kept, starts), stage="tune")
             for name in agreed.shares:
                 ended = found[name]
                 if "failed" in ended:
@@ -313,9 +328,16 @@ class Revolution:
                 seed=self.cycle.seed,
                 policy=self.setting.config.annotation,
                 rivals=[] if model is None else self._rivals(dataset, model),
-                doubtful=known_label_errors(self.setting, dataset),
+                doubtful=self._doubtful(dataset),
             )
         )
+
+    def _doubtful(self, dataset: DatasetArrays) -> list[JSON]:
+        """The labels of a version that are probably wrong, as far as anybody knows."""
+        if not self.setting.config.annotation.check_labels:
+            return []
+        known = known_label_errors(self.store.root, self.store.get(Dataset, dataset.id)) or {}
+        return list(known.get("issues", []))
 
     def _rivals(self, dataset: DatasetArrays, champion: Model) -> list[tuple[str, Predictor]]:
         """The newest model of another recipe or two, whose disagreement tells something."""
@@ -347,15 +369,6 @@ def some_texts(dataset: DatasetArrays, most: int = 200) -> list[str]:
         return []
     columns = dataset.columns(rows[:: -(-len(rows) // most)])
     return [str(columns[name][row]) for name in names for row in range(len(columns[name]))]
-
-
-def known_label_errors(setting: Setting, dataset: DatasetArrays) -> list[JSON]:
-    """The labels of a version that are probably wrong, where somebody has looked for them."""
-    path = label_errors_path(setting.store.root, setting.store.get(Dataset, dataset.id))
-    if not setting.config.annotation.check_labels or not path.is_file():
-        return []
-    found: list[JSON] = json.loads(path.read_text(encoding="utf-8")).get("issues", [])
-    return found
 
 
 def _left_out(recipe: Recipe, work: JSON) -> JSON:

@@ -6,6 +6,7 @@ A suspicion is a question, not a verdict: the list is for people to look at, and
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from tidemill.data.dataset import DatasetArrays, open_dataset
 from tidemill.data.previews import preview
-from tidemill.data.profile import kept
+from tidemill.data.profile import kept, write_json
 from tidemill.data.schema import Signature
 from tidemill.data.splits import SPLITS
 from tidemill.errors import NotReadyError
@@ -31,6 +32,8 @@ from tidemill.store import Store
 from tidemill.tasks import Task
 
 SCHEMA = 3
+DOUBTS = "label-doubts.json"
+"""Beside a version's index: what a cycle found on its way."""
 SHOWN = 100
 """Suspected rows that are listed."""
 MOST_ROWS = 50_000
@@ -159,6 +162,44 @@ def open_label_errors(store: Store, task: Task, record: Dataset, *, threads: int
         {"schema": SCHEMA},
         lambda: suspect_labels(store, task, open_dataset(store.root, record), threads=threads, seed=seed),
     )
+
+
+def keep_doubts(
+    root: Path, record: Dataset, dataset: DatasetArrays, rows: Rows, probabilities: npt.NDArray[Any], *, by: JSON
+) -> None:
+    """Keep which labels are suspected by scores that a cycle has anyway; what the first model of a version says stays.
+
+    Args:
+        root: of the store.
+        record: the version.
+        dataset: the same, opened.
+        rows: labelled rows that the scoring model had not seen, int64 ``[n]``.
+        probabilities: of *rows*, as :func:`tidemill.monitor.label_quality.label_quality` takes them.
+        by: as for :func:`summarise_label_errors`.
+
+    Raises:
+        StoreError: the disk is full.
+    """
+    path = root / record.path / DOUBTS
+    if len(rows) >= 2 * FOLDS and not path.is_file():
+        of = sum(len(dataset.rows(split)) for split in ("train", "validation"))
+        write_json(path, {"schema": SCHEMA, **summarise_label_errors(dataset, probabilities, rows, by=by, of=of)})
+
+
+def known_label_errors(root: Path, record: Dataset) -> JSON | None:
+    """What is known of a version's label errors: by a search for them, or else by what a cycle found on its way.
+
+    Returns:
+        As :func:`summarise_label_errors`; ``None`` when nothing is known.
+    """
+    for path in (label_errors_path(root, record), root / record.path / DOUBTS):
+        try:
+            found: JSON = json.loads(path.read_bytes())
+        except (OSError, ValueError):  # there is none, or a torso
+            continue
+        if found.get("schema") == SCHEMA:
+            return found
+    return None
 
 
 def label_errors_path(root: Path, record: Dataset) -> Path:

@@ -12,7 +12,7 @@ from tidemill.data.schema import NUMBERS, Field
 from tidemill.data.storage import is_complete
 from tidemill.errors import InputError, NotFoundError, NotReadyError, TrainingError
 from tidemill.monitor.drift import drift, label_counts
-from tidemill.monitor.label_errors import label_errors_path, open_label_errors
+from tidemill.monitor.label_errors import known_label_errors, label_errors_path, open_label_errors
 from tidemill.project.findings import findings
 from tidemill.project.opened import OpenProject
 from tidemill.records import JSON, Cycle, Dataset
@@ -160,6 +160,8 @@ def _label_errors(project: OpenProject, record: Dataset, *, search: bool, say: C
     if kind == "choice":
         return {"unknown": "of a choice nobody knows what would have been right"}
     if not label_errors_path(store.root, record).is_file():
+        if not search and (found := known_label_errors(store.root, record)) is not None:
+            return found
         if not search:
             return {"unknown": "nobody has looked for label errors in this version yet (tidemill data does)"}
         if kind != project.task.kind:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 from tidemill.data.assigned import fold_journal
 from tidemill.data.dataset import DatasetArrays, open_dataset
 from tidemill.errors import NotReadyError
-from tidemill.monitor.label_errors import label_errors_path
+from tidemill.monitor.label_errors import known_label_errors
 from tidemill.project import said
 from tidemill.project.opened import OpenProject
-from tidemill.records import JSON, Dataset
+from tidemill.records import JSON
 from tidemill.runtime import Predictor
 from tidemill.stages.annotate import annotate
 
@@ -28,6 +27,7 @@ def requeue(project: OpenProject) -> JSON:
         raise NotReadyError("no data has been prepared yet", mend="Run `tidemill cycle` first.")
     dataset = open_dataset(project.store.root, record)
     settled = said.settle(project)
+    known = known_label_errors(project.store.root, record) if project.config.annotation.check_labels else None
     counts = annotate(
         project.store,
         dataset,
@@ -35,18 +35,9 @@ def requeue(project: OpenProject) -> JSON:
         settled,
         seed=time.time_ns() % 2**32,
         policy=project.config.annotation,
-        doubtful=label_errors(project, record),
+        doubtful=(known or {}).get("issues", []),
     )
     return dict(counts)
-
-
-def label_errors(project: OpenProject, record: Dataset) -> list[JSON]:
-    """The labels of a version that are probably wrong, where somebody has looked for them."""
-    path = label_errors_path(project.store.root, record)
-    if not project.config.annotation.check_labels or not path.is_file():
-        return []
-    found: list[JSON] = json.loads(path.read_text(encoding="utf-8")).get("issues", [])
-    return found
 
 
 def _champion(project: OpenProject, dataset: DatasetArrays) -> Predictor | None:

@@ -34,7 +34,7 @@ from tidemill.learners.starting import Start, start_of
 from tidemill.metrics import row_scores, spread_of
 from tidemill.metrics.calibrators import fit_answer
 from tidemill.metrics.decisions import Decisions
-from tidemill.metrics.off_policy import contributions
+from tidemill.metrics.off_policy import DECISIVE, contributions
 from tidemill.packages import Manifest, write_package
 from tidemill.records import JSON, Model, Recipe, Run, to_json
 from tidemill.runtime.answers import Answers
@@ -76,6 +76,8 @@ class Fit:
         answer: the answer spec, calibrated.
         curve: one entry an epoch.
         seconds: wall time of the fit.
+        unseen: of a refit: rows of the dataset, int64 ``[n]``, and calibrated probabilities of them by models that had
+            not seen them.
     """
 
     features: FeatureSet
@@ -86,6 +88,7 @@ class Fit:
     answer: JSON
     curve: tuple[JSON, ...]
     seconds: float
+    unseen: tuple[npt.NDArray[np.int64], Scores] | None = None
 
 
 class Rooted(Protocol):
@@ -206,6 +209,7 @@ def refit(
         answer=answer,
         curve=(),
         seconds=time.perf_counter() - started,
+        unseen=(features.rows[unseen], Answers(answer).probabilities(scores)),
     )
 
 
@@ -257,7 +261,7 @@ def _valued(
     predictor = ChoicePredictor(
         manifest, dataset.signature, features.pipeline, _InMemory(fitted.scores), Heads.from_bytes(state)
     )
-    found = contributions("dr", in_hindsight(dataset, predictor, rows).weighed)
+    found = contributions(DECISIVE, in_hindsight(dataset, predictor, rows).weighed)
     return {aim.metric: float(np.average(found, weights=dataset.weight[rows]))}
 
 

@@ -10,7 +10,7 @@ from tidemill.console.site.figures import newest_file
 from tidemill.console.site.samples import erased
 from tidemill.console.site.visit import Place, Visit
 from tidemill.data.storage import is_complete
-from tidemill.monitor.label_errors import label_errors_path
+from tidemill.monitor.label_errors import DOUBTS, label_errors_path
 from tidemill.project import OpenProject, data_page
 from tidemill.records import JSON, Dataset
 from tidemill.store.glances import page as page_of
@@ -37,6 +37,7 @@ def data(visit: Visit) -> Response:
             visit.site.figures.begin("describing", "tidemill.console.site.data:describe_job", _job(visit, record))
         return visit.page("data.html", **{**content, "describing": content["fault"] is None})
     content["searching"] = visit.site.figures.works("label errors")
+    content["searched"] = label_errors_path(visit.store.root, record).is_file()
     return visit.page("data.html", **{**content, "data": _described(visit, record, against)})
 
 
@@ -47,6 +48,7 @@ def _described(visit: Visit, record: Dataset, against: str | None) -> JSON:
         record.id,
         against,
         newest_file(label_errors_path(root, record)),
+        newest_file(root / record.path / DOUBTS),
         len(visit.store.ids(Dataset)),
         *erased(visit),
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 from starlette.responses import Response
 
 from tidemill.console.site.visit import Place, Visit
@@ -18,7 +17,7 @@ from tidemill.data.splits import DROPPED, SPLITS
 from tidemill.data.storage import is_complete
 from tidemill.data.targets import is_labelled
 from tidemill.errors import InputError, NotFoundError, NotReadyError
-from tidemill.monitor.label_errors import label_errors_path
+from tidemill.monitor.label_errors import known_label_errors
 from tidemill.records import JSON, Annotation, Dataset, Erasure, QueueItem, to_json
 
 SHOWN = 36
@@ -210,10 +209,8 @@ def _siblings(arrays: DatasetArrays, row: int) -> list[str]:
 
 def _doubt(visit: Visit, record: Dataset, identifier: str) -> JSON | None:
     """What is known of a doubtful label."""
-    path = label_errors_path(visit.store.root, record)
-    if not path.is_file():
-        return None
-    issues: list[JSON] = orjson.loads(path.read_bytes()).get("issues", [])
+    known = known_label_errors(visit.store.root, record) or {}
+    issues: list[JSON] = known.get("issues", [])
     return next((issue for issue in issues if issue["sample"] == identifier), None)
 
 

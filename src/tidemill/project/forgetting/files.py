@@ -24,7 +24,7 @@ from tidemill.project.forgetting import aged
 from tidemill.project.forgetting.rows import Aim, Touched
 from tidemill.store import Store
 
-_DERIVED = ("profile.json", "label-errors.json")
+_DERIVED = ("profile.json", "label-errors.json", "label-doubts.json")
 """What is kept beside a version once it was asked for; it is made anew when it is asked for again."""
 _LOOSE = ("report-*.html", "data-*.html", "crash-*.txt")
 _LOGS = "*.log*"
