@@ -98,6 +98,13 @@ def test_a_token_is_who_answers_and_needs_the_scope(client: TestClient, project:
         assert client.post("/v1/answers", json=body, headers=others).status_code == 403
         assert client.post("/v1/answers", json=body, headers=mine).status_code == 200
         assert [a.author for a in project.store.find(Annotation)] == ["ann"]
+        # Label Studio can show a name and a password only, so the token may be the latter, and there alone.
+        health = "/v1/label-studio/health"
+        named, wrong, foreign = (("mill", text) for text in (good["token"], good["token"][:-1], bad["token"]))
+        assert client.get(health, auth=named).status_code == 200
+        assert [client.get(health, auth=one).status_code for one in (wrong, foreign)] == [401, 403]
+        assert client.get("/v1/annotation", auth=named).status_code == 401
+        assert client.get(health, headers={"authorization": "Basic %%%"}).status_code == 401
     finally:
         project.store.delete(Token, [good["id"], bad["id"]])
 

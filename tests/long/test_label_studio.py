@@ -25,6 +25,7 @@ from tidemill.annotation.widgets import WIDGETS
 from tidemill.data.schema import Field, Signature
 from tidemill.project import studio
 from tidemill.records import Annotation
+from tidemill.serving.access import INTERVAL
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "console"), str(ROOT / "benchmarks")]
@@ -136,7 +137,13 @@ def test_questions_go_there_with_predictions_and_come_back_as_answers(server: ht
     taken = server.post(f"/api/projects/{there}/import", json=tasks)
     assert taken.status_code == 201 and taken.json()["task_count"] == count, taken.text
     with running(tmp_path / "p") as served:
-        backend = {"url": f"{served.url}/v1/label-studio", "project": there, "title": "tidemill"}
+        token = project.new_token("label-studio", ["label"])["token"]
+        time.sleep(3 * INTERVAL)
+        assert served.client.get("/v1/label-studio/health").status_code == 401
+        backend = {
+            "url": f"{served.url}/v1/label-studio", "project": there, "title": "tidemill",
+            "auth_method": "BASIC_AUTH", "basic_auth_user": "tidemill", "basic_auth_pass": token,
+        }  # fmt: skip
         linked = server.post("/api/ml/", json=backend)
         assert linked.status_code == 201, linked.text
         asked = server.post(
