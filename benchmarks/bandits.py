@@ -1,7 +1,7 @@
 """Learning from rewards: how honest off-policy estimates are, and how fast a bandit learns.
 
-    python benchmarks/bandits.py --estimators           # 1,000 logs a cell of the grid: about 20 minutes
-    python benchmarks/bandits.py --estimators --quick   # 100 logs a cell: about two minutes
+    python benchmarks/bandits.py --estimators           # 1,000 logs a cell of the grid: about an hour
+    python benchmarks/bandits.py --estimators --quick   # 100 logs a cell: about six minutes
     python benchmarks/bandits.py --logged               # Open Bandit, "men": a policy's value from another one's log
     python benchmarks/bandits.py --learning             # MNIST, of which only right or wrong comes back, beside VW
     python benchmarks/bandits.py --changing             # a world that turns: fast layer beside cycles alone
@@ -15,9 +15,12 @@ from __future__ import annotations
 import argparse
 import csv
 import subprocess
+import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,12 +32,20 @@ from tidemill.metrics.units import Floats
 from tidemill.runtime.heads import Heads, represented
 from tidemill.runtime.policies import Policy, draw
 from tidemill.testing import BanditWorld
+from tidemill.testing.bandits import Policy as World
 
 REQUIREMENTS = ("numpy", "scipy", "scikit-learn", "pandas", "pyyaml", "matplotlib", "seaborn", "tqdm", "vowpalwabbit")
 OBP = "obp==0.5.7"
 SIZES = (200, 1000, 4000)
-OVERLAPS = {"blind logs": 0.0, "logs that prefer the worse": -0.7, "logs that avoid the better": -1.5}
+OVERLAPS = {"blind": 0.0, "prefer the worse": -0.35, "avoid the better": -0.7}
 """How sharply the logging policy prefers what is bad; the judged one is a softmax of sharpness 2."""
+WORLDS = {"linear": True, "nonlinear": True, "nonlinear, judged in ignorance": False}
+"""Truths, and whether the policies go by the true log-odds: else by their linear part alone, beside which the errors of
+a linear model average out, so that believing it costs nothing."""
+FOLDS = 5
+REPLICATES = 400
+ADEQUATE = 50.0
+"""Effective choices from which the gate judges."""
 
 
 def peers() -> Path:
@@ -47,72 +58,80 @@ def peers() -> Path:
     return python
 
 
-def expected_by_halves(contexts: Floats, choices: Choices, actions: int, seed: int) -> Floats:
-    """What linear heads expect of each action, each half of the rows by heads that saw the other one."""
+def expected_by_folds(contexts: Floats, choices: Choices, actions: int, seed: int) -> Floats:
+    """What linear heads expect of each action, each fold of the rows by heads that saw the others."""
     z = represented(contexts.astype(np.float32))
-    half = np.random.default_rng(seed).permutation(len(z)) % 2
+    fold = np.random.default_rng(seed).permutation(len(z)) % FOLDS
     found = np.zeros((len(z), actions))
-    for number in (0, 1):
-        seen = half != number
+    for number in range(FOLDS):
+        seen = fold != number
         heads = Heads.fitted([str(a) for a in range(actions)], z[seen], choices.action[seen], choices.reward[seen])
         found[~seen] = heads.expected(z[~seen])
     return found
 
 
-def estimators(repeats: int) -> None:
-    """Coverage, bias and error of every estimator over a grid of overlap and size."""
-    world = BanditWorld("nonlinear", actions=5, seed=1)
-    target = world.softmax(2.0)
+def estimators(repeats: int, replicates: int) -> None:
+    """Coverage, bias and error of every estimator over a grid of truths, overlap and size."""
+    rows: list[list[str]] = []
+    cells: list[tuple[bool, str, dict[str, float]]] = []
+    for called, knows in WORLDS.items():
+        world = BanditWorld("nonlinear" if called.startswith("non") else "linear", actions=5, seed=1)
+        soft = partial(world.softmax, knowing=knows)
+        truth = world.value(soft(2.0))
+        print(f"{called}: the judged policy earns {truth:.4f}, choosing blindly {world.value(world.uniform):.4f}")
+        for overlap, sharpness in OVERLAPS.items():
+            for n in SIZES:
+                made = _cell(world, soft(2.0), soft(sharpness), n, repeats, replicates)
+                cells.append((made["effective"] >= ADEQUATE, called, made["rmse"]))
+                for name in ESTIMATORS:
+                    sure = "–" if name in ("snips", "calibrated") else f"{100 * made['sure'][name]:.1f} %"
+                    where = [called, overlap, f"{n:,}", f"{made['effective']:,.0f}", name]
+                    bias, rmse, held = (made[part][name] for part in ("bias", "rmse", "held"))
+                    rows.append([*where, f"{bias:+.4f}", f"{rmse:.4f}", f"{100 * held:.1f} %", sure])
+                print(rows[-1][:4], flush=True, file=sys.stderr)
+    header = ["truth", "logs", "rows", "effective", "estimator", "bias", "RMSE", "bootstrap", "Bernstein"]
+    print("\n" + table(header, rows) + "\n")
+    for name in ("dr", "calibrated"):
+        for title, of in (("of all", cells), ("with adequate overlap", [cell for cell in cells if cell[0]])):
+            others = [{k: v for k, v in rmse.items() if k == name or k not in ("dr", "calibrated")} for *_, rmse in of]
+            near = sum(rmse[name] <= 1.1 * min(rmse.values()) for rmse in others)
+            worst = sum(rmse[name] >= max(rmse.values()) for rmse in others)
+            print(f"{title}: {name} is best or within 10 % of the best in {near} of {len(of)} cells, worst in {worst}")
+    beside_obp(BanditWorld("nonlinear", actions=5, seed=1))
+
+
+def _cell(world: BanditWorld, target: World, logging: World, n: int, repeats: int, replicates: int) -> dict[str, Any]:
+    """Many logs of one kind: means over them, of each estimator."""
     truth = world.value(target)
-    print(f"\nthe judged policy earns {truth:.4f}, choosing blindly {world.value(world.uniform):.4f}\n")
-    rows = []
-    cells = best = never_worst = 0
-    for called, sharpness in OVERLAPS.items():
-        for n in SIZES:
-            values = {name: np.empty(repeats) for name in ESTIMATORS}
-            held = dict.fromkeys(ESTIMATORS, 0)
-            sure = dict.fromkeys(ESTIMATORS, 0)
-            effective = []
-            for repeat in range(repeats):
-                logs = world.log(n, world.softmax(sharpness), seed=repeat)
-                expected = expected_by_halves(logs.contexts, logs.choices, world.actions, repeat)
-                policy = target(logs.contexts)
-                seen = weigh(logs.choices, policy, expected)
-                most = float((policy / logs.propensities).max())
-                found = estimate(seen, replicates=500, seed=repeat, reward_range=(0, 1), largest=most)
-                effective.append(support(seen).effective)
-                for name, value in found.items():
-                    values[name][repeat] = value.value
-                    held[name] += value.low <= truth <= value.high
-                    sure[name] += value.sure_low <= truth <= value.sure_high
-            errors = {name: float(np.sqrt(np.square(v - truth).mean())) for name, v in values.items()}
-            least = min(errors.values())
-            cells += 1
-            best += errors["dr"] <= 1.1 * least
-            never_worst += errors["dr"] < max(errors.values())
-            rows += [
-                [
-                    called,
-                    str(n),
-                    f"{np.mean(effective):.0f}",
-                    name,
-                    f"{values[name].mean() - truth:+.4f}",
-                    f"{errors[name]:.4f}",
-                    f"{100 * held[name] / repeats:.1f} %",
-                    "–" if name == "snips" else f"{100 * sure[name] / repeats:.1f} %",
-                ]
-                for name in ESTIMATORS
-            ]
-    print(table(["overlap", "rows", "effective", "estimator", "bias", "RMSE", "bootstrap", "Bernstein"], rows))
-    print(f"\ndr is best or within 10 % of the best in {best} of {cells} cells, and the worst in {cells - never_worst}")
-    beside_obp(world)
+    values = {name: np.empty(repeats) for name in ESTIMATORS}
+    held, sure = dict.fromkeys(ESTIMATORS, 0), dict.fromkeys(ESTIMATORS, 0)
+    effective = []
+    for repeat in range(repeats):
+        logs = world.log(n, logging, seed=repeat)
+        expected = expected_by_folds(logs.contexts, logs.choices, world.actions, repeat)
+        policy = target(logs.contexts)
+        seen = weigh(logs.choices, policy, expected)
+        most = float((policy / logs.propensities).max())
+        found = estimate(seen, replicates=replicates, seed=repeat, reward_range=(0, 1), largest=most)
+        effective.append(support(seen).effective)
+        for name, value in found.items():
+            values[name][repeat] = value.value
+            held[name] += value.low <= truth <= value.high
+            sure[name] += value.sure_low <= truth <= value.sure_high
+    return {
+        "effective": float(np.mean(effective)),
+        "bias": {name: float(v.mean() - truth) for name, v in values.items()},
+        "rmse": {name: float(np.sqrt(np.square(v - truth).mean())) for name, v in values.items()},
+        "held": {name: count / repeats for name, count in held.items()},
+        "sure": {name: count / repeats for name, count in sure.items()},
+    }
 
 
 def beside_obp(world: BanditWorld) -> None:
     """The same logs, estimated by Open Bandit Pipeline."""
     logs = world.log(2000, world.softmax(-0.7), seed=9)
     policy = world.softmax(2.0)(logs.contexts)
-    expected = expected_by_halves(logs.contexts, logs.choices, world.actions, 9)
+    expected = expected_by_folds(logs.contexts, logs.choices, world.actions, 9)
     ours = {name: v.value for name, v in estimate(weigh(logs.choices, policy, expected), limit=3.0).items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "logs.npz")
@@ -121,7 +140,7 @@ def beside_obp(world: BanditWorld) -> None:
         theirs = in_process(peers(), HERE / "bandits_peers.py", "obp", str(path), "3.0")
     print("\n" + table(["estimator", "ours", "OBP", "difference"], [
         [name, f"{ours[name]:.12f}", f"{theirs[name]:.12f}", f"{abs(ours[name] - theirs[name]):.1e}"]
-        for name in ESTIMATORS
+        for name in theirs
     ]))  # fmt: skip
 
 
@@ -279,7 +298,7 @@ def main() -> None:
     given = parser.parse_args()
     print(machine())
     if given.estimators:
-        estimators(100 if given.quick else 1000)
+        estimators(100 if given.quick else 1000, REPLICATES)
     if given.logged:
         logged()
     if given.learning:

@@ -65,6 +65,34 @@ def test_a_good_model_makes_doubly_robust_estimates_less_noisy() -> None:
     assert np.std(spread["dr"]) < 0.8 * np.std(spread["ips"])
 
 
+@pytest.mark.parametrize(("wrong", "rival"), [(0.0, "dr"), (1.0, "snips")])
+def test_calibrated_estimates_are_as_good_as_the_best_whatever_the_model_is_worth(wrong: float, rival: str) -> None:
+    """With the true means near dr, with a model that errs at random near snips, and never as noisy as the other."""
+    truth, errors = WORLD.value(TARGET), {name: [] for name in ("snips", "dr", "calibrated")}
+    for seed in range(200):
+        logs = WORLD.log(400, WORLD.softmax(-0.3), seed=seed)
+        model = logs.means + wrong * np.random.default_rng(seed).normal(size=logs.means.shape)
+        found = estimate(weigh(logs.choices, TARGET(logs.contexts), model), estimators=list(errors), replicates=2)
+        for name, value in found.items():
+            errors[name].append(value.value - truth)
+    rmse = {name: np.sqrt(np.mean(np.square(values))) for name, values in errors.items()}
+    assert rmse["calibrated"] <= 1.1 * rmse[rival]
+    assert rmse["calibrated"] < 0.95 * max(rmse["dr"], rmse["snips"])
+
+
+def test_calibrated_contributions_are_what_the_estimate_is_the_mean_of() -> None:
+    """Also where a model tells nothing, or importances are all 1."""
+    logs = WORLD.log(300, WORLD.softmax(-0.5), seed=4)
+    for policy in (TARGET(logs.contexts), logs.propensities):
+        for model in (logs.means, np.full_like(logs.means, 0.3), np.zeros_like(logs.means)):
+            seen = weigh(logs.choices, policy, model)
+            value = estimate(seen, estimators=["calibrated"], replicates=50)["calibrated"]
+            assert value.value == pytest.approx(contributions("calibrated", seen).mean())
+            assert value.low <= value.value <= value.high
+    alike = estimate(weigh(logs.choices, logs.propensities, np.zeros_like(logs.means)), replicates=50)
+    assert alike["calibrated"].value == pytest.approx(logs.choices.reward.mean())
+
+
 def test_switch_believes_the_model_where_importances_are_large() -> None:
     """With a limit under every importance it is the direct method, with one above all it is doubly robust."""
     logs = WORLD.log(200, seed=5)
@@ -86,7 +114,7 @@ def test_bootstrap_intervals_cover_the_truth_as_often_as_they_say() -> None:
         for name, value in found.items():
             held[name] += value.low <= truth <= value.high
             sure[name] += value.sure_low <= truth <= value.sure_high
-    for name in ("ips", "snips", "dr", "switch"):
+    for name in ("ips", "snips", "dr", "switch", "calibrated"):
         assert 0.91 <= held[name] / 300 <= 0.99, (name, held[name])
     for name in ("ips", "dr", "switch"):
         assert sure[name] / 300 >= 0.97, (name, sure[name])

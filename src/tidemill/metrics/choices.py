@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.metrics.off_policy import Weighed, contributions, estimate, support
+from tidemill.metrics.off_policy import DECISIVE, Weighed, contributions, estimate, support
 from tidemill.metrics.slices import Masks, slice_means
 from tidemill.metrics.units import Floats, Units, kish
 from tidemill.records import JSON
@@ -39,7 +39,7 @@ def choice_summary(
     content: JSON = {
         "counts": {"rows": len(weighed), "units": units.count, "effective": kish(units.sum(weights))},
         "metrics": {
-            "reward": {name: found["dr"].to_json()[name] for name in ("value", "low", "high")},
+            "reward": {name: found[DECISIVE].to_json()[name] for name in ("value", "low", "high")},
             "logged_reward": {name: earned.to_json()[name] for name in ("value", "low", "high")},
         },
         "off_policy": {name: value.to_json() for name, value in found.items()},
@@ -48,7 +48,7 @@ def choice_summary(
         "slices": [],
     }
     if masks:
-        means = slice_means(contributions("dr", weighed), masks, units, weights, shares=False, seed=seed)
+        means = slice_means(contributions(DECISIVE, weighed), masks, units, weights, shares=False, seed=seed)
         content["slices"] = [
             {
                 "slice": name,

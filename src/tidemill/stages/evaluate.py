@@ -17,7 +17,7 @@ from tidemill.errors import NotReadyError
 from tidemill.metrics import row_scores, slice_masks, spread_of
 from tidemill.metrics.choices import choice_summary
 from tidemill.metrics.decisions import Decisions
-from tidemill.metrics.off_policy import contributions
+from tidemill.metrics.off_policy import DECISIVE, contributions
 from tidemill.metrics.summary import summarise
 from tidemill.metrics.units import Floats
 from tidemill.records import JSON, Model, Report, new_id
@@ -185,7 +185,7 @@ def _chosen(
         probabilities=found.weighed.importance.astype(np.float32)[:, None],
         answers=greedy,
         guesses=greedy,
-        scores=contributions("dr", found.weighed),
+        scores=contributions(DECISIVE, found.weighed),
         hindsight=found,
     )
 

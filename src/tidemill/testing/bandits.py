@@ -80,6 +80,7 @@ class BanditWorld:
         self._crossed = rng.normal(size=(features, features, actions)) * strength / features
         self._level = level
         self._means = self._all_means()
+        self._place = {context.tobytes(): row for row, context in enumerate(self.pool)}
 
     def _all_means(self) -> Floats:
         x = self.pool
@@ -115,26 +116,34 @@ class BanditWorld:
 
     def best(self, contexts: Floats) -> Floats:
         """The policy that knows the truth (of a world that does not drift)."""
-        place = {context.tobytes(): row for row, context in enumerate(self.pool)}
-        rows = np.array([place[context.tobytes()] for context in contexts])
-        certain: Floats = np.eye(self.actions)[self._means[rows].argmax(axis=1)]
+        certain: Floats = np.eye(self.actions)[self._means[self._places(contexts)].argmax(axis=1)]
         return certain
 
-    def softmax(self, sharpness: float, *, wrong: float = 0.0, seed: int = 0) -> Policy:
+    def _places(self, contexts: Floats) -> npt.NDArray[np.int64]:
+        """Where in the pool each context lies."""
+        return np.array([self._place[context.tobytes()] for context in contexts], np.int64)
+
+    def softmax(self, sharpness: float, *, wrong: float = 0.0, seed: int = 0, knowing: bool = False) -> Policy:
         """A policy that prefers what is good, or with a negative *sharpness* what is bad.
 
         Args:
             sharpness: factor of the log-odds; 0 is uniform.
             wrong: how far from the truth what it believes is.
             seed: of its errors.
+            knowing: it goes by the true log-odds of each context, and not by their linear part.
         """
+        if knowing:
+            odds = np.log(self._means / (1 - self._means))
+
+            def informed(contexts: Floats) -> Floats:
+                return _softmax(sharpness * odds[self._places(contexts)])
+
+            return informed
         noise = np.random.default_rng(seed).normal(size=self._weights.shape)
         weights = self._weights + wrong * noise * np.abs(self._weights).mean()
 
         def policy(contexts: Floats) -> Floats:
-            powers = np.exp(sharpness * (contexts @ weights))
-            share: Floats = powers / powers.sum(axis=1, keepdims=True)
-            return share
+            return _softmax(sharpness * (contexts @ weights))
 
         return policy
 
@@ -149,3 +158,9 @@ class BanditWorld:
         reward = (rng.random(n) < means[np.arange(n), action]).astype(np.float64)
         choices = Choices(action=action, reward=reward, propensity=propensities[np.arange(n), action])
         return Logs(rows=rows, contexts=contexts, choices=choices, propensities=propensities, means=means)
+
+
+def _softmax(powers: Floats) -> Floats:
+    shares = np.exp(powers - powers.max(axis=1, keepdims=True))
+    found: Floats = shares / shares.sum(axis=1, keepdims=True)
+    return found
