@@ -38,19 +38,22 @@ class LocalEngine:
 
     def submit(self, target: str, arguments: dict[str, Any], *, keep: Sequence[int] = ()) -> LocalJob:
         """Start ``module:function`` with keyword *arguments* (JSON); it inherits the file descriptors in *keep*."""
-        # Threads that wait give up their core soon: what serves needs it (see "Busy neighbours" in docs/benchmarks.md).
-        patient = {"GOMP_SPINCOUNT": "2000"}
-        environment = patient | os.environ | dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         command = [sys.executable, "-m", "tidemill.engines.worker", target, json.dumps(arguments), str(self.nice)]
         stderr = self.log.open("ab") if self.log else None
         try:
             process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=stderr, env=environment, pass_fds=tuple(keep)
+                command, stdout=subprocess.PIPE, stderr=stderr, env=self.environment(), pass_fds=tuple(keep)
             )
         finally:
             if stderr:
                 stderr.close()
         return LocalJob(process)
+
+    def environment(self) -> dict[str, str]:
+        """The variables of a job's process."""
+        # Threads that wait give up their core soon: what serves needs it (see "Busy neighbours" in docs/benchmarks.md).
+        patient = {"GOMP_SPINCOUNT": "2000"}
+        return patient | os.environ | dict.fromkeys(THREAD_VARIABLES, str(self.threads))
 
 
 class LocalJob:

@@ -36,3 +36,12 @@ def get_learner(name: str) -> Learner:
     module, kind = _HOMES[name]
     learner: Learner = getattr(importlib.import_module(module), kind)()
     return learner
+
+
+def place_of(name: str) -> str:
+    """The module of a learner, for whoever wants it imported beforehand.
+
+    >>> place_of("trees")
+    'tidemill.learners.trees'
+    """
+    return _HOMES[name][0] if name in _HOMES else __name__

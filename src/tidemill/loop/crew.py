@@ -12,17 +12,20 @@ import contextlib
 import dataclasses
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tidemill import errors
-from tidemill.engines.local import LocalEngine, LocalJob
+from tidemill.engines.local import LocalEngine
+from tidemill.engines.nursery import Nursery, can_fork
 from tidemill.errors import StoreError
+from tidemill.learners import place_of
 from tidemill.loop.trial import Job, Outcome
 from tidemill.loop.working import BEAT, Orders, unpacked
+from tidemill.records import Recipe
 from tidemill.stages.train import Fit
 
 PATIENCE = 60.0
@@ -38,9 +41,57 @@ def _unheard(_job: Job, _epoch: int, _metrics: dict[str, float]) -> None:
     """Nobody listens."""
 
 
+class Process(Protocol):
+    """A process that was started."""
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+
+    def wait(self) -> int:
+        """Wait for the end; the exit status."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+class Starts(Protocol):
+    """Starts processes; see :class:`tidemill.engines.local.LocalEngine`."""
+
+    @property
+    def log(self) -> Path | None:
+        """Where they write what libraries print."""
+
+    def submit(self, target: str, arguments: dict[str, Any], *, keep: Sequence[int]) -> Process:
+        """Start ``module:function``, which inherits the file descriptor in *keep*, as its argument ``fd`` says."""
+
+
+@contextlib.contextmanager
+def starter(recipes: Sequence[Recipe], threads: int, log: Path) -> Iterator[Starts]:
+    """What starts workers; where processes may fork, one that begins at once to import what the recipes need.
+
+    Args:
+        recipes: whose trials they will run.
+        threads: of each worker.
+        log: the file to which they write what libraries print; it is removed if that was nothing.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if not can_fork():
+            yield LocalEngine(threads=threads, nice=0, log=log)
+            return
+        learners = dict.fromkeys(place_of(recipe.learner) for recipe in recipes)
+        modules = ["tidemill.loop.working", *learners]
+        with contextlib.closing(Nursery(threads=threads, modules=modules, log=log)) as nursery:
+            yield nursery
+    finally:
+        if log.is_file() and not log.stat().st_size:
+            log.unlink()
+
+
 @dataclass(slots=True, eq=False)
 class _Worker:
-    process: LocalJob
+    process: Process
     line: Connection[Any, Any]
     silent: float = 0.0
     awake: bool = False
@@ -54,7 +105,7 @@ class Crew:
     Args:
         orders: what they are all told first.
         workers: how many there are.
-        log: the file to which they write what libraries print.
+        starts: starts them, see :func:`starter`.
         patience: seconds without a sign of life after which one counts as dead.
 
     Attributes:
@@ -62,18 +113,17 @@ class Crew:
         deaths: how many died so far.
     """
 
-    def __init__(self, orders: Orders, workers: int, log: Path, *, patience: float = PATIENCE) -> None:
+    def __init__(self, orders: Orders, workers: int, starts: Starts, *, patience: float = PATIENCE) -> None:
         self.workers = workers
         self.deaths = 0
         self._orders = orders
         self._patience = patience
-        self._engine = LocalEngine(threads=orders.threads, nice=0, log=log)
+        self._starts = starts
         self._team: list[_Worker] = []
         self._waiting: collections.deque[Job] = collections.deque()
         self._tries: collections.Counter[tuple[str, int]] = collections.Counter()
         self._in_a_row = 0
         self._holders: dict[tuple[str, int], _Worker] = {}
-        log.parent.mkdir(parents=True, exist_ok=True)
 
     def open(self) -> None:
         """Start all processes, and wait until they have imported what they need: no trial is to count with that.
@@ -164,7 +214,7 @@ class Crew:
     def _begin(self) -> _Worker:
         here, there = multiprocessing.Pipe()
         with there:
-            process = self._engine.submit("tidemill.loop.working:work", {"fd": there.fileno()}, keep=[there.fileno()])
+            process = self._starts.submit("tidemill.loop.working:work", {"fd": there.fileno()}, keep=[there.fileno()])
         worker = _Worker(process, here)
         self._team.append(worker)
         with contextlib.suppress(OSError):  # as above
@@ -201,7 +251,7 @@ class Crew:
         if self._in_a_row >= MOST_DEATHS:
             raise StoreError(
                 f"the processes that run trials die one after the other: {why}",
-                where=str(self._engine.log),
+                where=str(self._starts.log),
                 mend="Set tuning.workers to 1 in tidemill.yaml, so that this process runs them, or free some memory.",
             )
         job = worker.job

@@ -22,7 +22,7 @@ from tidemill.errors import TrainingError
 from tidemill.learners import get_learner
 from tidemill.learners.starting import start_of
 from tidemill.loop.attempt import Attempt
-from tidemill.loop.crew import Crew
+from tidemill.loop.crew import Crew, Starts, starter
 from tidemill.loop.halving import WHOLE, Part, cumulative, cuts, opening, parts, rising
 from tidemill.loop.planning import MOST_TRIALS
 from tidemill.loop.probing import usual_epochs
@@ -30,7 +30,7 @@ from tidemill.loop.race import Terms, Trial, each, expected, race, race_together
 from tidemill.loop.steps import Steps
 from tidemill.loop.trial import Bench, Job, Kept, Outcome, run, watched
 from tidemill.loop.working import Orders
-from tidemill.records import JSON, Dataset, Recipe, Run
+from tidemill.records import JSON, Cycle, Dataset, Recipe, Run
 from tidemill.stages.train import features_of
 from tidemill.stages.tune import Asked, Study, grid, within
 from tidemill.store import Store
@@ -205,12 +205,15 @@ class Contest:
         agreed: who takes part, and in what.
         attempts: theirs, by name.
         kept: is left with the best fits.
+        starts: starts the processes that run trials; ``None``: they are started when the race begins.
 
     Raises:
         ConfigError: a search space is malformed.
     """
 
-    def __init__(self, agreed: Terms, attempts: Mapping[str, Attempt], kept: Kept) -> None:
+    def __init__(
+        self, agreed: Terms, attempts: Mapping[str, Attempt], kept: Kept, starts: Starts | None = None
+    ) -> None:
         self.agreed = agreed
         some = attempts[next(iter(agreed.shares))]
         self.halves = some.setting.config.tuning.stopping == "halving"
@@ -225,7 +228,8 @@ class Contest:
             seed=some.steps.cycle.seed,
             threads=max(1, some.setting.threads // agreed.workers),
         )
-        self._log = some.store.root / "studies" / f"{some.steps.cycle.id}.log"
+        self._starts = starts
+        self._log = log_of(some.store, some.steps.cycle)
         self._searches: dict[str, Search] = {}
         for name in agreed.shares:
             self._searches[name] = Search(attempts[name], kept, self, self._bench)
@@ -255,7 +259,7 @@ class Contest:
             begin = start_of(recipe, self._dataset.signature, bench.root)
             features[name] = partial(features_of, bench, self._dataset, recipe, begin)
             features[name]()
-        with _crew(orders, self.agreed.workers, self._log) as crew:
+        with self._crew(orders) as crew:
             crew.open()
             race_together(self.agreed, self._searches, _Team(crew, self._searches))
             for name, search in self._searches.items():
@@ -263,6 +267,13 @@ class Contest:
                 made = None if place is None else crew.take(name, place, features[name])
                 if made is not None:
                     self._kept.offer(name, made)
+
+    @contextlib.contextmanager
+    def _crew(self, orders: Orders) -> Iterator[Crew]:
+        with contextlib.ExitStack() as held:
+            recipes = list(orders.recipes.values())
+            starts = self._starts or held.enter_context(starter(recipes, orders.threads, self._log))
+            yield held.enter_context(contextlib.closing(Crew(orders, self.agreed.workers, starts)))
 
     def left(self) -> float:
         """Seconds that trials may yet take."""
@@ -295,12 +306,9 @@ class _Team:
         return self._crew.wait(lambda job, epoch, metrics: self._searches[job.recipe].heard(job, epoch, metrics))
 
 
-@contextlib.contextmanager
-def _crew(orders: Orders, workers: int, log: Path) -> Iterator[Crew]:
-    with contextlib.closing(Crew(orders, workers, log)) as crew:
-        yield crew
-    if log.is_file() and not log.stat().st_size:
-        log.unlink()
+def log_of(store: Store, cycle: Cycle) -> Path:
+    """Where the processes that run a cycle's trials write what libraries print."""
+    return store.root / "studies" / f"{cycle.id}.log"
 
 
 def best_before(store: Store, recipe: Recipe, before: float, selection: str) -> list[JSON]:
@@ -325,9 +333,11 @@ def best_before(store: Store, recipe: Recipe, before: float, selection: str) -> 
     return found[:MOST_EARLIER]
 
 
-def tuned(steps: Steps, agreed: Terms, attempts: Mapping[str, Attempt], kept: Kept) -> JSON:
+def tuned(
+    steps: Steps, agreed: Terms, attempts: Mapping[str, Attempt], kept: Kept, starts: Starts | None = None
+) -> JSON:
     """What a :class:`Contest` found, by name; it is told in one line."""
-    contest = Contest(agreed, attempts, kept)
+    contest = Contest(agreed, attempts, kept, starts)
     found = contest.run()
     steps.say("tune", "; ".join(_told(name, entry) for name, entry in found.items()), **contest.standing())
     return found
