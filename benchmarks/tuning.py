@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--budget", type=float, default=60.0, metavar="SECONDS")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="0: the processes' table alone")
     parser.add_argument(
         "--trials", type=int, default=12, help="of each recipe, for the processes' table; 0 leaves it out"
     )
@@ -65,13 +65,14 @@ def main() -> None:
         arguments.sets, arguments.budget, arguments.seeds, arguments.trials = ["digits"], 10.0, 1, 3
     print(machine(), flush=True)
     found: dict[str, Any] = {}
-    for name in arguments.sets:
+    for name in arguments.sets if arguments.seeds else ():
         found[name] = [compete(name, arguments.budget, seed) for seed in range(arguments.seeds)]
         print(f"{name}: {json.dumps([{k: v[-1][:3] for k, v in run.items()} for run in found[name]])}", file=sys.stderr)
         if arguments.pictures:
             arguments.pictures.mkdir(parents=True, exist_ok=True)
             (arguments.pictures / f"tuning-{name}.svg").write_text(picture(name, found[name], arguments.budget))
-    print(f"\n{shown(found, arguments.budget)}\n", flush=True)
+    if found:
+        print(f"\n{shown(found, arguments.budget)}\n", flush=True)
     if arguments.trials:
         found["workers"] = workers(arguments.sets[-1], arguments.trials)
         print(shown_workers(found["workers"]))

@@ -73,7 +73,7 @@ class Tuning(Section):
     workers: Annotated[Int, Field(ge=1, le=64)] | None = Field(
         default=None,
         description="trials at a time, each in a process of its own with its share of the threads; null: 1, and with a "
-        "budget of 30s or more one a thread, 4 at most",
+        "budget of 10s or more one a thread, 4 at most",
     )
     stopping: Literal["halving", "none"] = Field(
         default="halving",

@@ -10,6 +10,7 @@ from typing import Any
 from tidemill.annotation.functions import LabellingFunction
 from tidemill.config import Config, Goal, parse_goal
 from tidemill.data.schema import Signature
+from tidemill.engines.nursery import can_fork
 from tidemill.learners._base import Team
 from tidemill.metrics.decisions import Decisions
 from tidemill.records import Recipe
@@ -23,13 +24,11 @@ OnEvent = Callable[[dict[str, Any]], None]
 The last four stand where they make sense; ``estimated`` is true of a total that may yet change."""
 
 
-ENOUGH_TIME, MOST_WORKERS = 30.0, 4
-"""Seconds of a budget from which on it pays to start processes for trials, which takes each of them two or three; and
-how many there are unless the configuration says otherwise: each holds half a gigabyte of libraries."""
-
-
-STARTING = 4.0
-"""Seconds that processes for trials take to start, all together."""
+ENOUGH_TIME, STARTING = (10.0, 0.5) if can_fork() else (30.0, 4.0)
+"""Seconds of a budget from which on it pays to start processes for trials; and those that they take to start, all
+together. Where each must import for itself, that is two or three."""
+MOST_WORKERS = 4
+"""How many there are at most unless the configuration says otherwise."""
 
 
 def untraced(_stage: str) -> AbstractContextManager[None]:
