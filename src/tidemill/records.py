@@ -242,6 +242,7 @@ class Prediction(Record):
         audit_probability: the probability with which that draw was made.
         propensity: the probability of the choice, where there was one.
         shadow: what the other model of a roll-out would have answered, ``{"model_id", "answer"}``; nobody was given it.
+            Of a choice also ``"share"``, with which its caller was the challenger's, where that was drawn.
     """
 
     prefix: ClassVar[str] = "pred"

@@ -59,6 +59,7 @@ def encode(
     [39.0]
     """
     names = {f.name for f in (signature.inputs if logged else signature.asked)}
+    given_at_all: set[str] = set()
     for row, record in enumerate(records):
         given: Any = record
         if not isinstance(given, Mapping):
@@ -67,7 +68,20 @@ def encode(
         for name in record:
             if name not in names:
                 raise _unknown(str(name), signature, _where(row, records))
-    return {f.name: _column(f, records, max_pixels, max_text) for f in signature.inputs}
+        given_at_all.update(record)
+    return {
+        f.name: _nothing(f, len(records))
+        if f.optional and f.name not in given_at_all and f.type != "image"
+        else _column(f, records, max_pixels, max_text)
+        for f in signature.inputs
+    }
+
+
+def _nothing(f: Field, rows: int) -> Column:
+    """The column of a field that no record has."""
+    if f.type in ("number", "date"):
+        return np.full(rows, math.nan)
+    return Ragged(np.empty(0, np.uint8), np.zeros(rows + 1, np.int64))
 
 
 def _where(row: int, records: Sequence[Any], field: str | None = None) -> str | None:

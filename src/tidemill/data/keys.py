@@ -121,6 +121,8 @@ def hash_strings(column: Ragged) -> Keys:
     True
     """
     offsets, values = column.offsets, column.values
+    if not len(values):
+        return np.full(len(column), _word_hash(b""), np.uint64)
     if len(offsets) <= _FEW and offsets[-1] - offsets[0] <= _SHORT:
         return np.array([_word_hash(values[a:b].tobytes()) for a, b in pairwise(offsets.tolist())], np.uint64)
     lengths = np.diff(offsets)

@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 
 from tidemill.data import spelling
+from tidemill.data.arrays import Ragged
 from tidemill.errors import InputError
 
 ACTION, PROPENSITY, EVENT, OFFER, SLATE = "action", "propensity", "event", "actions", "slate"
@@ -81,6 +82,17 @@ def _action(value: Any) -> dict[str, Any]:
             raise InputError(f"{feature!r} of the action {name!r} is no number and no text", mend=_MEND)
         features[str(feature)] = given
     return features
+
+
+def slates_apart(columns: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
+    """The columns of several requests, so many *rows* each, whose slates have nothing to do with one another."""
+    slates = columns.get(SLATE)
+    if len(rows) < 2 or not isinstance(slates, Ragged) or not len(slates.values):
+        return dict(columns)
+    whose = (str(request) for request, count in enumerate(rows) for _ in range(count))
+    named = slates.to_arrow().to_pylist()
+    apart = [f"{request} {name}" if name else "" for request, name in zip(whose, named, strict=True)]
+    return {**columns, SLATE: Ragged.from_strings(apart)}
 
 
 def offers_of(texts: Sequence[str]) -> list[list[dict[str, Any]] | None]:

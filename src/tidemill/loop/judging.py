@@ -117,8 +117,8 @@ class Bench:
 
     @property
     def _rolls_out(self) -> bool:
-        """Whether a winner proves itself first; what a choice would have earned otherwise, no label tells."""
-        return self.setting.config.rollout.policy != "direct" and self.dataset.signature.kind != "choice"
+        """Whether a winner proves itself first."""
+        return self.setting.config.rollout.policy != "direct"
 
     def _rollout(self, decision: Decision, champion_id: str) -> Rollout:
         setting = self.setting

@@ -204,9 +204,13 @@ def told_of(evidence: JSON) -> str:
     """The labels so far, in words."""
     labels, found, policy, doubted = (evidence[name] for name in ("labels", "interval", "policy", "doubted"))
     left_out = f"; {doubted:,} more are left out, of authors whose word is doubted" if doubted else ""
+    choices = evidence["judge"]["kind"] == "choice"
     if labels is None:
+        if choices:
+            return "no choice that either policy may have made has a reward yet"
         return f"no audited answer has a label that was asked for yet{left_out}"
-    whom = f"{labels['rows']:,.0f} labelled {_plural('answer', labels['rows'])} to {labels['callers']:,.0f} callers"
+    of = ("rewarded", "choice") if choices else ("labelled", "answer")
+    whom = f"{labels['rows']:,.0f} {of[0]} {_plural(of[1], labels['rows'])} to {labels['callers']:,.0f} callers"
     if found is None:
         return f"{whom} tell nothing yet{left_out}"
     metric = evidence["judge"]["metric"]
@@ -226,9 +230,10 @@ def _held_back(evidence: JSON) -> str | None:
         return f"the challenger gave {evidence['challenger']:,} answers, and {policy['canary_rows']:,} are needed"
     asked, responded = evidence["asked"], evidence["responded"]
     if asked and responded < policy["min_response"] * asked:
+        said = "choices got a reward" if evidence["judge"]["kind"] == "choice" else "audit questions were answered"
         return (
-            f"only {responded / asked:.0%} of the audit questions were answered, and under "
-            f"{policy['min_response']:.0%} the answered ones may not speak for the traffic"
+            f"only {responded / asked:.0%} of the {said}, and under {policy['min_response']:.0%} they may not speak "
+            "for the traffic"
         )
     return None
 

@@ -1,7 +1,8 @@
 """What a roll-out is judged by, gathered from the store: audited live answers whose labels were asked for.
 
 Volunteered corrections never count, and neither do keys that a model was trained on: both would favour one side. Every
-number is counted on from the last time, so that looking each second costs next to nothing.
+number is counted on from the last time, so that looking each second costs next to nothing. Of choices the rewards are
+looked at instead (:mod:`tidemill.monitor.rollout_rewards`), all of them each time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tidemill.data.trust import Voice
 from tidemill.metrics import row_scores
 from tidemill.metrics.decisions import Decisions
 from tidemill.metrics.units import Floats
+from tidemill.monitor import rollout_rewards
 from tidemill.monitor.rollout import SCHEMA, as_json, interval, sums
 from tidemill.records import JSON, LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction, Rollout, Token
 from tidemill.store import Store
@@ -127,6 +129,8 @@ def gather(
     evidence = {**evidence, "phase": rollout.phase, "elapsed": elapsed, "seq": traffic.seq}
     evidence["answered"] += traffic.answered
     evidence["challenger"] += traffic.challenger
+    if evidence["judge"]["kind"] == "choice":
+        return evidence | rollout_rewards.measured(store, rollout, label_of, caller_of, now=now)
     since = rollout.created - _SLACK
     statements = store.count(Feedback, asked=True, kind=LABEL_KINDS, created_after=since)
     statements += store.count(Annotation, purpose=["audit", "settle"], created_after=since)

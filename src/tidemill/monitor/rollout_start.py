@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tidemill.config import Config, parse_duration
+from tidemill.data.rewards import horizon_of
 from tidemill.monitor.rollout_evidence import begun
 from tidemill.records import JSON, Rollout, new_id
 from tidemill.store import Store
@@ -69,7 +70,12 @@ def judge_of(task: Task, config: Config, spread: float) -> JSON:
 
     Args:
         spread: the variance of the training rows' values, by which R² is measured; 1 for other kinds.
+
+    Choices are scored by their rewards, and what silence means is fixed with the other terms.
     """
     rule = config.decision
-    prices = {"costs": rule.costs, "abstain_cost": rule.abstain_cost}
-    return {"kind": task.kind, "metric": metric_of(task, rule), "spread": spread, **prices}
+    terms: JSON = {"costs": rule.costs, "abstain_cost": rule.abstain_cost}
+    if task.kind == "choice":
+        bandit = config.bandit
+        terms = {"horizon": horizon_of(bandit), "silence": bandit.silence, "rewards": list(bandit.rewards)}
+    return {"kind": task.kind, "metric": metric_of(task, rule), "spread": spread, **terms}

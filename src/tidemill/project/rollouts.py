@@ -106,7 +106,8 @@ def show(project: OpenProject) -> JSON | None:
     told |= {"reason": rollout.reason if verdict is None else _sentence(verdict.reason)}
     told |= {"next": None if verdict is None else verdict.outcome}
     told |= {name: evidence[name] for name in ("answered", "asked", "responded", "labels", "scores", "interval")}
-    told |= {"given": evidence["challenger"], "metric": evidence["judge"]["metric"], "policy": evidence["policy"]}
+    told |= {name: evidence["judge"][name] for name in ("kind", "metric")}
+    told |= {"given": evidence["challenger"], "policy": evidence["policy"]}
     return told | {"decision": rollout.decision_id, "deployment": rollout.deployment_id, "author": rollout.author}
 
 

@@ -31,6 +31,7 @@ import pyarrow as pa
 from tidemill.data.arrays import Column, length, take
 from tidemill.data.encode import encode
 from tidemill.data.keys import content_keys, key_text, strings_key
+from tidemill.data.offers import slates_apart
 from tidemill.errors import InputError, StoreError, TooLargeError
 from tidemill.monitor.rollout_evidence import caller_of
 from tidemill.records import JSON, Prediction
@@ -77,6 +78,7 @@ class Batcher:
         most_pixels: and all images of one request together.
         latency: seconds that an answer should take at most.
         timeout: seconds after which nobody waits for an answer any more.
+        choices: answers are choices, so that in a canary both models say of each how likely they make what.
         meter: counts and times.
     """
 
@@ -92,12 +94,14 @@ class Batcher:
         most_pixels: int,
         latency: float,
         timeout: float,
+        choices: bool = False,
     ) -> None:
         self._served = served
         self._journal = journal
         self._meter = meter
         self._secret = secret
         self._audit_rate = audit_rate
+        self._choices = choices
         self._max_pixels = max_pixels
         self._most_pixels = most_pixels
         self._window = Window(latency)
@@ -199,6 +203,8 @@ class Batcher:
         if not batch:
             return
         keys = [key_text(key) for key in content_keys(columns, served.predictor.signature)]
+        if self._choices:
+            columns = slates_apart(columns, [len(waiting.request.records) for waiting in batch])
         began = self._note("encode", batch, taken)
         if served.rolling is not None:
             self._answer_rolling(served, served.rolling, batch, columns, keys)
@@ -248,7 +254,12 @@ class Batcher:
         rows = [range(end - len(waiting.request.records), end) for waiting, end in zip(batch, ends, strict=True)]
         theirs = [i for i, waiting in enumerate(batch) if self._is_theirs(rolling, waiting, keys[rows[i].start])]
         mine = sorted(set(range(len(batch))) - set(theirs))
-        drawn = {row for i in theirs for row in rows[i] if self._is_drawn(served, batch[i].request, keys[row])}
+        drawn = {
+            row
+            for i in theirs
+            for row in rows[i]
+            if self._choices or self._is_drawn(served, batch[i].request, keys[row])
+        }
         own = [row for i in mine for row in rows[i]]
         answered = sorted([*own, *drawn])
         found: dict[int, dict[str, Any]] = {}
@@ -264,9 +275,15 @@ class Batcher:
             made = self._hand_over(served, part, (keys[row] for row in own), (found[row] for row in own))
         if theirs:
             given = [row for i in theirs for row in rows[i]]
-            shadows = [_shadow(served.deployment.model_id, found[row]) if row in drawn else None for row in given]
+            share = rolling.rollout.share if self._choices else None
+            shadows = [
+                _shadow(served.deployment.model_id, found[row], share) if row in drawn else None for row in given
+            ]
             part = [batch[i] for i in theirs]
             self._let_answer(served, rolling, part, columns, [keys[row] for row in given], given, shadows)
+        if self._choices and rolling.rollout.phase == "canary":  # who was not drawn for either model judges neither
+            whose = [i for i in mine for _ in rows[i]]
+            made = [p for p, i in zip(made, whose, strict=True) if not batch[i].plain]
         self._let_shadow(rolling, made)
 
     def _measure(self, started: float) -> None:
@@ -319,16 +336,20 @@ class Batcher:
 
     def _let_shadow(self, rolling: Rolling, made: Sequence[Prediction]) -> None:
         """Have the challenger answer for the log: what the audit drew, and while there is time, the rest too."""
-        spare = rolling.rollout.phase == "shadow" and self._load < SPARE
-        log = partial(self._log, rolling.rollout.challenger_id)
+        rollout = rolling.rollout
+        canary = self._choices and rollout.phase == "canary"
+        spare = canary or (rollout.phase == "shadow" and self._load < SPARE)
+        log = partial(self._log, rollout.challenger_id, rollout.share if canary else None)
         for audited in (True, False):
             chosen = [(p.id, p.inputs) for p in made if p.audited == audited]
             if chosen and (audited or spare):
                 rolling.challenger.shadow(chosen, log, audited=audited)
 
-    def _log(self, model: str, predictions: Sequence[str], answers: Sequence[dict[str, Any]]) -> None:
+    def _log(
+        self, model: str, share: float | None, predictions: Sequence[str], answers: Sequence[dict[str, Any]]
+    ) -> None:
         """Note what the challenger answered, on its thread; nobody waits for it."""
-        shadows = {p: _shadow(model, answer) for p, answer in zip(predictions, answers, strict=True)}
+        shadows = {p: _shadow(model, answer, share) for p, answer in zip(predictions, answers, strict=True)}
         with contextlib.suppress(StoreError):  # the disk is full, and those who wait for their own answers are told
             self._journal.add_shadows(shadows)
 
@@ -423,8 +444,9 @@ def _taken(columns: dict[str, Column], rows: Sequence[int], total: int) -> dict[
     return columns if len(rows) == total else take(columns, np.asarray(rows, np.int64))
 
 
-def _shadow(model: str, answer: dict[str, Any]) -> JSON:
-    return {"model_id": model, "answer": answer}
+def _shadow(model: str, answer: dict[str, Any], share: float | None = None) -> JSON:
+    shadow: JSON = {"model_id": model, "answer": answer}
+    return shadow if share is None else {**shadow, "share": share}
 
 
 def _rows(batch: Sequence[_Waiting]) -> list[dict[str, Any]]:

@@ -61,7 +61,8 @@ class Service:
             self._journal,
             meter,
             secret=store.secret,
-            audit_rate=0.0 if project.task.kind == "choice" else project.config.audit.rate,  # all of it may judge
+            audit_rate=0.0 if project.task.kind == "choice" else project.config.audit.rate,
+            choices=project.task.kind == "choice",  # all of them may judge
             max_pixels=int(project.config.limits.image_megapixels * 1_000_000),
             most_pixels=int(project.config.serve.max_megapixels * 1_000_000),
             latency=project.config.serve.latency_ms / 1000,

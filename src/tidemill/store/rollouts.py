@@ -77,6 +77,15 @@ def audited_since(
     return [(int(row[0]), _MAPPING.record(row[1:])) for row in rows[:limit]]
 
 
+def both_since(store: Store, seq: int, *, limit: int) -> list[tuple[int, Prediction]]:
+    """The first *limit* predictions after the row *seq* that both models of a roll-out answered, each with its row."""
+    table = _PREDICTIONS
+    statement = sa.select(table).where(table.c.seq > seq, table.c.shadow.is_not(None)).order_by(table.c.seq)
+    with store.database.reading() as connection:
+        rows = connection.execute(statement.limit(limit)).all()
+    return [(int(row[0]), _MAPPING.record(row[1:])) for row in rows]
+
+
 def asked_since(store: Store, seq: int) -> int:
     """How many keys those predictions have that do not train already."""
     statement = (

@@ -95,7 +95,7 @@ def _view(data: dict[str, Any] | None) -> Any:
         ("champion", f"{data['champion']['recipe']}  {data['champion']['id']}"),
         ("roll-out", f"{data['id']}, begun {units.ago(data['since'])}{_ended(data)}"),
         ("answers", f"{units.count(data['answered'])} by both, {units.count(data['given'])} of them given to callers"),
-        ("audit", f"{units.count(data['responded'])} of {units.count(data['asked'])} questions answered"),
+        _responded(data),
         *_measured(data),
     ]
     if data["phase"] == "canary":
@@ -106,6 +106,13 @@ def _view(data: dict[str, Any] | None) -> Any:
     return layout.stack(
         layout.panel(data["reason"], title=title, good=good), layout.pairs(rows), layout.following(following)
     )
+
+
+def _responded(data: dict[str, Any]) -> tuple[str, str]:
+    said = f"{units.count(data['responded'])} of {units.count(data['asked'])}"
+    if data["kind"] == "choice":
+        return "rewards", f"of {said} choices that either may have made"
+    return "audit", f"{said} questions answered"
 
 
 def _measured(data: dict[str, Any]) -> list[tuple[str, str]]:
