@@ -88,7 +88,7 @@ def estimators(repeats: int, replicates: int) -> None:
                     where = [called, overlap, f"{n:,}", f"{made['effective']:,.0f}", name]
                     bias, rmse, held = (made[part][name] for part in ("bias", "rmse", "held"))
                     rows.append([*where, f"{bias:+.4f}", f"{rmse:.4f}", f"{100 * held:.1f} %", sure])
-                print(rows[-1][:4], flush=True, file=sys.stderr)
+                    print(*rows[-1], sep=" | ", flush=True, file=sys.stderr)
     header = ["truth", "logs", "rows", "effective", "estimator", "bias", "RMSE", "bootstrap", "Bernstein"]
     print("\n" + table(header, rows) + "\n")
     for name in ("dr", "calibrated"):
