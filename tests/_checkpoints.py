@@ -77,7 +77,7 @@ def _roberta() -> Any:
 def _distilbert() -> Any:
     from transformers import DistilBertConfig, DistilBertModel
 
-    config = DistilBertConfig(vocab_size=96, dim=32, n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=40)
+    config = DistilBertConfig(vocab_size=96, dim=32, n_layers=1, n_heads=4, hidden_dim=48, max_position_embeddings=40)
     return _drawn(lambda: DistilBertModel(config))
 
 
@@ -85,6 +85,7 @@ def _vit() -> Any:
     from transformers import ViTConfig, ViTModel
 
     sizes = {k: v for k, v in _SIZES.items() if k not in ("vocab_size", "max_position_embeddings")}
+    sizes["num_hidden_layers"] = 1  # tracing takes seconds a layer
     return _drawn(lambda: ViTModel(ViTConfig(**sizes, image_size=16, patch_size=8)))
 
 

@@ -50,7 +50,10 @@ def problem_of(reference: str, family: str, *, frozen: bool = False) -> tuple[Pr
     return problem, pipeline, columns
 
 
-@pytest.mark.parametrize("family", [*TEXTS, *IMAGES])
+LONG = pytest.mark.long  # tracing takes seconds: of each kind one is enough in every run
+
+
+@pytest.mark.parametrize("family", [*TEXTS, "vit", *(pytest.param(name, marks=LONG) for name in IMAGES[1:])])
 def test_a_frozen_encoder_becomes_part_of_the_graph(checkpoints: Checkpoints, family: str) -> None:
     problem, pipeline, columns = problem_of(checkpoints.reference(family), family, frozen=True)
     fitted = get_learner("closed_form").fit(problem, RecipeView(params={"method": "ridge"}), Context())
@@ -70,7 +73,7 @@ def test_a_frozen_encoder_becomes_part_of_the_graph(checkpoints: Checkpoints, fa
     assert np.isfinite(session.run(["scores"], blank)[0]).all()
 
 
-TRAINED = [("bert", "lora"), ("roberta", None), ("vit", "lora")]
+TRAINED = [("bert", "lora"), ("roberta", None), pytest.param("vit", "lora", marks=LONG)]
 
 
 @pytest.mark.parametrize(("family", "adapter"), TRAINED)

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import tidemill
 from tidemill.engines.parallel import ParallelEngine
 from tidemill.learners._base import Context, Problem, RecipeView
 from tidemill.learners.gradient.together import train_together
+from tidemill.records import Run
 
 HERE = Path(__file__).resolve()
 LEARNERS = HERE.parents[1] / "learners"
@@ -96,3 +98,32 @@ def test_nobody_trains_on_when_the_cycle_was_killed(tmp_path: Path) -> None:
     parent.stdout.close()
     while members(work):  # the test's own time limit ends this
         time.sleep(0.2)
+
+
+RECIPES = """
+import tidemill
+
+
+@tidemill.recipe(
+    "shared", learner="gradient", features=[{"step": "pixels"}], network={"name": "cnn"}, batch_size=640, epochs=6
+)
+def shared() -> None:
+    '''Steps that are long enough to be shared.'''
+"""
+
+
+def test_a_cycle_whose_networks_two_processes_train(tmp_path: Path) -> None:
+    project = tidemill.init(
+        tmp_path / "project",
+        data="sklearn:digits",
+        recipes={"include": ["shared"]},
+        training={"processes": 2, "robustness": False},
+    )
+    (tmp_path / "project" / "recipes.py").write_text(RECIPES, encoding="utf-8")
+    done = project.cycle(seed=1)
+    found = {candidate["recipe"]: candidate for candidate in done["candidates"]}
+    assert found["shared"]["validation"] > 0.9
+    runs = {run.kind: run for run in project.store.find(Run) if run.recipe["name"] == "shared"}
+    assert {kind: run.metrics["processes"] for kind, run in runs.items()} == {"train": 2, "refit": 2}
+    assert done["decision"]["outcome"] == "promoted" and done["decision"]["challenger_id"] == runs["refit"].model_id
+    assert not members(tmp_path)
