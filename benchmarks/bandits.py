@@ -295,10 +295,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("estimators", "logged", "learning", "changing", "quick"):
         parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--logs", type=int, default=1000, help="of each cell of the estimators' grid")
     given = parser.parse_args()
     print(machine())
     if given.estimators:
-        estimators(100 if given.quick else 1000, REPLICATES)
+        estimators(100 if given.quick else given.logs, REPLICATES)
     if given.logged:
         logged()
     if given.learning:
