@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from jinja2 import nodes
 from mill import Mill, digit_png, running, text
 from pages import Tags
 
+from tidemill.annotation.doubts import doubts_of
 from tidemill.console.page import new_environment
 from tidemill.console.site import places, rendering
 from tidemill.records import Deployment, Feedback, Model, Prediction, Rollout, Run, new_id
@@ -251,16 +255,86 @@ def test_files_of_ours_are_kept_by_their_content(mill: Mill) -> None:
     assert "{%" not in mill.client.get("/static/report.css").text
 
 
+def said_in(source: str) -> set[str]:
+    """Every text that a template may hand to ``t`` as it stands there."""
+    found: set[str] = set()
+    for call in rendering._environment().parse(source).find_all(nodes.Call):
+        if isinstance(call.node, nodes.Name) and call.node.name == "t" and call.args:
+            first = call.args[0]
+            told = [first] if isinstance(first, nodes.Const) else [*first.find_all(nodes.Const)]
+            found |= {one.value for one in told if isinstance(first, nodes.Const | nodes.CondExpr | nodes.Or)}
+    return found
+
+
+def plain_in(source: str) -> list[str]:
+    """What a template says to readers without asking for a language."""
+    for pattern, instead in ((r"{#.*?#}", ""), (r"{{.*?}}", "§"), (r"{%.*?%}", "\n")):
+        source = re.sub(pattern, instead, source, flags=re.DOTALL)
+    told = re.findall(r'(?:title|aria-label|alt|placeholder)="([^"§]*)"', source)
+    told += re.split(r"<[^>]*>|\n", source)
+    return [one.strip() for one in told if re.search(r"[A-Za-z]{2}", one)]
+
+
 def test_every_word_is_known_in_chinese() -> None:
-    words = rendering._chinese()
-    said = set()
+    words, said, plain = rendering._chinese(), set(), set()
     for file in [*(TEMPLATES / "site").glob("*.html"), *(TEMPLATES / "data").glob("*.html")]:
-        said |= {m[1] for m in re.findall(r"""\bt\(\s*(["'])(.*?)\1""", file.read_text(encoding="utf-8"))}
-    assert len(said) > 150
-    assert not said - set(words)
+        said |= said_in(file.read_text(encoding="utf-8"))
+        plain |= set(plain_in(file.read_text(encoding="utf-8")))
+    names = {"Tidemill", "§ · § · Tidemill", "· § · Tidemill", "English"}  # of itself, and of the language
+    codes = {"tidemill token new §", "pred_…, fb_…, model_…", "tm_…", "&lt;&nbsp;0.001"}
+    assert plain - names - codes <= {"ms", "§ ms", "§ ms, p99", "§ ms ·"}
+    assert len(said) > 300
+    labels = {"left", "right", "group", "regression", "better", "audit", "choice"}  # compared with, and not said
+    assert not said - set(words) - labels
     for text_, chinese in words.items():
         assert set(re.findall(r"\{\w+\}", text_)) == set(re.findall(r"\{\w+\}", chinese)), text_
     assert {name for _, name, _ in rendering.PAGES} <= set(words)
+
+
+def test_no_page_asks_for_a_word_that_chinese_does_not_have(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: set[str] = set()
+
+    class Noting(dict[str, str]):
+        def get(self, key: str, default: Any = None) -> Any:
+            if key not in self:
+                asked.add(key)
+            return super().get(key, default)
+
+    known = Noting(rendering._chinese())
+    monkeypatch.setattr(rendering, "_chinese", lambda: known)
+    for path in (*paths(mill).values(), "/label", "/label/progress"):
+        answer = mill.client.get(path, headers={"accept-language": "zh"})
+        assert answer.status_code == 200, path
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        *(reason for _, reason in doubts_of([
+            {"label": "a", "scores": {"a": 0.6, "b": 0.4}},
+            {"label": None, "scores": {"a": 0.5, "b": 0.5}},
+            {"labels": ["a"], "scores": {"a": 0.6, "b": 0.1}},
+            {"labels": [], "scores": {"a": 0.4, "b": 0.1}},
+        ], {}, np.random.default_rng(0))),
+        *(reason for _, reason in doubts_of([{"value": 1.5}, {"value": 2.5}], {}, np.random.default_rng(0))),
+        *(reason for _, reason in doubts_of([{"value": 2, "interval": [1, 3]}] * 2, {}, np.random.default_rng(0))),
+        *(reason for _, reason in doubts_of(
+            [{"value": 2, "interval": [1, 3]}, {"value": 2, "interval": [-1, 9]}], {}, np.random.default_rng(0)
+        )),
+        "drawn at random (1 in 20) to judge models", "drawn at random to choose among models",
+        "people disagree: a (1), b (2)",
+        "held back: nobody knows the author", "the data says 7, and a model that had not seen it says otherwise",
+        "nothing like it has a label yet", "it stands for many that are like it, and few labels are known yet",
+        "the model takes it for a, of which only 3 are known", "models disagree: the champion says a, cnn says b",
+        "users were not pleased: a rating of 1, and 4 is usual", "somebody commented on the answer", "somebody asks",
+        "no model yet, so the order is random",
+    ],
+)  # fmt: skip
+def test_why_something_is_asked_is_said_in_chinese(reason: str) -> None:
+    chinese = rendering.told("zh", reason)
+    assert re.search(r"[\u4e00-\u9fff]", chinese) and "{" not in chinese, reason
+    assert rendering.told("en", reason) == reason
 
 
 def test_every_template_compiles() -> None:

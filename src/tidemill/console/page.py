@@ -85,7 +85,7 @@ def new_environment() -> Environment:
         loader=PackageLoader("tidemill.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.globals |= {"charts": charts, "extent": extent, "t": lambda text: text}  # files are in English
+    environment.globals |= {"charts": charts, "extent": extent, "t": _english}  # files are in English
     environment.filters |= {
         "amount": amount,
         "named": named,
@@ -107,6 +107,10 @@ def new_environment() -> Environment:
         ),
     }
     return environment
+
+
+def _english(text: str, **values: object) -> str:
+    return text.format(**values) if values else text
 
 
 def step(share: float | None) -> int:

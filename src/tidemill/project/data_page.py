@@ -41,7 +41,7 @@ def data(
         project: whose.
         version: its id; the last cycle's unless given.
         against: the version to compare it with; the one before it unless given.
-        search: look for suspected label errors where that was not done yet, which takes six fits of a quick recipe.
+        search: look for suspected label errors where that was not done yet, by up to eleven fits of a quick recipe.
         say: told what takes a while.
 
     Returns:

@@ -66,7 +66,7 @@ def _job(visit: Visit, record: Dataset) -> JSON:
 
 
 def search(visit: Visit) -> Response:
-    """Look for labels that may be wrong: six fits of a quick recipe, in a process of their own."""
+    """Look for labels that may be wrong: up to eleven fits of a quick recipe, in a process of their own."""
     record = visit.store.get(Dataset, visit.given("version") or "")
     visit.site.figures.begin("label errors", "tidemill.console.site.data:search_job", _job(visit, record))
     return visit.go("/data", version=record.id, said="searching")

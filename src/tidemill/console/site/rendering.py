@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import json
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,7 +70,14 @@ def render(visit: Visit, template: str, content: Mapping[str, Any]) -> str:
 def _environment() -> Environment:
     environment = new_environment()
     environment.globals |= {"distributions": distributions, "file": file_address, "address": address}
-    environment.filters |= {"ago": _ago, "clock": clock, "took": took, "moment": moment, "size": size_text}
+    environment.filters |= {
+        "ago": _ago,
+        "clock": clock,
+        "took": took,
+        "told": _told,
+        "moment": moment,
+        "size": size_text,
+    }
     return environment
 
 
@@ -89,6 +97,39 @@ def _chinese() -> dict[str, str]:
     for path in sorted(Path(__file__).parent.glob("words*.zh.json")):
         found |= json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+@pass_context
+def _told(context: Context, text: str) -> str:
+    return told(context["look"].language, text)
+
+
+def told(language: Language, text: str) -> str:
+    """What the program wrote down in English, such as the reason for a question, in a language as far as that is known.
+
+    >>> told("zh", "the model wavers between cat (51%) and dog (49%)")
+    '模型在 cat（51%）与 dog（49%）之间犹豫'
+    >>> told("zh", "something else")
+    'something else'
+    """
+    if language == "en":
+        return text
+    for pattern, chinese in _phrases():
+        found = pattern.fullmatch(text)
+        if found is not None:
+            said = found.groupdict()  # labels and names stay as they are
+            return chinese.format(**said | ({"kind": words(language, said["kind"])} if "kind" in said else {}))
+    return text
+
+
+@functools.cache
+def _phrases() -> list[tuple[re.Pattern[str], str]]:
+    """Sentences with ``{names}`` in the place of what varies, as patterns, and what they are in Chinese."""
+    found = json.loads((Path(__file__).parent / "phrases.zh.json").read_text(encoding="utf-8"))
+    return [
+        (re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+?)", re.escape(said)), re.DOTALL), chinese)
+        for said, chinese in found.items()
+    ]
 
 
 @functools.cache

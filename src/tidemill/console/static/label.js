@@ -59,7 +59,7 @@ const bring = (article) => {
 const fault = async (reply) => {
   const page = new DOMParser().parseFromString(await reply.text(), "text/html");
   const found = page.querySelector(".notice");
-  return found ? [...found.querySelectorAll("p")].map((one) => one.textContent.trim()).join(" ") : `HTTP ${reply.status}`;
+  return found ? [...found.querySelectorAll(".reason, .mend")].map((one) => one.textContent.trim()).join(" ") : `HTTP ${reply.status}`;
 };
 
 const send = async (form, submitter) => {
@@ -77,7 +77,7 @@ const send = async (form, submitter) => {
       told.textContent = said.disputed ? desk.dataset.torn : said.kept ? desk.dataset.kept : "";
     } else why = await fault(reply);
   } catch {
-    why = navigator.onLine ? "the service does not answer" : "offline";
+    why = navigator.onLine ? desk.dataset.away : desk.dataset.offline;
   }
   unsent.delete(name);
   if (!why) return;
@@ -109,7 +109,7 @@ undo.addEventListener("submit", async (event) => {
       bring(article);
     } else if (reply.status !== 204) told.textContent = await fault(reply);
   } catch {
-    told.textContent = desk.dataset.lost;
+    told.textContent = navigator.onLine ? desk.dataset.away : desk.dataset.offline;
   }
 });
 

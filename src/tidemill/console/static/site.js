@@ -13,7 +13,10 @@ if (live) {
       const text = await answer.text();
       if (text === shown || live.contains(document.activeElement)) return;
       const open = [...live.querySelectorAll("details[open][id]")].map((one) => one.id);
+      const ran = live.querySelector(".cycle-now");
       live.innerHTML = shown = text;
+      // A cycle has ended: the history below has a line more.
+      if (ran && !live.querySelector(".cycle-now")) location.replace(location.pathname);
       for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     } catch {
       // the service is away; it is asked again

@@ -103,7 +103,7 @@ const send = async (sent, target) => {
       const said = document.createElement("p");
       said.className = "fault";
       said.setAttribute("role", "alert");
-      said.textContent = told ? [...told.querySelectorAll("p")].slice(0, -1).map((one) => one.textContent.trim()).join(" ") : `HTTP ${reply.status}`;
+      said.textContent = told ? [...told.querySelectorAll(".reason, .mend")].map((one) => one.textContent.trim()).join(" ") : `HTTP ${reply.status}`;
       target.querySelector(".fault")?.remove();
       target.append(said);
     }
