@@ -48,7 +48,7 @@ def main() -> None:
         print(cycle["decision"]["reason"])
         report = project.report()["reports"]["reference"]
         for estimator, found in report["off_policy"].items():
-            print(f"{estimator:7} {found['value']:.3f}  ({found['low']:.3f} to {found['high']:.3f})")
+            print(f"{estimator:10} {found['value']:.3f}  ({found['low']:.3f} to {found['high']:.3f})")
         rows, worth = report["counts"]["rows"], report["support"]["effective"]
         print(f"the {rows} logged choices are worth {worth:.0f} of its own")
         for age, visits in ((25, 1), (70, 1), (70, 9)):
