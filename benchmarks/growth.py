@@ -162,7 +162,7 @@ def stage(folder: Path, name: str) -> dict[str, Any]:
     project = tidemill.open(folder / "project")
     store, task, config = project.store, project.task, project.config
     if name == "prepare":
-        settled = feedback(store, task, until=time.time())
+        settled = feedback(store, task, until=time.time(), config=config)
         took = measured(lambda: prepare(store, task, config, project.sources, settled))
         return {"rows": sum(newest(store).counts.values()), **took}
     dataset = open_dataset(store.root, newest(store))
