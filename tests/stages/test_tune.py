@@ -126,14 +126,26 @@ def test_a_score_that_is_no_number_is_a_failed_trial(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec",
+    ("spec", "said"),
     [
-        {"type": "float", "low": 1.0},
-        {"type": "float", "low": 2.0, "high": 1.0},
-        {"type": "odd"},
-        {"type": "float", "low": 0.0, "high": 1.0, "log": True},
+        ({"type": "float", "low": 1.0}, "high is missing"),
+        ({"type": "float", "low": 2.0, "high": 1.0}, "low is 2.0 and high is 1.0"),
+        ({"type": "odd"}, "unknown type 'odd'"),
+        ({"type": "float", "low": 0.0, "high": 1.0, "log": True}, "log is true and low is 0.0"),
+        ({"type": "int", "low": 1, "high": float("inf")}, "high is inf, which is no whole number"),
+        ({"type": "categorical", "choices": []}, "there must be one at least"),
+        ({"type": "categorical", "choices": [1, 1]}, "a choice stands there twice"),
+        ({"type": "categorical", "choices": [[1]]}, "a choice is no text, number, true, false or null"),
+        ({"type": "int", "low": 1, "high": 3, "step": 2}, "unknown key 'step'"),
     ],
 )
-def test_a_malformed_space_is_named(tmp_path: Path, spec: JSON) -> None:
-    with pytest.raises(ConfigError, match=r"space\.depth"):
+def test_a_malformed_space_is_named(tmp_path: Path, spec: JSON, said: str) -> None:
+    with pytest.raises(ConfigError, match=r"space\.depth") as caught:
         Study({"depth": spec}, seed=0, journal=tmp_path / "a.journal")
+    assert said in str(caught.value)
+
+
+def test_a_space_without_a_choice_is_refused(tmp_path: Path) -> None:
+    space = {"depth": {"type": "int", "low": 3, "high": 3}, "kind": {"type": "categorical", "choices": ["a"]}}
+    with pytest.raises(ConfigError, match="leaves nothing to choose"):
+        Study(space, seed=0, journal=tmp_path / "a.journal")
