@@ -44,6 +44,11 @@ def gone() -> None:
     '''Its model is not there.'''
 
 
+@tidemill.recipe("odd", init={"modle": "MODEL"}, epochs=1, **NET)
+def odd() -> None:
+    '''Says nothing that could be started from.'''
+
+
 @tidemill.recipe("other", init=START, epochs=1, **(NET | {"features": [{"step": "numbers", "raw": True}]}))
 def other() -> None:
     '''Reads other features.'''
@@ -54,7 +59,7 @@ def graph() -> None:
     '''Its model has other weights.'''
 """
 Twice = tuple[tidemill.Project, dict[str, dict[str, Any]]]
-NAMES = ["second", "bushes", "gone", "other", "graph"]
+NAMES = ["second", "bushes", "gone", "odd", "other", "graph"]
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +102,7 @@ def test_training_begins_with_the_weights_of_the_model_and_its_features(twice: T
     [
         ("bushes", "the learner trees cannot start from a model"),
         ("gone", "there is no model 'model_000' to start from"),
+        ("odd", "unknown key 'modle'"),
         ("other", "reads other features than the recipe"),
         ("graph", "holds a graph and no weights"),
     ],

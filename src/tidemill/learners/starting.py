@@ -46,13 +46,20 @@ def start_of(recipe: Recipe, signature: Signature, root: Path) -> Start | None:
         root: the store's folder.
 
     Raises:
-        TrainingError: there is no such model, its package is damaged or holds no weights, it reads other features, or
-            the learner starts from none.
+        TrainingError: ``init`` says something else, there is no such model, its package is damaged or holds no weights,
+            it reads other features, or the learner starts from none.
     """
-    model = (recipe.init or {}).get("model")
+    init, where = recipe.init or {}, f"recipe {recipe.name!r}, init"
+    unknown = sorted(set(init) - {"model", "checkpoint"})
+    if unknown:
+        raise TrainingError(
+            f"unknown key {unknown[0]!r}",
+            where=where,
+            mend='Write {"model": ID}, with the id of a model of the project.',
+        )
+    model = init.get("model")
     if model is None:
         return None
-    where = f"recipe {recipe.name!r}, init"
     if recipe.learner not in _STARTED:
         raise TrainingError(
             f"the learner {recipe.learner} cannot start from a model",
