@@ -59,7 +59,7 @@ def test_every_kind_has_its_page(task: str, tmp_path: Path) -> None:
     assert ("Labels of a row" in text) == (content["kind"] == "multilabel")
     assert ("Images of train" in text) == task.startswith("image") == ("data:image/png" in page)
     recipe = content["label_errors"]["by"]["recipe"]
-    assert f"for {recipe} , which was fitted 5 times" in text
+    assert f"for the model of {recipe}. It was fitted 5 times" in text
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_what_moved_is_missing_or_repeats_is_told(mess: JSON) -> None:
     assert "&#39;age&#39; is" in text and "higher in reference than in train" in text
     assert "Missing values" in text and "large" in text and "moved" in text and "&lt;&nbsp;0.001" in text
     assert "2024-02-01" in text and "rows that repeat another were left out" in text
-    assert "columns that chance alone may have parted" in text
+    assert "Columns that chance alone may have parted" in text
 
 
 def test_sections_without_content_are_left_out(mess: JSON) -> None:

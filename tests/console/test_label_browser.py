@@ -14,7 +14,7 @@ pytest.importorskip("playwright")
 
 from mill import Mill, running
 from playwright.sync_api import Browser, expect
-from test_browser import PHONE, Visitor, browser, picture, visiting
+from test_browser import PHONE, Visitor, browser, visiting
 
 import tidemill
 from tidemill.project import desk
@@ -87,7 +87,6 @@ def test_a_key_an_answer_with_undo_skip_note_and_not_sure(visitor: Visitor, serv
     shown = page.locator("#now")
     expect(shown).to_contain_text("sample number 0")
     expect(page.get_by_role("complementary")).to_contain_text("Late is delivery")
-    picture(page, "label")
     visitor.check()
     page.keyboard.press("1")
     expect(shown).to_contain_text("sample number 1")

@@ -62,7 +62,7 @@ def test_from_the_first_label_to_a_promotion(browser: Browser, tmp_path: Path) -
         assert champion is not None
         other = next(m for m in served.project.models() if m["id"] != champion.model_id)
         page.get_by_role("link", name="Models", exact=True).click()
-        page.locator(f"a[href='/models/{other['id']}']").first.click()
+        page.locator(f"table a[href='/models/{other['id']}']").first.click()  # circles may lie on one another
         page.get_by_text("Promote", exact=True).first.click()
         page.get_by_label("Why").first.fill("I like it better")
         page.get_by_role("button", name="Promote").click()

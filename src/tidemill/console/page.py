@@ -101,6 +101,7 @@ def new_environment() -> Environment:
         "largest": lambda shares: max(shares.values(), default=0.0),
         "without": lambda mapping, *keys: {key: value for key, value in mapping.items() if key not in keys},
         "is_image": is_image,
+        "told": lambda text: text,  # as it was written
         "step": step,
         "pictured": lambda rows: (
             bool(rows) and all(len(r["inputs"]) == 1 and is_image(*r["inputs"].values()) for r in rows)

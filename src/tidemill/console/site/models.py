@@ -7,9 +7,11 @@ from typing import Any
 
 from starlette.responses import HTMLResponse, Response
 
+from tidemill.console.page import named
 from tidemill.console.report import curve_names, report_page
 from tidemill.console.site import pictures
 from tidemill.console.site.pictures import Point
+from tidemill.console.site.rendering import words
 from tidemill.console.site.visit import Place, Visit
 from tidemill.errors import InputError
 from tidemill.project import data_page, housekeeping, overview, rollouts
@@ -44,7 +46,7 @@ def models(visit: Visit) -> Response:
     return visit.page(
         "models.html",
         models=[{**to_json(m), **facts[m.id], "role": roles.get(m.id)} for m in shown],
-        picture=_picture(drawn, facts, roles, metric),
+        picture=_picture(drawn, facts, roles, metric, visit),
         metric=metric,
         champion=champion,
         rollout=None if rollout is None else to_json(rollout),
@@ -86,7 +88,9 @@ def _facts(visit: Visit, wanted: Sequence[Model]) -> dict[str, JSON]:
     return found
 
 
-def _picture(drawn: Sequence[Model], facts: dict[str, JSON], roles: dict[str | None, str], metric: str) -> Any:
+def _picture(
+    drawn: Sequence[Model], facts: dict[str, JSON], roles: dict[str | None, str], metric: str, visit: Visit
+) -> Any:
     points = []
     for model in drawn:
         told: JSON = facts[model.id]["told"].get("validation") or next(iter(facts[model.id]["told"].values()), {})
@@ -99,9 +103,10 @@ def _picture(drawn: Sequence[Model], facts: dict[str, JSON], roles: dict[str | N
         role = roles.get(model.id, "")
         points.append(Point(model.recipe, f"/models/{model.id}", quality, latency, model.size_bytes, role, said))
         metric = name
-    label = "quality against latency"
+    language = visit.look.language
+    label = words(language, "Quality against latency")
     sign = "− " if metric in _ERRORS else ""
-    return pictures.pareto(points, ("ms", f"{sign}{metric}"), label)
+    return pictures.pareto(points, ("ms", f"{sign}{words(language, named(metric))}"), label)
 
 
 def model(visit: Visit) -> Response:

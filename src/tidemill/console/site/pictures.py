@@ -134,10 +134,11 @@ def pareto(points: Sequence[Point], names: tuple[str, str], label: str) -> Marku
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each power of ten within a range."""
+    """1, 2 and 5 of each power of ten within a range; where these are few, steps of equal width."""
     found = [
         m * 10.0**power
         for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         for m in (1, 2, 5)
     ]
-    return [v for v in found if low <= v <= high]
+    within = [v for v in found if low <= v <= high]
+    return within if len(within) > 2 else list(ticks(low, high))

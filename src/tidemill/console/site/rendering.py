@@ -15,7 +15,7 @@ from jinja2 import Environment, pass_context
 from jinja2.runtime import Context
 
 from tidemill.console import distributions
-from tidemill.console.page import new_environment, size_text
+from tidemill.console.page import named, new_environment, size_text
 from tidemill.console.site.session import Language, digest
 from tidemill.console.site.visit import Visit, address
 
@@ -75,6 +75,7 @@ def _environment() -> Environment:
         "clock": clock,
         "took": took,
         "told": _told,
+        "named": _named,
         "moment": moment,
         "size": size_text,
     }
@@ -97,6 +98,11 @@ def _chinese() -> dict[str, str]:
     for path in sorted(Path(__file__).parent.glob("words*.zh.json")):
         found |= json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+@pass_context
+def _named(context: Context, metric: str) -> str:
+    return words(context["look"].language, named(metric))
 
 
 @pass_context
