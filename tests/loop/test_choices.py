@@ -14,7 +14,7 @@ import tidemill
 from tidemill.cli.program import build
 from tidemill.data.arrays import Ragged
 from tidemill.data.dataset import open_dataset
-from tidemill.records import Dataset, Feedback, Prediction, new_id
+from tidemill.records import Dataset, Feedback, Model, Prediction, new_id
 
 
 def vw_log(path: Path, rows: int) -> None:
@@ -103,6 +103,20 @@ def test_commands_speak_of_rewards(
     assert done.exit_code == 0 or (command == ("gate",) and "refused" in done.output), done.output
 
 
+def test_a_roll_out_speaks_of_rewards(project: tidemill.Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begun by hand, on the terms that the project's settings state; there is nothing to ask people for."""
+    champion = project.champion["id"]  # type: ignore[index]
+    other = next(model.id for model in project.store.find(Model) if model.id != champion)
+    project.start_rollout(other, phase="canary", share=0.5)
+    monkeypatch.chdir(project.dir)
+    done = CliRunner().invoke(build(), ["rollout"])
+    assert done.exit_code == 0 and "of 0 of 0 choices that either may have made" in done.output, done.output
+    stands = project.rollout()
+    assert stands is not None and (stands["kind"], stands["metric"], stands["next"]) == ("choice", "reward", "go on")
+    assert "no choice that either policy may have made has a reward yet" in stands["reason"].lower()
+    project.stop_rollout(reason="a test")
+
+
 def test_a_report_as_a_page(project: tidemill.Project, tmp_path: Path) -> None:
     page = project.report_html(tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "Judged without being run" in page and "snips" in page
+    assert "Judged without being run" in page and "snips" in page and "calibrated" in page

@@ -112,17 +112,17 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def test_rewards_tell_the_difference_and_more_of_it_than_two_groups_do(store: Store) -> None:
     """The interval holds the truth, and is less than half as wide as where only who chose is looked at."""
     rolled = Rolled(store)
-    alone = rolled.choices(2000, 1)
+    alone = rolled.choices(1200, 1)
     rolled.rewarded(alone, 1)
     found = rolled.evidence()
-    assert found["asked"] == found["responded"] == 2000 and found["labels"]["callers"] == 2000
+    assert found["asked"] == found["responded"] == 1200 and found["labels"]["callers"] == 1200
     told = found["interval"]
     assert told["low"] < TRUTH < told["high"]
     assert told["difference"] == pytest.approx(TRUTH, abs=0.05)
     assert found["scores"]["champion"] == pytest.approx(float(OLD @ EARNS), abs=0.08)
     assert replay(found) == decide(found)
     rolled.rollout = _after(rolled)
-    rolled.rewarded(rolled.choices(2000, 1, slate=True), 1)
+    rolled.rewarded(rolled.choices(1200, 1, slate=True), 1)
     wide = rolled.evidence()["interval"]
     assert wide["low"] < TRUTH < wide["high"]
     assert told["high"] - told["low"] < 0.5 * (wide["high"] - wide["low"])

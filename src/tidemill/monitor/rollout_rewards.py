@@ -43,6 +43,30 @@ class Rewarded:
     challenger: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A row of a slate, of which only counts who chose it.
+
+    Attributes:
+        caller: whose it is.
+        challenger: the challenger chose.
+        share: of the callers that are the challenger's.
+        reward: what it earned.
+    """
+
+    caller: str
+    challenger: bool
+    share: float
+    reward: float
+
+    def against(self, middle: float) -> Rewarded:
+        """What it says of both policies; *middle* is taken off first, since it says nothing of either."""
+        more = self.reward - middle
+        if self.challenger:
+            return Rewarded(self.caller, middle, middle + more / self.share)
+        return Rewarded(self.caller, middle + more / (1 - self.share), middle)
+
+
 def measured(
     store: Store, rollout: Rollout, label_of: LabelOf, caller_of: Callable[[str | None, str], str], *, now: float
 ) -> JSON:
@@ -62,8 +86,8 @@ def measured(
         if not item.erased:
             said.setdefault(item.subject, []).append(item)
     asked = 0
-    alone: list[tuple[str, Prediction, float]] = []
-    slates: list[tuple[str, Prediction, float]] = []
+    rows: list[Rewarded] = []
+    slates: list[_Group] = []
     for prediction in _choices(store, rollout):
         asked += 1
         reward = reward_of(said.get(prediction.id, ()), prediction, label_of, horizon)
@@ -71,11 +95,15 @@ def measured(
             reward = silence
         if reward is not None:
             caller = caller_of(prediction.caller, prediction.key)
-            (slates if prediction.inputs.get(SLATE) else alone).append((caller, prediction, reward))
-    rows = [Rewarded(caller, *_of_mixture(rollout, choice, reward)) for caller, choice, reward in alone]
+            if prediction.inputs.get(SLATE):
+                share = float((prediction.shadow or {})["share"])
+                if share < 1:  # else there is no other group
+                    slates.append(_Group(caller, prediction.model_id == rollout.challenger_id, share, reward))
+            else:
+                rows.append(Rewarded(caller, *_of_mixture(rollout, prediction, reward)))
     if slates:
-        middle = float(np.mean([reward for *_, reward in slates]))
-        rows += [Rewarded(caller, *_of_groups(rollout, choice, reward, middle)) for caller, choice, reward in slates]
+        middle = float(np.mean([slate.reward for slate in slates]))
+        rows += [slate.against(middle) for slate in slates]
     facts: JSON = {"asked": asked, "responded": len(rows), "statements": sum(map(len, said.values()))}
     if not rows:
         return facts | {"labels": None, "interval": None, "scores": None}
@@ -125,15 +153,6 @@ def _of_mixture(rollout: Rollout, choice: Prediction, reward: float) -> tuple[fl
         _mean(answer["propensities"], expected) + p * surprise for answer, p in zip((old, new), likely, strict=True)
     )
     return champion, challenger
-
-
-def _of_groups(rollout: Rollout, choice: Prediction, reward: float, middle: float) -> tuple[float, float]:
-    """The same by who made the choice alone; *middle* is taken off first, since it says nothing of either."""
-    assert choice.shadow is not None
-    share = float(choice.shadow["share"])
-    if choice.model_id == rollout.challenger_id:
-        return middle, middle + (reward - middle) / share
-    return middle + (reward - middle) / (1 - share), middle
 
 
 def _mean(likely: Mapping[str, float], expected: Mapping[str, float]) -> float:

@@ -80,7 +80,7 @@ class BanditWorld:
         self._crossed = rng.normal(size=(features, features, actions)) * strength / features
         self._level = level
         self._means = self._all_means()
-        self._place = {context.tobytes(): row for row, context in enumerate(self.pool)}
+        self._sorted = np.argsort(self.pool[:, 0])  # no two contexts share their first number
 
     def _all_means(self) -> Floats:
         x = self.pool
@@ -121,7 +121,10 @@ class BanditWorld:
 
     def _places(self, contexts: Floats) -> npt.NDArray[np.int64]:
         """Where in the pool each context lies."""
-        return np.array([self._place[context.tobytes()] for context in contexts], np.int64)
+        found: npt.NDArray[np.int64] = self._sorted[
+            np.searchsorted(self.pool[self._sorted, 0], contexts[:, 0]) % len(self._sorted)
+        ]
+        return found
 
     def softmax(self, sharpness: float, *, wrong: float = 0.0, seed: int = 0, knowing: bool = False) -> Policy:
         """A policy that prefers what is good, or with a negative *sharpness* what is bad.
