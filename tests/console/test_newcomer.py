@@ -30,7 +30,13 @@ def test_from_the_first_label_to_a_promotion(browser: Browser, tmp_path: Path) -
         for i in range(240):
             label = sorted(WORDS)[i % 2]
             writer.writerow([f"{WORDS[label][i % 3 % 2]} no. {i}", label if i % 4 < 2 else ""])
-    made = tidemill.init(tmp_path / "p", data=tmp_path / "a.csv", target="topic", task="text-classification")
+    made = tidemill.init(
+        tmp_path / "p",
+        data=tmp_path / "a.csv",
+        target="topic",
+        task="text-classification",
+        recipes={"include": ["naive-bayes", "ridge"]},
+    )
     made.cycle(max_trials=0, max_epochs=1)
     made.store.close()
     with running(tmp_path / "p") as served:
@@ -50,8 +56,8 @@ def test_from_the_first_label_to_a_promotion(browser: Browser, tmp_path: Path) -
         page.get_by_label("Why").fill("the first labels of mine")
         page.get_by_label("Time for tuning").fill("5s")
         page.get_by_role("button", name="Start", exact=True).click()
-        expect(page.locator(".cycle-now")).to_be_visible(timeout=120_000)
-        expect(page.locator(".cycle-now")).to_have_count(0, timeout=240_000)
+        expect(page.locator(".cycle-now")).to_be_visible(timeout=300_000)
+        expect(page.locator(".cycle-now")).to_have_count(0, timeout=600_000)
         newest = store.find(Cycle, newest_first=True, limit=1)[0]
         assert newest.status == "done", newest
         expect(page.locator(f"a[href*='{newest.id}']").first).to_be_visible()  # in the history, without being asked
