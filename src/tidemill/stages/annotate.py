@@ -37,6 +37,8 @@ A_REASON = 25
 """How many questions are asked for one reason to hold labels back: the answers decide on the others, too."""
 ENOUGH = 1000
 """Labelled samples of a split from which on no more of its samples are asked for."""
+AT_ONCE = 500
+"""Predictions that are read at a time: there may be as many as ever were drawn."""
 
 
 def annotate(
@@ -126,14 +128,16 @@ def _audit(store: Store, settled: Settled) -> list[QueueItem]:
     keys = {k.key for k in store.find(LiveKey, split=["recent-validation", "recent-test"])}
     keys -= {s.prediction.key for s in settled.live if s.split != "train"}
     waiting: list[QueueItem] = []
-    for prediction in store.find(Prediction, audited=True):
-        if prediction.key in keys and len(waiting) < MOST:
-            keys.discard(prediction.key)
-            probability = prediction.audit_probability
-            reason = f"drawn at random (1 in {1 / probability:.0f}) to judge models"
-            waiting.append(
-                _item("audit", prediction.id, float(len(waiting)), reason, prediction.inputs, signal="drawn")
-            )
+    drawn = store.ids(Prediction, audited=True)
+    for start in range(0, len(drawn), AT_ONCE):
+        for prediction in store.find(Prediction, id=drawn[start : start + AT_ONCE]):
+            if not keys or len(waiting) == MOST:
+                return waiting
+            if prediction.key in keys:
+                keys.discard(prediction.key)
+                reason = f"drawn at random (1 in {1 / prediction.audit_probability:.0f}) to judge models"
+                rank = float(len(waiting))
+                waiting.append(_item("audit", prediction.id, rank, reason, prediction.inputs, signal="drawn"))
     return waiting
 
 
