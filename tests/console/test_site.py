@@ -313,6 +313,7 @@ def test_no_page_asks_for_a_word_that_chinese_does_not_have(mill: Mill, monkeypa
     [
         *(reason for _, reason in doubts_of([
             {"label": "a", "scores": {"a": 0.6, "b": 0.4}},
+            {"label": "a", "scores": {"a": 0.9, "b": 0.1}},
             {"label": None, "scores": {"a": 0.5, "b": 0.5}},
             {"labels": ["a"], "scores": {"a": 0.6, "b": 0.1}},
             {"labels": [], "scores": {"a": 0.4, "b": 0.1}},

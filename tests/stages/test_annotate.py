@@ -86,7 +86,7 @@ def test_a_classifier_that_wavers_or_says_nothing(store: Store) -> None:
     assert asked(store) == [
         (torn, "the model wavers between b (45%) and a (44%)"),
         (silent, "the model gave no answer: it wavers between a (50%) and b (30%)"),
-        (sure, "the model wavers between a (90%) and b (10%)"),
+        (sure, "the model says a (90%) and not b (10%), and may be wrong"),
     ]
 
 

@@ -9,6 +9,9 @@ import numpy as np
 
 from tidemill.records import JSON
 
+_SURE = 0.6
+"""Between the best label and the next: from there on nobody would call it wavering."""
+
 
 def doubts_of(answers: Sequence[JSON], spec: JSON, rng: np.random.Generator) -> list[tuple[float, str]]:
     """For each answer its rank (0: the model could not be less certain) and the reason.
@@ -31,6 +34,8 @@ def doubts_of(answers: Sequence[JSON], spec: JSON, rng: np.random.Generator) -> 
 def _classes(answer: JSON) -> tuple[float, str]:
     best = nlargest(2, answer["scores"].items(), key=lambda item: item[1])
     (first, p1), (second, p2) = best if len(best) == 2 else (*best, ("anything else", 0.0))
+    if answer.get("label") is not None and p1 - p2 > _SURE:
+        return float(p1 - p2), f"the model says {first} ({p1:.0%}) and not {second} ({p2:.0%}), and may be wrong"
     said = "the model gave no answer: it wavers" if answer.get("label") is None else "the model wavers"
     return float(p1 - p2), f"{said} between {first} ({p1:.0%}) and {second} ({p2:.0%})"
 
