@@ -1,7 +1,7 @@
 """Learning from rewards: how honest off-policy estimates are, and how fast a bandit learns.
 
-    python benchmarks/bandits.py --estimators           # 1,000 logs a cell of the grid: about an hour
-    python benchmarks/bandits.py --estimators --quick   # 100 logs a cell: about six minutes
+    python benchmarks/bandits.py --estimators           # 1,000 logs a cell of the grid: about 12 minutes
+    python benchmarks/bandits.py --estimators --quick   # 100 logs a cell: about a minute and a half
     python benchmarks/bandits.py --logged               # Open Bandit, "men": a policy's value from another one's log
     python benchmarks/bandits.py --learning             # MNIST, of which only right or wrong comes back, beside VW
     python benchmarks/bandits.py --changing             # a world that turns: fast layer beside cycles alone

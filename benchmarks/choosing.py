@@ -1,6 +1,6 @@
 """Choices a second beside classifications of the same table, and how soon a reward changes the policy that serves.
 
-    python benchmarks/choosing.py                 # about 6 minutes on 2 cores
+    python benchmarks/choosing.py                 # about 10 minutes on 2 cores
     python benchmarks/choosing.py --rounds 1 --seconds 2 --rewards 50     # a quick look
     python benchmarks/choosing.py --json FILE     # the figures for other programs, too
 
