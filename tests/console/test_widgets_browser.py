@@ -145,7 +145,10 @@ def test_a_number_is_typed_and_what_is_none_comes_back(browser: Browser, prices:
     field.fill("-3")
     page.keyboard.press("Enter")
     until(lambda: labels(prices).get(subjects[1]) == -3.0, "what was mended is kept")
+    expect(now).to_contain_text("no. 2")
+    expect(field).to_be_focused()
     page.keyboard.press("Escape")  # out of the field, so that keys are keys
+    expect(field).not_to_be_focused()
     page.keyboard.press("s")
     expect(now).to_contain_text("no. 3")
     visitor.check()
