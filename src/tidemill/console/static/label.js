@@ -37,8 +37,9 @@ const preload = () => {
   return fetching;
 };
 
-const advance = async () => {
+const advance = async (from) => {
   if (!at(next)) await preload();
+  if (at(now) !== from || from.dataset.back) return; // meanwhile it came back, as it could not be sent
   const article = at(next);
   now.replaceChildren(...(article ? [article] : []));
   next.replaceChildren();
@@ -68,7 +69,8 @@ const send = async (form, submitter) => {
   const name = article.dataset.question;
   unsent.add(name);
   told.textContent = "";
-  if (at(now) === article) advance();
+  delete article.dataset.back;
+  if (at(now) === article) advance(article);
   let why = "";
   try {
     const reply = await fetch("/label", { method: "POST", body, headers: { "x-part": "1" }, redirect: "error" });
@@ -88,6 +90,7 @@ const send = async (form, submitter) => {
   word.setAttribute("role", "alert");
   word.textContent = `${desk.dataset.lost} ${why}`;
   form.prepend(word);
+  article.dataset.back = "1";
   bring(article);
 };
 
