@@ -10,7 +10,7 @@ import pytest
 from tidemill.config import CONFIG_NAME, load_config
 from tidemill.errors import ConfigError, SourceError
 from tidemill.project import OpenProject, start_project
-from tidemill.stages.prepare import open_sources, summarise_sources
+from tidemill.tasks._sources import open_sources, summarise_sources
 
 MAILS = (
     "id,times,sender,text,kind\n"

@@ -22,8 +22,9 @@ from tidemill.data.schema import Field, Signature
 from tidemill.data.sources import Summary, open_source
 from tidemill.errors import NotFoundError, SourceError
 from tidemill.records import Dataset, Prediction, new_id
-from tidemill.stages.prepare import prepare, signature_of, summarise_sources
+from tidemill.stages.prepare import prepare
 from tidemill.store import Store, create_store
+from tidemill.tasks._sources import signature_of, summarise_sources
 from tidemill.tasks.image_classification import ImageClassification
 from tidemill.tasks.tabular_classification import TabularClassification
 

@@ -14,8 +14,8 @@ from tidemill.project.cleaning import require_room
 from tidemill.project.progress import Progress
 from tidemill.records import JSON, Dataset, Decision, Rollout, to_json
 from tidemill.serving.tracing import SpanOf, traced_cycle
-from tidemill.stages.prepare import open_sources, signature_of
 from tidemill.tasks import metric_of
+from tidemill.tasks._sources import open_sources, signature_of
 
 _PATIENCE = 60.0
 """Seconds that a cycle waits for a database that is away: the restart of a server must not cost hours of work."""

@@ -31,8 +31,8 @@ from tidemill.project.opened import OpenProject
 from tidemill.project.sheets import Parquet, Sheet, sheet_class
 from tidemill.records import JSON
 from tidemill.runtime import Predictor
-from tidemill.stages.prepare import source_limits
 from tidemill.store import seam
+from tidemill.tasks._sources import source_limits
 
 PART_ROWS = 5000
 PART_BYTES = 64 << 20

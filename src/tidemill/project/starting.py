@@ -16,8 +16,8 @@ from tidemill.data.sources import Summary, merge, open_source
 from tidemill.data.sources._base import DISTINCT_CAP
 from tidemill.errors import ConflictError, SourceError, StoreError
 from tidemill.project.opened import make_state
-from tidemill.stages.prepare import keep_summary, signature_of, source_limits
 from tidemill.tasks import Task, answer_spec, get_task, task_names
+from tidemill.tasks._sources import keep_summary, signature_of, source_limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
