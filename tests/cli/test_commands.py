@@ -236,7 +236,7 @@ def test_serve_feedback_and_label(run: Any, shell: Any, project: Path, tmp_path:
 
 def test_label_from_a_file_and_by_lines(run: Any, shell: Any, project: Path, tmp_path: Path) -> None:
     queue = run("label", "-C", project, "--list", "--json").json
-    assert len(queue) == 20 and {q["purpose"] for q in queue} == {"audit", "useful"}
+    assert len(queue) == 20 and {q["purpose"] for q in queue} == {"audit", "settle", "useful"}
     assert queue[0]["subject"] in run("label", "-C", project, "--list").out
 
     file = tmp_path / "answers.jsonl"
