@@ -180,7 +180,7 @@ def stage(folder: Path, name: str) -> dict[str, Any]:
         import lightgbm  # noqa: F401
     context = Context(max_epochs=1 if recipe.learner == "gradient" else None, threads=project.threads)
     rule = config.decision
-    answer = answer_spec(task, dataset.signature, rule)
+    answer = answer_spec(task, dataset.signature, config)
     aim = Aim(task=task.name, answer=answer, metric=metric_of(task, rule), selection=selection_of(task, rule))
     seconds = 0.0
 
