@@ -79,14 +79,15 @@ class Prototypical:
         started = time.perf_counter()
         view = replace(recipe, params=_others(recipe.params))
         network, spec = represented(problem, view, context, own)
-        space = _space(network, problem, own, context)
-        model = _headed(network, spec, problem, space)
+        rows = inner(network, problem.features, slice(0, problem.train))
+        space = _space(rows, problem, own, context)
+        model = _headed(network, spec, problem, rows - space.centre, space)
         facts = {"method": own["method"], "seconds": time.perf_counter() - started}
         model.summary.update(facts | {"chosen": {"shrinkage": space.shrinkage}})
         if len(problem.target) > problem.train:
-            rows = slice(problem.train, None)
-            scores = model.scores({name: array[rows] for name, array in problem.features.items()})
-            context.report(1, validation(problem.kind, scores, problem.target[rows]))
+            held = slice(problem.train, None)
+            scores = model.scores({name: array[held] for name, array in problem.features.items()})
+            context.report(1, validation(problem.kind, scores, problem.target[held]))
         return model
 
 
@@ -196,17 +197,20 @@ def inner(network: nn.Module, features: Features, rows: slice) -> npt.NDArray[np
     return np.concatenate(parts)
 
 
-def _space(network: nn.Module, problem: Problem, own: Mapping[str, Any], context: Context) -> prototypes.Space:
-    rows = inner(network, problem.features, slice(0, problem.train))
+def _space(rows: prototypes.Floats, problem: Problem, own: Mapping[str, Any], context: Context) -> prototypes.Space:
     codes = np.asarray(problem.target[: problem.train], np.int64)
     if own["shrinkage"] is not None:
         return prototypes.fit_space(rows, codes, float(own["shrinkage"]))
     return prototypes.best_space(rows, codes, shots=own["shots"], seed=context.seed)
 
 
-def _headed(network: nn.Module, spec: dict[str, Any], problem: Problem, space: prototypes.Space) -> GradientModel:
-    """The network with one output a class: its squared distance from the class's mean, which is linear in the row."""
-    rows = inner(network, problem.features, slice(0, problem.train)) - space.centre
+def _headed(
+    network: nn.Module, spec: dict[str, Any], problem: Problem, rows: prototypes.Floats, space: prototypes.Space
+) -> GradientModel:
+    """The network with one output a class: its squared distance from the class's mean, which is linear in the row.
+
+    *rows* are what the last layer reads of the training rows, less the centre of *space*.
+    """
     codes = np.asarray(problem.target[: problem.train], np.int64)
     means = np.zeros((problem.classes, rows.shape[1]), np.float64)
     np.add.at(means, codes, rows)

@@ -33,7 +33,7 @@ from tidemill.loop.robust import look_at_robustness
 from tidemill.loop.search import Kept, log_of, tuned
 from tidemill.loop.steps import Steps
 from tidemill.metrics import row_scores
-from tidemill.monitor.label_errors import known_label_errors
+from tidemill.monitor.label_errors import known_suspects
 from tidemill.records import JSON, Cycle, Dataset, Model, Recipe, Step, from_json, to_json
 from tidemill.runtime import Predictor, load
 from tidemill.stages.annotate import annotate
@@ -336,8 +336,7 @@ class Revolution:
         """The labels of a version that are probably wrong, as far as anybody knows."""
         if not self.setting.config.annotation.check_labels:
             return []
-        known = known_label_errors(self.store.root, self.store.get(Dataset, dataset.id)) or {}
-        return list(known.get("issues", []))
+        return known_suspects(self.store.root, self.store.get(Dataset, dataset.id))
 
     def _rivals(self, dataset: DatasetArrays, champion: Model) -> list[tuple[str, Predictor]]:
         """The newest model of another recipe or two, whose disagreement tells something."""

@@ -202,6 +202,12 @@ def known_label_errors(root: Path, record: Dataset) -> JSON | None:
     return None
 
 
+def known_suspects(root: Path, record: Dataset) -> list[JSON]:
+    """The labels of a version that are probably wrong, as far as anybody knows, the least believable first."""
+    found: list[JSON] = (known_label_errors(root, record) or {}).get("issues", [])
+    return found
+
+
 def label_errors_path(root: Path, record: Dataset) -> Path:
     """Where a version's suspected label errors are kept once they were looked for."""
     return root / record.path / "label-errors.json"

@@ -160,10 +160,9 @@ def _label_errors(project: OpenProject, record: Dataset, *, search: bool, say: C
     if kind == "choice":
         return {"unknown": "of a choice nobody knows what would have been right"}
     if not label_errors_path(store.root, record).is_file():
-        if not search and (found := known_label_errors(store.root, record)) is not None:
-            return found
         if not search:
-            return {"unknown": "nobody has looked for label errors in this version yet (tidemill data does)"}
+            unknown = {"unknown": "nobody has looked for label errors in this version yet (tidemill data does)"}
+            return known_label_errors(store.root, record) or unknown
         if kind != project.task.kind:
             return {"unknown": f"this version is of another kind ({kind}) than the task {project.task.name}"}
         say("looking for labels that may be wrong; this is done once for a dataset version")

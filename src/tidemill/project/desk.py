@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from tidemill.annotation.agreement import disputed, same, summarise_agreement
 from tidemill.annotation.widgets import parse_answer, widget_of
@@ -91,39 +91,6 @@ def _turn_of(purpose: str | None, before: Sequence[str], share: float) -> tuple[
     return ("audit",) if math.floor((len(before) + 1) * share) > audits else ("settle", "useful")
 
 
-def _note(
-    project: OpenProject,
-    question: QueueItem,
-    author: str,
-    state: Any,
-    until: float,
-    *,
-    note: str | None = None,
-    answer: str | None = None,
-) -> Turn:
-    """Write down what *author* does with a question."""
-    store = project.store
-    before = store.find(Turn, question=question.id, author=author, limit=1)
-    if before:
-        turn = dataclasses.replace(
-            before[0], state=state, until=until, note=note if note is not None else before[0].note, answer=answer
-        )
-        store.update(turn)
-        return turn
-    turn = Turn(
-        id=new_id(Turn.prefix),
-        question=question.id,
-        subject=question.subject,
-        author=author,
-        state=state,
-        until=until,
-        note=note,
-        answer=answer,
-    )
-    store.insert(turn)
-    return turn
-
-
 def answer(
     project: OpenProject, subject: str, label: Any, *, author: str, note: str | None = None, where: str | None = None
 ) -> JSON:
@@ -169,7 +136,7 @@ def answer(
         for waits in asked:
             given = waits.given if again else waits.given + 1
             store.update(dataclasses.replace(waits, given=given, done=given >= waits.need))
-            _note(project, waits, author, "answered", annotation.created, answer=annotation.id)
+            keep(store, waits, author, annotation.created, state="answered", answer=annotation.id)
         torn = _adjudicate(project, subject, asked) if value is not None else False
     return {**to_json(annotation), "disputed": torn}
 
@@ -237,7 +204,7 @@ def _prefer(
             store.update(
                 dataclasses.replace(question, given=question.given + 1, done=question.given + 1 >= question.need)
             )
-            _note(project, question, author, "answered", said.created, note=note, answer=said.id)
+            keep(store, question, author, said.created, state="answered", note=note, answer=said.id)
     kept = {"id": said.id, "subject": subject, "label": side, "author": author, "note": note}
     return {**kept, "purpose": "useful", "disputed": False}
 
@@ -292,10 +259,10 @@ def pass_over(
         raise NotFoundError(
             f"the question {question!r:.60} waits no longer", mend="Go on with the next one; nothing was lost."
         )
-    state = "unsure" if unsure else "skipped"
+    state: Literal["unsure", "skipped"] = "unsure" if unsure else "skipped"
     now = time.time()
     with store.transaction():
-        _note(project, found[0], author, state, now + SKIPPED, note=checked_note(note, None))
+        keep(store, found[0], author, now + SKIPPED, state=state, note=checked_note(note, None))
     return {"question": question, "state": state}
 
 

@@ -7,7 +7,7 @@ import time
 from tidemill.data.assigned import fold_journal
 from tidemill.data.dataset import DatasetArrays, open_dataset
 from tidemill.errors import NotReadyError
-from tidemill.monitor.label_errors import known_label_errors
+from tidemill.monitor.label_errors import known_suspects
 from tidemill.project import said
 from tidemill.project.opened import OpenProject
 from tidemill.records import JSON
@@ -27,7 +27,6 @@ def requeue(project: OpenProject) -> JSON:
         raise NotReadyError("no data has been prepared yet", mend="Run `tidemill cycle` first.")
     dataset = open_dataset(project.store.root, record)
     settled = said.settle(project)
-    known = known_label_errors(project.store.root, record) if project.config.annotation.check_labels else None
     counts = annotate(
         project.store,
         dataset,
@@ -35,7 +34,7 @@ def requeue(project: OpenProject) -> JSON:
         settled,
         seed=time.time_ns() % 2**32,
         policy=project.config.annotation,
-        doubtful=(known or {}).get("issues", []),
+        doubtful=known_suspects(project.store.root, record) if project.config.annotation.check_labels else [],
     )
     return dict(counts)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -84,11 +84,30 @@ def _next() -> sa.Select[Any]:
     )
 
 
-def keep(store: Store, question: QueueItem, author: str, until: float) -> None:
-    """Keep *question* for *author*, who looks at it, from everybody else until then; what they noted stays."""
+def keep(
+    store: Store,
+    question: QueueItem,
+    author: str,
+    until: float,
+    *,
+    state: Literal["open", "answered", "skipped", "unsure"] = "open",
+    note: str | None = None,
+    answer: str | None = None,
+) -> None:
+    """Keep what *author* does with a question: one turn each, and what they noted before stays unless they note more.
+
+    While it is open, the question is kept from everybody else *until* then.
+    """
     mapping = mapping_of(Turn)
     turn = Turn(
-        id=new_id(Turn.prefix), question=question.id, subject=question.subject, author=author, state="open", until=until
+        id=new_id(Turn.prefix),
+        question=question.id,
+        subject=question.subject,
+        author=author,
+        state=state,
+        until=until,
+        note=note,
+        answer=answer,
     )
     with store.database.transaction() as connection:
         connection.execute(_keeping(store.database.is_sqlite), mapping.row(turn))
@@ -98,7 +117,8 @@ def keep(store: Store, question: QueueItem, author: str, until: float) -> None:
 def _keeping(by_sqlite: bool) -> sa.Executable:
     table = mapping_of(Turn).table
     statement: Any = (sqlite if by_sqlite else postgresql).insert(table)
-    again = {name: statement.excluded[name] for name in ("state", "until", "answer")}
+    again: dict[str, Any] = {name: statement.excluded[name] for name in ("state", "until", "answer")}
+    again["note"] = sa.func.coalesce(statement.excluded.note, table.c.note)
     found: sa.Executable = statement.on_conflict_do_update(index_elements=["question", "author"], set_=again)
     return found
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from tidemill.metrics.off_policy import Choices
 from tidemill.metrics.units import Floats
@@ -139,14 +140,16 @@ class BanditWorld:
             odds = np.log(self._means / (1 - self._means))
 
             def informed(contexts: Floats) -> Floats:
-                return _softmax(sharpness * odds[self._places(contexts)])
+                told: Floats = special.softmax(sharpness * odds[self._places(contexts)], axis=1)
+                return told
 
             return informed
         noise = np.random.default_rng(seed).normal(size=self._weights.shape)
         weights = self._weights + wrong * noise * np.abs(self._weights).mean()
 
         def policy(contexts: Floats) -> Floats:
-            return _softmax(sharpness * (contexts @ weights))
+            share: Floats = special.softmax(sharpness * (contexts @ weights), axis=1)
+            return share
 
         return policy
 
@@ -161,9 +164,3 @@ class BanditWorld:
         reward = (rng.random(n) < means[np.arange(n), action]).astype(np.float64)
         choices = Choices(action=action, reward=reward, propensity=propensities[np.arange(n), action])
         return Logs(rows=rows, contexts=contexts, choices=choices, propensities=propensities, means=means)
-
-
-def _softmax(powers: Floats) -> Floats:
-    shares = np.exp(powers - powers.max(axis=1, keepdims=True))
-    found: Floats = shares / shares.sum(axis=1, keepdims=True)
-    return found

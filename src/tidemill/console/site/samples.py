@@ -17,7 +17,7 @@ from tidemill.data.splits import DROPPED, SPLITS
 from tidemill.data.storage import is_complete
 from tidemill.data.targets import is_labelled
 from tidemill.errors import InputError, NotFoundError, NotReadyError
-from tidemill.monitor.label_errors import known_label_errors
+from tidemill.monitor.label_errors import known_suspects
 from tidemill.records import JSON, Annotation, Dataset, Erasure, QueueItem, to_json
 
 SHOWN = 36
@@ -209,8 +209,7 @@ def _siblings(arrays: DatasetArrays, row: int) -> list[str]:
 
 def _doubt(visit: Visit, record: Dataset, identifier: str) -> JSON | None:
     """What is known of a doubtful label."""
-    known = known_label_errors(visit.store.root, record) or {}
-    issues: list[JSON] = known.get("issues", [])
+    issues = known_suspects(visit.store.root, record)
     return next((issue for issue in issues if issue["sample"] == identifier), None)
 
 

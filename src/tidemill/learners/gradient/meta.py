@@ -1,6 +1,5 @@
 """Reptile (Nichol, Achiam and Schulman, 2018, https://arxiv.org/abs/1803.02999): weights that soon learn new classes.
 
-
 Each round learns one small problem of some classes from the weights so far, and moves these a little towards what came
 of it. It needs what :mod:`tidemill.learners.gradient.state` offers and nothing else: an update of a state, and a merge.
 """
