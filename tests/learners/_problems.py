@@ -41,9 +41,11 @@ def table(kind: str) -> Problem:
     )
 
 
-def fit(problem: Problem, name: str = "cnn", **context: Any) -> GradientModel:
+def fit(problem: Problem, name: str = "cnn", *, device: str = "cpu", **context: Any) -> GradientModel:
     params = context.pop("params", {})
-    return GradientLearner().fit(problem, RecipeView(network={"name": name}, params=params), Context(**context))
+    return GradientLearner().fit(
+        problem, RecipeView(network={"name": name}, params=params), Context(device=device, **context)
+    )
 
 
 def weights(model: GradientModel) -> dict[str, np.ndarray]:

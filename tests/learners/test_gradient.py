@@ -250,7 +250,7 @@ def test_sample_weights_and_class_weights_move_the_answer() -> None:
 def test_local_updates_merge_into_one_state() -> None:
     problem = digits(600)
     recipe = RecipeView(network={"name": "mlp"}, params={"epochs": 10})
-    trainer = GradientLearner().trainer(problem, recipe, Context())
+    trainer = GradientLearner().trainer(problem, recipe, Context(device="cpu"))
     state = trainer.state()
     before = {name: tensor.clone() for name, tensor in state.tensors.items()}
     for _ in range(4):
@@ -273,7 +273,7 @@ def test_a_model_starts_from_another_ones_tensors() -> None:
     problem = digits(1000)
     first = fit(problem, params={"epochs": 8})
     recipe = RecipeView(network={"name": "cnn"}, params={"epochs": 1, "learning_rate": 1e-5}, init=weights(first))
-    again = GradientLearner().fit(problem, recipe, Context())
+    again = GradientLearner().fit(problem, recipe, Context(device="cpu"))
     assert (again.scores(problem.features).argmax(1) == problem.target).mean() > 0.95
 
 
@@ -296,7 +296,7 @@ def test_a_users_own_module_trains_and_exports(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MODULE)
     problem = digits(1000)
     network = {"name": "module", "ref": f"{tmp_path / 'mine.py'}:Tiny", "width": 32}
-    model = GradientLearner().fit(problem, RecipeView(network=network, params={"epochs": 15}), Context())
+    model = GradientLearner().fit(problem, RecipeView(network=network, params={"epochs": 15}), Context(device="cpu"))
     scores = model.scores({"image": problem.features["image"][1000:]})
     assert (scores.argmax(1) == problem.target[1000:]).mean() > 0.8
     onnx = model.export().onnx

@@ -64,7 +64,7 @@ def of_kind(given: Problem, kind: str) -> Problem:
 
 def fit(given: Problem, network: dict[str, Any], **params: Any) -> GradientModel:
     recipe = RecipeView(network={"name": "mlp", "hidden": [48, 24], **network}, params=params)
-    return GradientLearner().fit(given, recipe, Context(seed=1, max_epochs=30))
+    return GradientLearner().fit(given, recipe, Context(seed=1, max_epochs=30, device="cpu"))
 
 
 def held(given: Problem, scores: np.ndarray) -> float:

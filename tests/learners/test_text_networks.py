@@ -82,7 +82,9 @@ def problem(
 
 
 def fit(given: Problem, network: dict[str, Any], params: dict[str, Any] | None = None, **context: Any) -> GradientModel:
-    return GradientLearner().fit(given, RecipeView(network=network, params=params or {}), Context(**context))
+    return GradientLearner().fit(
+        given, RecipeView(network=network, params=params or {}), Context(**{"device": "cpu"} | context)
+    )
 
 
 def rows_of(given: Problem, rows: slice | np.ndarray) -> dict[str, Any]:
@@ -285,7 +287,7 @@ def test_local_updates_of_texts_merge(messages: Texts) -> None:
     for network in (NGRAM, SMALL):
         given = problem(messages, network)
         recipe = RecipeView(network=network, params={"epochs": 4, "learning_rate": 0.01})
-        trainer = GradientLearner().trainer(given, recipe, Context())
+        trainer = GradientLearner().trainer(given, recipe, Context(device="cpu"))
         now = trainer.state()
         for _ in range(2):
             arrays = [

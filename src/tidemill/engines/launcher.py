@@ -30,6 +30,7 @@ def main(count: str, target: str, arguments: str, nice: str, parent: str) -> int
     # The result alone goes to standard output, whatever a process prints: they inherit what stands there.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(GRACE)  # older torch gives them 30 s
     with tempfile.TemporaryDirectory(prefix="tidemill-") as name:
         folder = Path(name)
         config = LaunchConfig(
@@ -42,7 +43,6 @@ def main(count: str, target: str, arguments: str, nice: str, parent: str) -> int
             rdzv_configs={"store_type": "file"},
             local_addr="127.0.0.1",  # a name that nobody resolves would hold it up
             max_restarts=0,
-            shutdown_timeout=GRACE,
             logs_specs=DefaultLogsSpecs(log_dir=str(folder / "logs")),
         )
         try:

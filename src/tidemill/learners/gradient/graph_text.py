@@ -25,7 +25,7 @@ def write_ngram(graph: Nodes, network: Ngram) -> str:
     folded = len(network.layers) == 1
     if folded:
         table, bias = table @ last.weight.T, last(bias)
-    out = sparse_sums(graph, "ngrams", table.numpy())
+    out = sparse_sums(graph, "ngrams", table.cpu().numpy())
     out = graph.add("Add", out, graph.constant(bias))
     for layer in () if folded else network.layers:
         match layer:

@@ -63,8 +63,9 @@ class GradientLearner:
         With ``context.team`` several processes train it together, where a step is long enough for that to pay; what
         comes back is the same (see :mod:`tidemill.learners.gradient.together`).
 
-        With a ``workdir`` it resumes from the checkpoint there, when it is of the same training, and gives the weights,
-        bit for bit, that an uninterrupted run with as many threads gives.
+        With a ``workdir`` it resumes from the checkpoint there, when it is of the same training, and gives the weights
+        that an uninterrupted run with as many threads gives: bit for bit on the CPU; on CUDA, which adds up in no fixed
+        order, up to rounding.
 
         Raises:
             TrainingError: a wrong parameter, no rows, or a loss that is no longer a number.
