@@ -15,8 +15,18 @@ from tidemill.testing import TaskConformance
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
+SCRIPTS = sorted(EXAMPLES.glob("*/run.py"))
+LONG = ("image-multi-label", "news-recommender", "own-recipes", "tabular-regression", "text-multi-label")
+"""Fifteen seconds each. Every one follows a line that one of the others follows, and runs in `make test-long`."""
 
-@pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*/run.py")), ids=lambda path: path.parent.name)
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(path, id=path.parent.name, marks=pytest.mark.long if path.parent.name in LONG else ())
+        for path in SCRIPTS
+    ],
+)
 def test_an_example_runs(script: Path) -> None:
     alone = {**os.environ, "TIDEMILL_THREADS": "1"}  # other tests run beside it
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=alone, check=False)
@@ -27,6 +37,7 @@ def test_an_example_runs(script: Path) -> None:
 def test_every_task_has_an_example() -> None:
     folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
     assert set(task_names()) <= folders
+    assert {path.parent.name for path in SCRIPTS} == folders > set(LONG)
 
 
 def test_every_example_has_a_script_and_a_page() -> None:

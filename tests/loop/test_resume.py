@@ -19,6 +19,7 @@ from tidemill.testing.tasks import write_records
 STAGES = ["feedback", "prepare", "tune", "train", "evaluate", "deploy", "annotate"]
 KILLS = {stage: [(stage, "0"), (stage, "0.02")] for stage in STAGES}  # at its first word, and a moment into its work
 KILLS["the race"] = [("tune@1", "0"), ("tune@3", "0.02"), ("tune@5", "0")]  # after so many of six trials
+ALWAYS = ("train", "deploy", "the race")  # the others kill cycles for ten seconds each, and run in `make test-long`
 
 
 def result(project: tidemill.Project) -> dict[str, Any]:
@@ -65,7 +66,10 @@ def expected(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return found
 
 
-@pytest.mark.parametrize("kills", KILLS.values(), ids=KILLS)
+@pytest.mark.parametrize(
+    "kills",
+    [pytest.param(kills, id=name, marks=() if name in ALWAYS else pytest.mark.long) for name, kills in KILLS.items()],
+)
 def test_a_cycle_killed_in_a_stage_resumes_to_the_same_result(
     kills: list[tuple[str, str]], fresh: Path, expected: dict[str, Any], tmp_path: Path
 ) -> None:
