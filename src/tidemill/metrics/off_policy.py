@@ -297,7 +297,8 @@ def estimate(
         raise InputError("there are no logged choices", mend="Import logs, or wait for rewards.")
     names = list(estimators or (ESTIMATORS if weighed.model is not None else ("ips", "snips")))
     w = weighed.importance
-    terms = np.stack([contributions(name, weighed, limit=limit) for name in names])
+    # `calibrated` starts from the terms of `dr`, and takes from their sums what it finds to take
+    terms = np.stack([contributions("dr" if name == "calibrated" else name, weighed, limit=limit) for name in names])
     units = Units.of(np.arange(n) if keys is None else keys).grouped(seed)
     k = len(names)
     beside = _calibrating(weighed) if "calibrated" in names else np.empty((0, n))

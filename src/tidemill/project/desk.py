@@ -198,8 +198,8 @@ def _prefer(
         key=identifier,
         predictions=(better, worse),
     )
-    store.add_feedback([said])
     with store.transaction():
+        store.add_feedback([said])
         for question in asked:
             store.update(
                 dataclasses.replace(question, given=question.given + 1, done=question.given + 1 >= question.need)

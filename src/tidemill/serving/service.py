@@ -49,6 +49,7 @@ class Service:
 
     def __init__(self, project: ServedProject, meter: Meter, on_swap: OnSwap | None = None) -> None:
         store = project.store
+        chooses = project.task.kind == "choice"
         self.project = project
         self._meter = meter
         self._on_swap = on_swap
@@ -61,8 +62,8 @@ class Service:
             self._journal,
             meter,
             secret=store.secret,
-            audit_rate=0.0 if project.task.kind == "choice" else project.config.audit.rate,
-            choices=project.task.kind == "choice",  # all of them may judge
+            audit_rate=0.0 if chooses else project.config.audit.rate,  # every choice is drawn at random, so all judge
+            choices=chooses,
             max_pixels=int(project.config.limits.image_megapixels * 1_000_000),
             most_pixels=int(project.config.serve.max_megapixels * 1_000_000),
             latency=project.config.serve.latency_ms / 1000,
