@@ -16,7 +16,9 @@ from pages import Tags
 from tidemill.annotation.doubts import doubts_of
 from tidemill.console.page import new_environment
 from tidemill.console.site import places, rendering
+from tidemill.project import rollouts
 from tidemill.records import Deployment, Feedback, Model, Prediction, Rollout, Run, new_id
+from tidemill.stages.deploy import end_rollout
 from tidemill.store.glances import count_after, last_number
 from tidemill.store.glances import page as page_of
 
@@ -176,10 +178,11 @@ def test_who_serves_is_decided_with_a_reason_that_is_kept(mill: Mill) -> None:
     assert champion is not None
     other = next(m["id"] for m in mill.project.models() if m["id"] != champion["id"])
     revision = store.revision()
+    page = mill.get(f"/models/{other}")
     mill.post(f"/models/{other}/promote", 422, reason="  ")
-    mill.post(f"/models/{other}/promote", 409, reason="looked at an old page", revision=str(revision - 1))
+    mill.post(f"/models/{other}/promote", 409, reason="looked at an old page", seen=f"{revision - 1} none")
     assert store.revision() == revision
-    mill.post(f"/models/{other}/promote", reason=f"checked by hand {EVIL}", revision=str(revision))
+    mill.post(f"/models/{other}/promote", reason=f"checked by hand {EVIL}", **hidden(page, f"/models/{other}/promote"))
     deployed = store.champion()
     assert deployed is not None and deployed.model_id == other
     assert deployed.reason == f"checked by hand {EVIL}" and deployed.author == "console"
@@ -206,6 +209,46 @@ def test_a_roll_out_begins_goes_on_and_ends(mill: Mill) -> None:
     rollout = store.find(Rollout, newest_first=True, limit=1)[0]
     assert rollout.status == "stopped" and "enough" in rollout.reason
     mill.post("/models/rollout/end", 503, reason="again")
+
+
+def hidden(page: str, action: str) -> dict[str, str]:
+    """What the form to *action* carries unseen, besides its code."""
+    form = re.search(rf'<form method="post" action="{re.escape(action)}".*?</form>', page, re.DOTALL)
+    assert form is not None, action
+    found = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form[0])
+    return {name: value for name, value in found if name != "code"}
+
+
+def test_what_is_decided_on_a_page_of_another_roll_out_is_refused(mill: Mill) -> None:
+    store, project, champion = mill.project.store, mill.project, mill.project.champion
+    assert champion is not None
+    others = [m["id"] for m in project.models() if m["id"] != champion["id"]][:2]
+    project.promote(others[0], reason="so that there is one before it")
+    alone = mill.get(f"/models/{others[1]}")
+    first = rollouts.start(project, champion["id"], phase="shadow")
+    assert store.get(Rollout, first.id).status == "running"
+    during, before = mill.get("/models"), store.revision()
+    end_rollout(store, first.id, "rolled-back", "its labels were worse")
+
+    # The sheet says that the champion goes on alone; there is nothing left to end, and nobody meant the champion.
+    mill.post("/models/rollback", 409, reason="enough of it", **hidden(during, "/models/rollback"))
+    assert store.revision() == before
+
+    second = rollouts.start(project, others[1], phase="shadow")
+    stale = (
+        ("/models/rollout/end", {"reason": "enough"}),
+        ("/models/rollout/advance", {"reason": "more", "share": "50"}),
+        ("/models/rollback", {"reason": "enough"}),
+    )
+    for action, fields in stale:
+        mill.post(action, 409, **fields, **hidden(during, action))
+    mill.post(f"/models/{others[1]}/promote", 409, reason="at once", **hidden(alone, f"/models/{others[1]}/promote"))
+    assert store.get(Rollout, second.id) == second and store.revision() == before
+
+    mill.post("/models/rollback", reason="enough", **hidden(mill.get("/models"), "/models/rollback"))
+    assert store.get(Rollout, second.id).status == "stopped" and store.revision() == before
+    mill.post(f"/models/{others[1]}/rollout", 409, reason="on", phase="shadow", seen=f"{before} {second.id}")
+    project.rollback(reason="as it was")
 
 
 def test_lists_go_on_by_number_without_gap_or_repetition(mill: Mill) -> None:

@@ -18,12 +18,22 @@ from tidemill.records import JSON, Deployment, new_id, to_json
 from tidemill.runtime import load
 from tidemill.stages.deploy import end_rollout, put_into_force
 from tidemill.store import damaged, last_state, running_rollout
+from tidemill.store.states import intact_state
 
 _GO_ON = "Any command goes on with it once no cycle runs; `tidemill forget` with the same words says what keeps it."
 
 
-def promote(project: OpenProject, identifier: str, *, reason: str, author: str | None = None) -> JSON:
+def promote(
+    project: OpenProject, identifier: str, *, reason: str, author: str | None = None, seen: str | None = None
+) -> JSON:
     """Put a model into force by hand, past the gate; the reason stays in the history. A roll-out ends with it.
+
+    Args:
+        project: whose.
+        identifier: of the model.
+        reason: why, in words.
+        author: who says so.
+        seen: what :func:`tidemill.store.standing` said when this was decided; whatever stands unless given.
 
     Returns:
         The deployment, and under ``rollout`` the roll-out that ended with it, or ``None``.
@@ -31,49 +41,72 @@ def promote(project: OpenProject, identifier: str, *, reason: str, author: str |
     Raises:
         NotFoundError: no such model.
         PackageError: its package does not start.
+        ConflictError: something else stands than was seen.
     """
     model = project.model(identifier)
     load(project.store.root / model.path, threads=1).warm_up()
-    return _deploy(project, model.id, "promote", reason, author)
+    return _deploy(project, model.id, "promote", reason, author, seen=seen)
 
 
-def rollback(project: OpenProject, *, reason: str | None = None, author: str | None = None) -> JSON:
+def rollback(
+    project: OpenProject, *, reason: str | None = None, author: str | None = None, seen: str | None = None
+) -> JSON:
     """Put the model before the champion back into force; during a roll-out, take back its challenger instead.
+
+    Args:
+        project: whose.
+        reason: why, in words.
+        author: who says so.
+        seen: what :func:`tidemill.store.standing` said when this was decided; whatever stands unless given.
 
     Returns:
         The deployment that is in force, and under ``rollout`` the roll-out that was ended, or ``None``.
 
     Raises:
         NotReadyError: there is none before it.
+        ConflictError: something else stands than was seen.
     """
     rolling = running_rollout(project.store)
     if rolling is not None:
         said = f"Rolled back by hand: {reason}" if reason else "Rolled back by hand."
-        ended = end_rollout(project.store, rolling.id, "stopped", said, author=author)
-        if ended.status == "stopped":
+        ended = end_rollout(project.store, rolling.id, "stopped", said, author=author, seen=seen)
+        if ended.status != "promoted":  # taken back, by this or by what came before it
             return to_json(project.champion_deployment()) | {"rollout": to_json(ended)}
     history = project.store.find(Deployment, name="default", newest_first=True)
     if not history:
         raise NotReadyError("no model has been promoted yet", mend="Run `tidemill cycle` first.")
+
+    def intact(model: str, state: str | None) -> tuple[str, str | None]:
+        return model, intact_state(project.store, state)
+
     # A rollback undoes the newest promotion that is still in force; a second one goes back one further.
     line: list[tuple[str, str | None]] = []
     for deployment in reversed(history):
         in_force = deployment.model_id, deployment.state_id
         if deployment.action == "rollback" and line:
-            line.pop()
+            undone = line.pop()
+            while line and line[-1] != in_force and intact(*line[-1]) == intact(*undone):
+                line.pop()  # it was passed over, since its snapshot had been erased
         elif not line or line[-1] != in_force:
             line.append(in_force)
-    if len(line) < 2:
+    before = [there for one in line[:-1] if (there := intact(*one)) != intact(*line[-1])]
+    if not before:
         raise NotReadyError("there is no model before the champion", mend="Name one with `tidemill promote MODEL`.")
-    back, state = line[-2]
+    back, state = before[-1]
     state = last_state(project.store, back) or state  # what it had learned while it served comes back with it
     project.open_model(project.model(back), threads=1, state=state).warm_up()
     left = line[-1][1] if line[-1][0] == back else None
-    return _deploy(project, back, "rollback", reason or f"rolled back from {left or line[-1][0]}", author, state)
+    return _deploy(project, back, "rollback", reason or f"rolled back from {left or line[-1][0]}", author, state, seen)
 
 
 def _deploy(
-    project: OpenProject, model_id: str, action: str, reason: str, author: str | None, state: str | None = None
+    project: OpenProject,
+    model_id: str,
+    action: str,
+    reason: str,
+    author: str | None,
+    state: str | None = None,
+    seen: str | None = None,
 ) -> JSON:
     made = Deployment(
         id=new_id(Deployment.prefix),
@@ -84,7 +117,7 @@ def _deploy(
         author=author,
         state_id=state,
     )
-    deployment, ended = put_into_force(project.store, made)
+    deployment, ended = put_into_force(project.store, made, seen=seen)
     return to_json(deployment) | {"rollout": None if ended is None else to_json(ended)}
 
 

@@ -29,13 +29,23 @@ def start(
     share: float | None = None,
     reason: str | None = None,
     author: str | None = None,
+    seen: str | None = None,
 ) -> Rollout:
     """Let a model begin its roll-out by hand, past the gate.
+
+    Args:
+        project: whose.
+        identifier: of the model.
+        phase: in which it begins; as the configuration says unless given.
+        share: of the callers, of a canary.
+        reason: why, in words.
+        author: who says so.
+        seen: what :func:`tidemill.store.standing` said when this was decided; whatever stands unless given.
 
     Raises:
         NotFoundError: no such model.
         NotReadyError: no model serves yet.
-        ConflictError: a roll-out is under way, or the model serves already.
+        ConflictError: a roll-out is under way, the model serves already, or something else stands than was seen.
         PackageError: its package does not start.
     """
     model, champion = project.model(identifier), project.champion_deployment()
@@ -53,17 +63,23 @@ def start(
             share=share,
             author=author,
         ),
+        seen=seen,
     )
 
 
 def advance(
-    project: OpenProject, *, share: float | None = None, reason: str | None = None, author: str | None = None
+    project: OpenProject,
+    *,
+    share: float | None = None,
+    reason: str | None = None,
+    author: str | None = None,
+    seen: str | None = None,
 ) -> Rollout:
     """Let a challenger in the shadow become a canary, or give a canary another share of the callers.
 
     Raises:
         NotReadyError: no roll-out is under way.
-        ConflictError: it is a canary already, and no share was given.
+        ConflictError: it is a canary already, and no share was given; or something else stands than was *seen*.
     """
     rollout = _running(project)
     if rollout.phase == "canary" and share is None:
@@ -74,17 +90,20 @@ def advance(
         )
     said = f"{(rollout.share if share is None else share):.0%} of the callers"
     told = f"A canary by hand, for {said}{f': {reason}' if reason else '.'}"
-    return change_rollout(project.store, rollout.id, phase="canary", share=share, reason=told, author=author)
+    return change_rollout(project.store, rollout.id, phase="canary", share=share, reason=told, author=author, seen=seen)
 
 
-def stop(project: OpenProject, *, reason: str | None = None, author: str | None = None) -> Rollout:
+def stop(
+    project: OpenProject, *, reason: str | None = None, author: str | None = None, seen: str | None = None
+) -> Rollout:
     """End a roll-out; the champion goes on alone.
 
     Raises:
         NotReadyError: no roll-out is under way.
+        ConflictError: something else stands than was *seen*.
     """
     said = f"Stopped by hand: {reason}" if reason else "Stopped by hand."
-    return end_rollout(project.store, _running(project).id, "stopped", said, author=author)
+    return end_rollout(project.store, _running(project).id, "stopped", said, author=author, seen=seen)
 
 
 def show(project: OpenProject) -> JSON | None:

@@ -23,7 +23,7 @@ from tidemill.records import (
     StateSnapshot,
     new_id,
 )
-from tidemill.store import Store, running_rollout
+from tidemill.store import Store, running_rollout, standing
 
 Phase = Literal["shadow", "canary"]
 Ending = Literal["promoted", "rolled-back", "stopped"]
@@ -119,13 +119,18 @@ def deploy_state(
     return deployment
 
 
-def begin_rollout(store: Store, rollout: Rollout) -> Rollout:
+def begin_rollout(store: Store, rollout: Rollout, *, seen: str | None = None) -> Rollout:
     """Let a challenger begin its roll-out.
 
+    Args:
+        rollout: not stored yet.
+        seen: what :func:`tidemill.store.standing` said when this was decided; whatever stands unless given.
+
     Raises:
-        ConflictError: another roll-out is under way, or the challenger serves already.
+        ConflictError: another roll-out is under way, the challenger serves already, or something else stands.
     """
     with store.transaction():
+        _require_seen(store, seen, rollout.name)
         if (other := running_rollout(store, rollout.name)) is not None:
             raise ConflictError(
                 f"the roll-out of {other.challenger_id} is still under way",
@@ -150,15 +155,20 @@ def change_rollout(
     reason: str | None = None,
     evidence: JSON | None = None,
     author: str | None = None,
+    seen: str | None = None,
 ) -> Rollout:
     """Change what is given of a roll-out that is under way; one that has ended stays as it is.
 
     Returns:
         The roll-out as it now is.
+
+    Raises:
+        ConflictError: something else stands than was *seen*.
     """
     given: dict[str, Any] = {"phase": phase, "share": share, "reason": reason, "evidence": evidence, "author": author}
     with store.transaction():
         rollout = store.get(Rollout, identifier)
+        _require_seen(store, seen, rollout.name)
         if rollout.status == "running":
             rollout = dataclasses.replace(rollout, **{k: v for k, v in given.items() if v is not None})
             store.update(rollout)
@@ -173,14 +183,19 @@ def end_rollout(
     *,
     evidence: JSON | None = None,
     author: str | None = None,
+    seen: str | None = None,
 ) -> Rollout:
     """End a roll-out; when it is promoted, together with the deployment of its challenger. Only the first call counts.
 
     Returns:
         The roll-out as it ended, by this or by an earlier call.
+
+    Raises:
+        ConflictError: something else stands than was *seen*.
     """
     with store.transaction():
         rollout = store.get(Rollout, identifier)
+        _require_seen(store, seen, rollout.name)
         if rollout.status != "running":
             return rollout
         deployment = None
@@ -198,13 +213,23 @@ def end_rollout(
         return _ended(store, rollout, status, reason, evidence, author, deployment)
 
 
-def put_into_force(store: Store, deployment: Deployment) -> tuple[Deployment, Rollout | None]:
+def put_into_force(
+    store: Store, deployment: Deployment, *, seen: str | None = None
+) -> tuple[Deployment, Rollout | None]:
     """Deploy by hand. A roll-out that is under way ends with it: the model that it is measured by has changed.
+
+    Args:
+        deployment: not stored yet.
+        seen: what :func:`tidemill.store.standing` said when this was decided; whatever stands unless given.
 
     Returns:
         The deployment, which names the decision that its roll-out began with, and the roll-out that ended.
+
+    Raises:
+        ConflictError: something else stands than was seen.
     """
     with store.transaction():
+        _require_seen(store, seen, deployment.name)
         rollout = running_rollout(store, deployment.name)
         if rollout is not None and deployment.model_id == rollout.challenger_id:
             deployment = dataclasses.replace(deployment, decision_id=rollout.decision_id)
@@ -237,6 +262,16 @@ def _ended(
     )
     store.update(ended)
     return ended
+
+
+def _require_seen(store: Store, seen: str | None, name: str) -> None:
+    """Refuse what somebody decided who had something else before them; in the transaction that would do it."""
+    if seen is not None and seen != standing(store, name):
+        raise ConflictError(
+            "another model came into force, or a roll-out began or ended, since you looked",
+            where="page",
+            mend="Look at what serves now, then decide again; nothing was changed.",
+        )
 
 
 def _refused(decision: Decision, reason: str) -> Decision:

@@ -4,7 +4,7 @@ from tidemill.store.feedback import FeedbackOutcome
 from tidemill.store.ingest import damaged, fold
 from tidemill.store.journal import Journal
 from tidemill.store.opening import create_store, open_store
-from tidemill.store.rollouts import running_rollout
+from tidemill.store.rollouts import running_rollout, standing
 from tidemill.store.secrets import (
     audit_draw,
     audit_split,
@@ -39,5 +39,6 @@ __all__ = [
     "open_store",
     "prune_states",
     "running_rollout",
+    "standing",
     "unfolded",
 ]

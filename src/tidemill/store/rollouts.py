@@ -38,6 +38,15 @@ def running_rollout(store: Store, name: str = "default") -> Rollout | None:
     return found[0] if found else None
 
 
+def standing(store: Store, name: str = "default") -> str:
+    """What serves under *name* and what is on its way to: a text that no other state of both has.
+
+    The number of the last deployment would not do: a roll-out that is stopped leaves none.
+    """
+    rollout = running_rollout(store, name)
+    return f"{store.revision(name)} {'none' if rollout is None else rollout.id}"
+
+
 def newest_row(store: Store) -> int:
     """The number of the newest prediction's row; 0 when there is none."""
     with store.database.reading() as connection:

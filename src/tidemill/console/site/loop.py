@@ -57,7 +57,6 @@ def _live(visit: Visit) -> dict[str, Any]:
     hours = site.tally.hours()
     return {
         "champion": None if deployment is None else _champion(visit, deployment),
-        "revision": store.revision(),
         "rollout": None if rollout is None else to_json(rollout),
         "quality": None if figures is None else figures["quality"],
         "figures": figures,

@@ -17,7 +17,7 @@ from tidemill.errors import InputError
 from tidemill.project import data_page, housekeeping, overview, rollouts
 from tidemill.project.rollouts import Phase
 from tidemill.records import JSON, Decision, Deployment, Model, Report, Run, to_json
-from tidemill.store import running_rollout
+from tidemill.store import running_rollout, standing
 from tidemill.store.glances import page as page_of
 from tidemill.tasks import metric_of
 
@@ -33,6 +33,7 @@ _KEPT = 5000
 def models(visit: Visit) -> Response:
     """The picture of the newest, and a list of all."""
     store, before = visit.store, visit.number("before")
+    seen = standing(store)  # before all that is shown, so that nobody decides by less than they say they saw
     found = page_of(store, Model, limit=SHOWN + 1, before=before)
     deployment, rollout = store.champion(), running_rollout(store)
     metric = metric_of(visit.project.task, visit.project.config.decision)
@@ -52,7 +53,7 @@ def models(visit: Visit) -> Response:
         rollout=None if rollout is None else to_json(rollout),
         last_rollouts=rollouts.listed(visit.project)[:5],
         history=[to_json(d) for _, d in page_of(store, Deployment, limit=8)],
-        revision=store.revision(),
+        seen=seen,
         first=before is None,
         older=found[SHOWN - 1][0] if len(found) > SHOWN else None,
     )
@@ -112,6 +113,7 @@ def _picture(
 def model(visit: Visit) -> Response:
     """One model: what it did, how it learned, what was decided; and what can be done with it."""
     store = visit.store
+    seen = standing(store)  # before all that is shown
     found = overview.report(visit.project, visit.path("id"))
     identifier = found["model"]["id"]
     deployment, rollout = store.champion(), running_rollout(store)
@@ -126,7 +128,7 @@ def model(visit: Visit) -> Response:
         anything=deployment is not None,
         rollout=to_json(rollout) if rollout is not None else None,
         deployments=[to_json(d) for d in store.find(Deployment, model_id=identifier)],
-        revision=store.revision(),
+        seen=seen,
         kept=(store.root / found["model"]["path"]).is_dir(),
     )
 
@@ -185,42 +187,45 @@ def runs(visit: Visit) -> Response:
 def promote(visit: Visit) -> Response:
     """Put a model into force by hand."""
     reason = visit.reason()
-    visit.require_unchanged()
-    housekeeping.promote(visit.project, visit.path("id"), reason=reason, author=visit.author)
+    housekeeping.promote(visit.project, visit.path("id"), reason=reason, author=visit.author, seen=visit.seen)
     return visit.go(f"/models/{visit.path('id')}", said="promoted")
 
 
 def begin_rollout(visit: Visit) -> Response:
     """Let a model begin in the shadow, or as a canary."""
     reason = visit.reason()
-    visit.require_unchanged()
     phase = visit.given("phase")
     if phase not in ("shadow", "canary"):
         raise InputError(f"there is no phase {phase!r:.40}", where="phase", mend="Choose shadow or canary.")
     chosen: Phase = "shadow" if phase == "shadow" else "canary"
     rollouts.start(
-        visit.project, visit.path("id"), phase=chosen, share=_share(visit), reason=reason, author=visit.author
+        visit.project,
+        visit.path("id"),
+        phase=chosen,
+        share=_share(visit),
+        reason=reason,
+        author=visit.author,
+        seen=visit.seen,
     )
     return visit.go(f"/models/{visit.path('id')}", said=phase)
 
 
 def advance(visit: Visit) -> Response:
     """Make a canary of the challenger in the shadow, or give it another share of the callers."""
-    rollouts.advance(visit.project, share=_share(visit), reason=visit.reason(), author=visit.author)
+    rollouts.advance(visit.project, share=_share(visit), reason=visit.reason(), author=visit.author, seen=visit.seen)
     return visit.go("/models", said="advanced")
 
 
 def end_rollout(visit: Visit) -> Response:
     """End the roll-out; the champion goes on alone."""
-    rollouts.stop(visit.project, reason=visit.reason(), author=visit.author)
+    rollouts.stop(visit.project, reason=visit.reason(), author=visit.author, seen=visit.seen)
     return visit.go("/models", said="ended")
 
 
 def rollback(visit: Visit) -> Response:
     """Put the model before the champion back."""
     reason = visit.reason()
-    visit.require_unchanged()
-    housekeeping.rollback(visit.project, reason=reason, author=visit.author)
+    housekeeping.rollback(visit.project, reason=reason, author=visit.author, seen=visit.seen)
     return visit.go("/models", said="rolled-back")
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tidemill.console.site.session import Look, Session
-from tidemill.errors import ConflictError, InputError
+from tidemill.errors import InputError
 from tidemill.project import OpenProject
 from tidemill.serving.access import Need, Visitor
 from tidemill.serving.service import Service
@@ -114,18 +114,10 @@ class Visit:
             raise InputError(what, where="reason", mend="Say in a sentence why; it stays in the history.")
         return text
 
-    def require_unchanged(self) -> None:
-        """Refuse what was decided on a page that was opened before something else came into force.
-
-        Raises:
-            ConflictError: it was.
-        """
-        if self.given("revision") not in (None, str(self.store.revision())):
-            raise ConflictError(
-                "another model came into force since this page was opened",
-                where="page",
-                mend="Look at what serves now, then decide again; nothing was changed.",
-            )
+    @property
+    def seen(self) -> str | None:
+        """What served, and what was on its way to, when the page of this form was made."""
+        return self.given("seen")
 
     def page(self, template: str, *, status: int = 200, **content: Any) -> Response:
         """The page that a template of ``templates/site`` makes of *content*."""
