@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from tidemill.config import Config, FeedbackPolicy, make_config
-from tidemill.data.trust import Voice
 from tidemill.metrics import row_scores
 from tidemill.monitor.rollout_evidence import Doubts, gather, labelled
 from tidemill.monitor.rollout_start import judge_of, new_rollout
@@ -24,6 +23,7 @@ from tidemill.tasks import Task, get_task
 
 CHAMPION, CHALLENGER = "model_old", "model_new"
 ONE_VOTE_EACH = FeedbackPolicy(trust=False)
+SURE = {"label": "a", "score": 0.99, "scores": {"a": 0.99, "b": 0.01}}
 
 
 class Rolled:
@@ -68,7 +68,7 @@ class Rolled:
             self.store.insert(LiveKey(id=new_id("key"), key=key, split=split, probability=0.5, drawn=True))  # type: ignore[arg-type]
         return made
 
-    def said(self, about: Prediction, label: Any, author: str = "ann", *, asked: bool = True) -> None:
+    def said(self, about: Prediction, label: Any, author: str = "ann", *, asked: bool = True, **fields: Any) -> None:
         item = Feedback(
             id=new_id("fb"),
             subject=about.id,
@@ -77,11 +77,19 @@ class Rolled:
             author=author,
             asked=asked,
             key=new_id("k"),
+            **fields,
         )
         self.store.add_feedback([item])
 
-    def labels(self, **options: Any) -> dict[str, Any]:
-        return {row.prediction.id: row.label for row in labelled(self.store, self.rollout, self.task.label, **options)}
+    def noted(self, about: Prediction, label: Any, author: str = "cid", purpose: Any = "audit") -> None:
+        """What an annotator answered."""
+        made = Annotation(id=new_id("label"), subject=about.id, label=label, author=author, purpose=purpose)
+        self.store.insert(made)
+
+    def labels(self, policy: FeedbackPolicy = ONE_VOTE_EACH) -> dict[str, Any]:
+        weights = Doubts(policy).weights(self.store, self.rollout, self.task.label, 1, sure=True)
+        rows, _ = labelled(self.store, self.rollout, self.task.label, weights)
+        return {row.prediction.id: row.label for row in rows}
 
     def evidence(self, policy: FeedbackPolicy = ONE_VOTE_EACH) -> JSON:
         return gather(self.store, self.rollout, self.task.label, Doubts(policy), now=time.time())
@@ -135,20 +143,47 @@ def test_authors_are_outvoted_change_their_minds_and_may_be_doubted(rolled: Roll
         rolled.said(clear, label, author)
     rolled.said(doubtful, "a", "eve")
     assert rolled.labels() == {clear.id: "b", doubtful.id: "a"}
-    assert rolled.labels(doubted={Voice("eve")}) == {}
-    note = Annotation(id=new_id("label"), subject=torn.id, label="a", author="cid", purpose="audit")
-    rolled.store.insert(note)
+    rolled.noted(torn, "a")
     assert rolled.labels()[torn.id] == "a"
+
+
+def test_whoever_is_asked_because_annotators_disagree_decides(rolled: Rolled) -> None:
+    torn = rolled.given("01")
+    for author in ("ann", "bob", "cid"):
+        rolled.noted(torn, "b", author)
+    rolled.noted(torn, "a", "dan", "adjudicate")
+    assert rolled.labels() == {torn.id: "a"}
+    assert rolled.labels(FeedbackPolicy()) == {torn.id: "a"}
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_many_new_names_do_not_outvote_one_who_is_known(store: Store, annotated: bool) -> None:
+    """Two names nobody has heard of speak for the challenger on each answer, an hour from the next, by one token."""
+    rolled = Rolled(store, rollout={"policy": "canary", "canary_rows": 10})
+    now = time.time()
+    if not annotated:  # a user who has proved to know
+        for n in range(60):
+            earlier = rolled.given(f"e{n:03}", SURE, None, audited=False, split="train")
+            rolled.said(earlier, "a", "ann", asked=False, via="shop", created=now + n)
+    given = [rolled.given(f"{n:03}", SURE, by=(CHAMPION, CHALLENGER)[n % 2], caller=f"c{n}") for n in range(60)]
+    for n, about in enumerate(given):
+        if annotated:
+            rolled.noted(about, "a")
+        else:
+            rolled.said(about, "a", "ann", via="shop", created=now + 3600 * n)
+        for name in ("x", "y"):
+            rolled.said(about, "b", f"{name} {n}", via="shop", created=now + 3600 * n)
+    assert set(rolled.labels(FeedbackPolicy()).values()) == {"a"}
+    ended = step(store, rolled.rollout, rolled.task.label, Doubts(FeedbackPolicy()), now=now)
+    assert (ended.status, store.champion().model_id) == ("rolled-back", CHAMPION), ended.reason  # type: ignore[union-attr]
 
 
 def test_authors_whose_word_has_proved_wrong_decide_nothing(rolled: Rolled) -> None:
     """Eve has contradicted the annotator, and every answer that the model was sure of, before."""
-    sure = {"label": "a", "score": 0.99, "scores": {"a": 0.99, "b": 0.01}}
     for n in range(60):
-        earlier = rolled.given(f"e{n:03}", sure, None, audited=False, split="train")
+        earlier = rolled.given(f"e{n:03}", SURE, None, audited=False, split="train")
         rolled.said(earlier, "b", "eve", asked=False)
-        note = Annotation(id=new_id("label"), subject=earlier.id, label="a", author="cid", purpose="useful")
-        rolled.store.insert(note)
+        rolled.noted(earlier, "a", purpose="useful")
     rolled.said(rolled.given("01"), "b", "eve")
     assert rolled.evidence()["labels"]["rows"] == 1
     doubting = rolled.evidence(FeedbackPolicy())

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -24,14 +24,15 @@ from tidemill.config import FeedbackPolicy
 from tidemill.data.ballots import Outcome, Vote, as_vote, count
 from tidemill.data.fit import Ordinary, fit, ordinary_by_model, tolerance
 from tidemill.data.shares import limited
-from tidemill.data.trust import Standing, Voice, Weighed, Word, weigh
+from tidemill.data.trust import ANCHOR, Standing, Voice, Weighed, Weight, Word, log_odds, weigh
 from tidemill.records import JSON, LABEL_KINDS, Annotation, Cycle, Feedback, LiveKey, Prediction, Token
 from tidemill.store import Store
 
 LabelOf = Callable[[Feedback, Prediction], Any]
 S = TypeVar("S", Feedback, Annotation)
 
-_ASKED = ("audit", "settle", "adjudicate")
+ASKED = ("audit", "settle", "adjudicate")
+"""Purposes of annotations that were asked for, so that they judge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +193,36 @@ def settled_labels(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What was found of everybody's word, for who counts labels without settling everything.
+
+    Attributes:
+        found: by key and voice.
+        start: chance that the word of somebody is right of whom nothing was found.
+    """
+
+    found: Mapping[tuple[str, Voice], Weight]
+    start: float = FeedbackPolicy().start
+
+    def of(self, key: str, voice: Voice) -> Weight:
+        """What the word of *voice* about *key* weighs."""
+        known = self.found.get((key, voice))
+        if known is not None:
+            return known
+        return Weight(ANCHOR, "annotator") if voice.annotator else Weight(log_odds(self.start), "new")
+
+
+def weights_of(store: Store, label_of: LabelOf, policy: FeedbackPolicy) -> Weights:
+    """Weigh every statement in the store as :func:`settled_labels` does."""
+    by_key, _ = _gathered(store, label_of, None)
+    usual = ordinary_by_model(store, sorted({p.model_id for p in _predictions(by_key.values())}), None)
+    votes = {key: _newest(said) for key, said in by_key.items()}
+    weighed = _weighed(votes, usual, policy, _Marks(store.secret, _last_tried(store, None)))
+    places = [(key, s.voice) for key, said in votes.items() for s in said]
+    return Weights(dict(zip(places, weighed.weights, strict=True)), policy.start)
+
+
 class _Desk:
     """Settles one key after the other.
 
@@ -270,7 +301,7 @@ class _Desk:
         if not votes:
             return
         prediction, outcome = self._first[key], count(votes)
-        if outcome.doubted or (outcome.behind and all(map(_is_doubted, outcome.behind))):
+        if outcome.doubted or (outcome.behind and all(map(is_doubted, outcome.behind))):
             # Until it is found that they do harm, they count: it is audits that tell when the model is sure and wrong.
             if self._marks.is_harmful(self._doubt(prediction, votes)):
                 self.held[prediction.id] = _why_doubted(votes)
@@ -326,31 +357,46 @@ def _gathered(
     everything: list[Feedback | Annotation] = [*stated, *annotated]
     everything = [statement for statement in everything if not statement.erased]
     predictions = {p.id: p for p in store.find(Prediction, id={s.subject for s in everything}) if not p.erased}
-    heads = {t.name for t in store.find(Token, revoked=None) if {"admin", "label"} & set(t.scopes)}
+    heads = heads_of(store)
     by_key: dict[str, list[_Said]] = defaultdict(list)
     by_sample: dict[str, list[_Said]] = defaultdict(list)
     for statement in everything:
         prediction = predictions.get(statement.subject)
         label: Any
         if isinstance(statement, Annotation):
-            voice, asked = Voice(statement.author, annotator=True), statement.purpose in _ASKED
-            label = statement.label
+            label, asked = statement.label, statement.purpose in ASKED
         elif prediction is None:  # it has been archived, or not been folded in yet
             continue
         else:
-            known = statement.via in heads
-            voice = Voice(statement.author, "" if known or statement.via is None else statement.via, known)
             label, asked = label_of(statement, prediction), statement.asked and prediction.audited
         if label is None:
             continue
         label = sorted(set(label)) if isinstance(label, list | tuple) else label
-        decides = isinstance(statement, Annotation) and statement.purpose == "adjudicate"
-        said = _Said(statement.id, voice, label, statement.created, asked, prediction, decides)
+        voice = voice_of(statement, heads)
+        said = _Said(statement.id, voice, label, statement.created, asked, prediction, decides(statement))
         if prediction is not None:
             by_key[prediction.key].append(said)
         elif statement.subject.startswith("smp_"):
             by_sample[statement.subject].append(said)
     return by_key, by_sample
+
+
+def heads_of(store: Store) -> frozenset[str]:
+    """The names of the tokens whose holders may do as much as annotators."""
+    return frozenset(t.name for t in store.find(Token, revoked=None) if {"admin", "label"} & set(t.scopes))
+
+
+def voice_of(statement: Feedback | Annotation, heads: Collection[str]) -> Voice:
+    """Who speaks in *statement*; *heads* as :func:`heads_of` has them."""
+    if isinstance(statement, Annotation):
+        return Voice(statement.author, annotator=True)
+    known = statement.via in heads
+    return Voice(statement.author, "" if known or statement.via is None else statement.via, known)
+
+
+def decides(statement: Feedback | Annotation) -> bool:
+    """Whether it is the word of whoever was asked because annotators disagree."""
+    return isinstance(statement, Annotation) and statement.purpose == "adjudicate"
 
 
 def _in_force(records: Iterable[S], until: float | None, place: Callable[[S], Hashable]) -> list[S]:
@@ -469,7 +515,8 @@ def _samples(by_sample: Mapping[str, Sequence[_Said]]) -> tuple[dict[str, Any], 
     return labels, torn
 
 
-def _is_doubted(vote: Vote) -> bool:
+def is_doubted(vote: Vote) -> bool:
+    """Whether its author is more often wrong than right."""
     return vote.weight is not None and vote.weight.standing == "doubted"
 
 
@@ -483,7 +530,7 @@ def _why_doubted(votes: Sequence[Vote]) -> str:
 
 
 def _why_held(outcome: Outcome) -> str:
-    if any(_is_doubted(vote) for vote in outcome.behind):
+    if any(is_doubted(vote) for vote in outcome.behind):
         return _why_doubted(outcome.behind)
     known = any(vote.weight is not None and vote.weight.standing == "trusted" for vote in outcome.behind)
     who = "one trusted author alone says so" if known else "whoever says so is not known yet"

@@ -241,11 +241,11 @@ class _Jury:
 
     def deliberate(self) -> npt.NDArray[np.bool_]:
         """Find every crowd's chance and every author's trust; which words are a trusted author's."""
-        firm = _logit(self._policy.trusted)
+        firm = log_odds(self._policy.trusted)
         trusted = np.zeros(len(self.voice), bool)
         for _ in range(_ROUNDS):
             self._settle(self._fit + self._vouched(trusted))
-            odds = _logit(self.chance)[self.crowd]
+            odds = log_odds(self.chance)[self.crowd]
             known = (self._count >= KNOWN) & ~self._nameless & (self.trust >= self._policy.trusted)
             found = known[self.voice] & (odds >= firm)
             self.is_trusted = known
@@ -259,7 +259,7 @@ class _Jury:
         weight = np.zeros(len(self._key))
         weight[self._anchor] = ANCHOR
         if trusted.any():
-            odds = np.clip(_logit(self.chance)[self.crowd], 0.0, FIRM)
+            odds = np.clip(log_odds(self.chance)[self.crowd], 0.0, FIRM)
             weight[self._mine] = np.where(trusted, odds, 0.0)
         by_label, by_key = np.bincount(self._label, weight), np.bincount(self._key, weight)
         same = by_label[self._label]
@@ -276,7 +276,7 @@ class _Jury:
         others = np.bincount(cohort, counted)[cohort] - counted
         chance = start.copy()
         for _ in range(_STEPS):
-            believed = _expit(_logit(chance)[self.crowd] + evidence)
+            believed = _expit(log_odds(chance)[self.crowd] + evidence)
             in_crowd = np.bincount(self.crowd, believed * self._once, minlength=len(chance))
             of_voice = np.bincount(self.voice, believed, minlength=n)
             once = np.bincount(self.voice, believed * self._once, minlength=n)
@@ -297,7 +297,7 @@ class _Jury:
 
     def crowds(self) -> list[Crowd]:
         """What is known of each crowd."""
-        odds = np.clip(_logit(self.chance), -FIRM, FIRM).round(6)
+        odds = np.clip(log_odds(self.chance), -FIRM, FIRM).round(6)
         pairs = np.unique(np.stack([self.crowd, self.voice], axis=1), axis=0)
         speakers = np.bincount(pairs[:, 0], minlength=len(odds))
         return [
@@ -308,7 +308,8 @@ class _Jury:
         ]
 
 
-def _logit(chance: Any) -> Any:
+def log_odds(chance: Any) -> Any:
+    """Of a chance, or of an array of them."""
     return np.log(chance / (1.0 - chance))
 
 

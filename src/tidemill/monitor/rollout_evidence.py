@@ -8,8 +8,7 @@ looked at instead (:mod:`tidemill.monitor.rollout_rewards`), all of them each ti
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.config import DecisionRule, FeedbackPolicy
-from tidemill.data.settled import settled_labels
-from tidemill.data.targets import settled_number
+from tidemill.data.ballots import Vote, count
+from tidemill.data.settled import ASKED, Weights, decides, heads_of, is_doubted, voice_of, weights_of
 from tidemill.data.trust import Voice
 from tidemill.metrics import row_scores
 from tidemill.metrics.decisions import Decisions
 from tidemill.metrics.units import Floats
 from tidemill.monitor import rollout_rewards
 from tidemill.monitor.rollout import SCHEMA, as_json, interval, sums
-from tidemill.records import JSON, LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction, Rollout, Token
+from tidemill.records import JSON, LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction, Rollout
 from tidemill.store import Store
 from tidemill.store.rollouts import asked_since, audited_since, newest_row, traffic_since
 from tidemill.tasks import cost_matrix
@@ -39,7 +38,7 @@ _SLACK = 86_400.0
 _LATE = 10.0
 """Seconds for which a new statement is looked at again and again."""
 _RARELY = 300.0
-"""Seconds after which it is found out anew whose word is doubted, though nothing depends on it."""
+"""Seconds after which everybody's word is weighed anew, though nothing depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ def begun(store: Store, policy: JSON, judge: JSON) -> JSON:
 
 
 class Doubts:
-    """Whose word is not believed; found out anew when more was said, and rarely, since all of it is weighed.
+    """What everybody's word weighs; found out anew when more was said, and rarely, since all of it is weighed.
 
     Args:
         policy: whose word counts for how much.
@@ -91,21 +90,22 @@ class Doubts:
 
     def __init__(self, policy: FeedbackPolicy) -> None:
         self._policy = policy
-        self._known: tuple[str, int, float, frozenset[Voice]] = ("", -1, 0.0, frozenset())
+        self._known: tuple[str, int, float, Weights] = ("", -1, 0.0, Weights({}))
 
-    def voices(self, store: Store, rollout: Rollout, label_of: LabelOf, said: int, *, sure: bool) -> frozenset[Voice]:
-        """The authors whose word does not count in *rollout*.
+    def weights(self, store: Store, rollout: Rollout, label_of: LabelOf, said: int, *, sure: bool) -> Weights | None:
+        """What each word weighs in *rollout*; ``None`` where all weigh the same.
 
         Args:
             said: how many statements there are, by which it is seen that there are more.
             sure: something depends on it, so that what was found a while ago is not enough.
         """
+        if not self._policy.trust:
+            return None
         about, seen, when, found = self._known
-        if not self._policy.trust or (about == rollout.id and seen == said):
+        if about == rollout.id and seen == said:
             return found
         if sure or about != rollout.id or time.monotonic() - when > _RARELY:
-            authors = settled_labels(store, label_of, policy=self._policy).authors
-            found = frozenset(author.voice for author in authors if author.standing == "doubted")
+            found = weights_of(store, label_of, self._policy)
             self._known = (rollout.id, said, time.monotonic(), found)
         return found
 
@@ -119,7 +119,7 @@ def gather(
         store: the project's; its journal should have been folded lately.
         rollout: whose evidence is brought up to date.
         label_of: the task's reading of a piece of feedback, ``task.label``.
-        doubts: knows whose word does not count.
+        doubts: knows whose word counts for how much.
         now: UTC seconds.
         sure: look at everything once more, since something follows from it.
     """
@@ -133,71 +133,61 @@ def gather(
         return evidence | rollout_rewards.measured(store, rollout, label_of, caller_of, now=now)
     since = rollout.created - _SLACK
     statements = store.count(Feedback, asked=True, kind=LABEL_KINDS, created_after=since)
-    statements += store.count(Annotation, purpose=["audit", "settle"], created_after=since)
+    statements += store.count(Annotation, purpose=ASKED, created_after=since)
     if statements != evidence["statements"]:
         evidence |= {"statements": statements, "said": elapsed}
     # What was said may be there before its prediction, or the other model's answer, is in the tables.
     if sure or elapsed - evidence["said"] < _LATE:
-        doubted = doubts.voices(store, rollout, label_of, statements, sure=sure) if statements else frozenset()
-        evidence |= _measured(store, rollout, labelled(store, rollout, label_of, doubted))
-        everybody = labelled(store, rollout, label_of) if doubted else []
-        evidence["doubted"] = max(0, len(everybody) - int((evidence["labels"] or {"rows": 0})["rows"]))
+        weights = doubts.weights(store, rollout, label_of, statements, sure=sure) if statements else None
+        rows, doubted = labelled(store, rollout, label_of, weights)
+        evidence |= _measured(store, rollout, rows) | {"doubted": doubted}
     return evidence
 
 
 def labelled(
-    store: Store, rollout: Rollout, label_of: LabelOf, doubted: Collection[Voice] = frozenset()
-) -> list[Labelled]:
-    """The predictions that judge *rollout*, in the order of writing, by the word of all who are not *doubted*."""
+    store: Store, rollout: Rollout, label_of: LabelOf, weights: Weights | None = None
+) -> tuple[list[Labelled], int]:
+    """The predictions that judge *rollout*, in the order of writing, and how many nobody spoke of who is believed.
+
+    Labels are counted as the gate counts them (:mod:`tidemill.data.ballots`), so that many new names decide no more
+    here than there. One thing is stricter: whose word is doubted has none, since a roll-out has no time to try it.
+
+    Args:
+        weights: what everybody's word weighs; the same unless given.
+    """
     since = rollout.created - _SLACK
     said: list[Feedback | Annotation] = [
         *store.find(Feedback, asked=True, kind=LABEL_KINDS, superseded_by=None, created_after=since),
-        *store.find(Annotation, purpose=["audit", "settle"], superseded_by=None, created_after=since),
+        *store.find(Annotation, purpose=ASKED, superseded_by=None, created_after=since),
     ]
     subjects = {statement.subject for statement in said}
     rows = audited_since(store, rollout.evidence["start"], among=subjects)
     found = {p.id: p for _, p in sorted(rows, key=lambda row: row[0])}
-    votes: dict[str, dict[Voice, Any]] = {identifier: {} for identifier in found}
-    heads = {token.name for token in store.find(Token, revoked=None) if {"admin", "label"} & set(token.scopes)}
+    votes: dict[str, dict[Voice, tuple[Vote, bool]]] = {identifier: {} for identifier in found}
+    heads = heads_of(store)
     for statement in sorted(said, key=lambda s: (s.created, s.id)):
-        prediction, voice = found.get(statement.subject), _voice(statement, heads)
-        if prediction is None or voice in doubted or not statement.author:  # what was erased says nothing
+        prediction, voice = found.get(statement.subject), voice_of(statement, heads)
+        if prediction is None or not statement.author:  # what was erased says nothing
             continue
         label = label_of(statement, prediction) if isinstance(statement, Feedback) else statement.label
         if label is not None:
-            votes[prediction.id][voice] = label
+            label = sorted(set(label)) if isinstance(label, list | tuple) else label
+            weight = None if weights is None else weights.of(prediction.key, voice)
+            votes[prediction.id][voice] = Vote(voice, label, weight), decides(statement)
     split = {known.key: known.split for known in store.find(LiveKey, key={p.key for p in found.values()})}
     judged: list[Labelled] = []
+    doubted = 0
     for prediction in found.values():
-        label = _winner(list(votes[prediction.id].values()))
+        cast = votes[prediction.id].values()
         answers = _answers(rollout, prediction)
-        if label is not None and answers is not None and split.get(prediction.key, "train") != "train":
-            judged.append(Labelled(prediction, *answers, label))
-    return judged
-
-
-def _voice(statement: Feedback | Annotation, heads: Collection[str]) -> Voice:
-    """Who speaks, as :mod:`tidemill.data.settled` has it."""
-    if isinstance(statement, Annotation):
-        return Voice(statement.author, annotator=True)
-    known = statement.via in heads
-    return Voice(statement.author, "" if known or statement.via is None else statement.via, known)
-
-
-def _winner(labels: Sequence[Any]) -> Any | None:
-    """What more authors say than say anything else; ``None`` where they contradict each other."""
-    if not labels:
-        return None
-    if all(isinstance(label, int | float) for label in labels):
-        return settled_number(list(labels))
-    counts = Counter(map(_vote, labels)).most_common(2)
-    if len(counts) > 1 and counts[0][1] == counts[1][1]:
-        return None
-    return next(label for label in labels if _vote(label) == counts[0][0])
-
-
-def _vote(label: Any) -> Hashable:
-    return tuple(sorted(set(label))) if isinstance(label, list | tuple) else label
+        if not cast or answers is None or split.get(prediction.key, "train") == "train":
+            continue
+        outcome = count([vote for vote, last in cast if last] or [vote for vote, _ in cast])
+        if outcome.doubted or (outcome.behind and all(map(is_doubted, outcome.behind))):
+            doubted += 1
+        elif outcome.label is not None:
+            judged.append(Labelled(prediction, *answers, outcome.label))
+    return judged, doubted
 
 
 def _answers(rollout: Rollout, prediction: Prediction) -> tuple[JSON, JSON] | None:
