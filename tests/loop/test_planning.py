@@ -123,6 +123,17 @@ def test_limits_bound_a_budget(known: None) -> None:
     assert work["slow"]["max_epochs"] == 5
 
 
+def test_what_cannot_be_probed_is_attempted_once_and_the_others_are_planned() -> None:
+    mistyped = recipe("mistyped", "gradient", network={"name": "mlp", "widht": 3}, space=SPACE)
+    planned = plan([*RECIPES[:2], mistyped], signature(), 600, budget=5.0)
+    work = planned.recipes
+    assert "widht" in planned.failed["mistyped"] and set(planned.failed) == {"mistyped"}
+    assert work["mistyped"]["most"] == work["mistyped"]["max_epochs"] == 1 and work["mistyped"]["share"] is None
+    assert work["fixed"]["seconds"] > 0 and planned.seconds is not None
+    assert not terms(work).shares
+    assert plan([mistyped], signature(), 600, max_trials=3, probe=True).recipes["mistyped"]["trials"] == 3
+
+
 @pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
 def test_any_kind_of_target_and_input_is_probed(kind: str) -> None:
     given = signature(kind, "number", "date", "category", "text")

@@ -75,6 +75,18 @@ def test_a_recipe_whose_trials_all_fail_is_told_and_costs_the_others_little(scen
     assert (run.status, run.error) == ("failed", candidate["failed"])
 
 
+def test_a_recipe_that_cannot_start_leaves_the_race_of_several_processes_alone(scene: Callable[[], Scene]) -> None:
+    here = scene()
+    here.terms, here.work = {"workers": 2}, {"max_epochs": 1}
+    trees = here.recipes["lightgbm"]
+    bushes = dataclasses.replace(trees, name="bushes", init={"model": "model_000"})
+    alone = here.race({"bushes": bushes}, 2, Kept())["bushes"]
+    assert alone["trials"] == 0 and "the learner trees cannot start from a model" in alone["failed"]
+    found = here.race({"bushes": bushes, "lightgbm": trees}, 2, Kept())
+    assert found["bushes"] == alone and found["lightgbm"]["trials"] == 2
+    assert {name for name, *_ in here.trials()} == {"lightgbm"}
+
+
 def test_a_budget_without_room_leaves_out_the_dearest_and_says_so(prepared: Path, tmp_path: Path) -> None:
     project = tidemill.init(tmp_path, data=prepared.parent / "housing.csv", target="median_house_value")
     candidates = {c["recipe"]: c for c in project.cycle(budget=0.01)["candidates"]}

@@ -123,6 +123,7 @@ def plan_cycle(
         threads=max(1, project.threads // setting_of(project).workers(allowed)),
         probe=True,
     )
+    notes += [f"the recipe {name} would fail: {why}" for name, why in planned.failed.items()]
     row_bytes = sum(_bytes_per_value(f.type, f.shape) for f in signature.inputs)
     return {
         "task": project.config.task,

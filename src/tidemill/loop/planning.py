@@ -6,10 +6,10 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tidemill.data.schema import Signature
-from tidemill.errors import ConfigError
+from tidemill.errors import ConfigError, TrainingError
 from tidemill.features.cache import spec_hash
 from tidemill.learners import get_learner
 from tidemill.loop.probing import Cost, estimate
@@ -33,11 +33,12 @@ class Plan:
     same, ``package`` of making a candidate of the fit. ``share`` is what the recipe brings into the race for trials
     (:mod:`tidemill.loop.race`), which also pays for the refit; ``trials`` is how many that is worth, and ``most`` how
     many it may win; both are 0 where the budget has no room for a single epoch. ``probed`` are the seconds that it took
-    to find that out.
+    to find that out. ``failed`` says of the recipes that could not be probed why: each is attempted once.
     """
 
     recipes: dict[str, JSON]
     probed: float = 0.0
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float | None:
@@ -92,19 +93,23 @@ def plan(
     """
     validation, done = rows // 8 if validation is None else validation, done or {}
     costs: dict[str, Cost] = {}
+    failed: dict[str, str] = {}
     for recipe in recipes:
         get_learner(recipe.learner)  # what it imports is paid once, and is no part of a fit
         check_space(recipe)
     started = time.perf_counter()
     if budget is not None or probe:
         costs = {name: Cost(once=seconds, each=0.0, epochs=1) for name, seconds in done.items()}
-        costs |= {
-            r.name: estimate(r, signature, rows - validation, validation, threads=threads, max_epochs=max_epochs)
-            for r in recipes
-            if r.name not in done
-        }
+        for recipe in (r for r in recipes if r.name not in done):
+            try:
+                costs[recipe.name] = estimate(
+                    recipe, signature, rows - validation, validation, threads=threads, max_epochs=max_epochs
+                )
+            except TrainingError as error:  # its attempt fails as well, and alone
+                failed[recipe.name] = str(error)
     probed = time.perf_counter() - started
-    tried = list(recipes) if budget is None else _affordable(recipes, costs, budget - probed)
+    known = [r for r in recipes if r.name not in failed]
+    tried = known if budget is None else _affordable(known, costs, budget - probed)
     # recipes that read the same features share them
     firsts = {spec_hash(r.features): r.name for r in reversed(tried)}.values()
     features = {name: cost.features if name in firsts else 0.0 for name, cost in costs.items()}
@@ -120,7 +125,9 @@ def plan(
         entry["max_epochs"] = max_epochs
         entry["trials"] = entry["most"] = _bounded(recipe, max(1, max_trials or 1))
         cost = costs.get(recipe.name)
-        if cost is not None:
+        if recipe.name in failed and budget is not None:
+            entry["trials"] = entry["most"] = entry["max_epochs"] = 1  # nobody knows how long it would take
+        elif cost is not None:
             if recipe.name in shares:
                 entry["share"], for_fits = shares[recipe.name]
                 if cost.seconds() > for_fits:
@@ -137,7 +144,7 @@ def plan(
             entry["seconds"], entry["package"] = cost.seconds(), cost.package
             entry["features"], entry["refit"] = features[recipe.name], _refit(recipe, cost, folded=folded)
         entries[recipe.name] = entry
-    return Plan(recipes=entries, probed=probed if costs else 0.0)
+    return Plan(recipes=entries, probed=probed if costs else 0.0, failed=failed)
 
 
 def check_space(recipe: Recipe) -> None:

@@ -11,14 +11,16 @@ gets a larger one.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tidemill.errors import TrainingError
+from tidemill.features.cache import FeatureSet
 from tidemill.learners import get_learner
 from tidemill.learners.starting import start_of
 from tidemill.loop.attempt import Attempt
@@ -230,6 +232,7 @@ class Contest:
         )
         self._starts = starts
         self._log = log_of(some.store, some.steps.cycle)
+        self._failed: dict[str, str] = {}
         self._searches: dict[str, Search] = {}
         for name in agreed.shares:
             self._searches[name] = Search(attempts[name], kept, self, self._bench)
@@ -240,10 +243,16 @@ class Contest:
             race(self.agreed, self._searches)
         else:
             self._together()
-        return {name: search.found() for name, search in self._searches.items()}
+        failed = {name: {"trials": 0, "failed": why} for name, why in self._failed.items()}
+        return {name: failed.get(name) or search.found() for name, search in self._searches.items()}
 
     def _together(self) -> None:
         bench = self._bench
+        features = self._features()
+        shares = {name: share for name, share in self.agreed.shares.items() if name in features}
+        self.agreed = dataclasses.replace(self.agreed, shares=shares)
+        if not shares:
+            return
         orders = Orders(
             root=bench.root,
             aim=bench.aim,
@@ -253,20 +262,31 @@ class Contest:
             seed=bench.seed,
             threads=bench.threads,
         )
-        # made here once, so that no two processes make them at the same time
-        features = {}
-        for name, recipe in bench.recipes.items():
-            begin = start_of(recipe, self._dataset.signature, bench.root)
-            features[name] = partial(features_of, bench, self._dataset, recipe, begin)
-            features[name]()
         with self._crew(orders) as crew:
             crew.open()
             race_together(self.agreed, self._searches, _Team(crew, self._searches))
-            for name, search in self._searches.items():
-                place = search.best_place()
+            for name in shares:
+                place = self._searches[name].best_place()
                 made = None if place is None else crew.take(name, place, features[name])
                 if made is not None:
                     self._kept.offer(name, made)
+
+    def _features(self) -> dict[str, Callable[[], FeatureSet]]:
+        """What gives each recipe's features, made here once, so that no two processes make them at the same time.
+
+        A recipe that cannot start, or whose features cannot be made, is not among them: each trial would say the same.
+        """
+        found: dict[str, Callable[[], FeatureSet]] = {}
+        for name, recipe in self._bench.recipes.items():
+            try:
+                begin = start_of(recipe, self._dataset.signature, self._bench.root)
+                make = partial(features_of, self._bench, self._dataset, recipe, begin)
+                make()
+            except TrainingError as error:
+                self._failed[name] = str(error)
+            else:
+                found[name] = make
+        return found
 
     @contextlib.contextmanager
     def _crew(self, orders: Orders) -> Iterator[Crew]:
@@ -284,7 +304,9 @@ class Contest:
         return self.agreed.allowed(name, self._finished())
 
     def standing(self) -> JSON:
-        """``{"done", "total", "estimated"}``, as events tell it."""
+        """``{"done", "total", "estimated"}``, as events tell it; nothing where nobody is left in the race."""
+        if not self.agreed.shares:
+            return {}
         done, total = expected(self.agreed, self._finished())
         return {"done": done, "total": total, "estimated": self.agreed.clocked and done < total}
 
