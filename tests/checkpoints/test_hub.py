@@ -21,6 +21,7 @@ from tidemill.checkpoints.hub import Rules, fetch
 from tidemill.errors import ConfigError, NotFoundError, ServiceError, TrainingError
 
 ANY = Rules(None, 1e9)
+UNWANTED = (".gitattributes", "pytorch_model.bin", "onnx/model.onnx")  # as most repositories have them, too
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -46,11 +47,12 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if self.portal:
             self._send(b"<html>Please log in to this network</html>", {"Content-Type": "text/html"}, body=body)
         elif path.startswith(f"/api/models/owner/name/tree/{COMMIT}"):
-            sizes = {f: (self.folder / f).stat().st_size for f in self.files}
+            sizes = {f: (self.folder / f).stat().st_size for f in self.files} | dict.fromkeys(UNWANTED, 1000)
             tree = [{"type": "file", "path": f, "size": n, "oid": f} for f, n in sizes.items()]
             self._send(json.dumps(tree).encode(), {"Content-Type": "application/json"}, body=body)
         elif path.startswith("/api/models/owner/name"):
             siblings = [{"rfilename": f, "size": (self.folder / f).stat().st_size} for f in self.files]
+            siblings += [{"rfilename": f, "size": 1000} for f in UNWANTED]
             told = {"id": "owner/name", "sha": COMMIT, "siblings": siblings, "tags": ["license:mit"], "private": False}
             self._send(json.dumps(told).encode(), {"Content-Type": "application/json"}, body=body)
         elif path.startswith(f"/owner/name/resolve/{COMMIT}/") and name in self.files:
@@ -116,6 +118,7 @@ def test_a_checkpoint_is_fetched_once(checkpoints: Checkpoints, monkeypatch: pyt
         at(monkeypatch, handler.address)  # type: ignore[attr-defined]
         place = fetch("owner/name", COMMIT, ANY)
         assert (place / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+        assert not any(path.endswith(UNWANTED) for path in handler.asked)
         asked = len(handler.asked)
         assert fetch("owner/name", COMMIT, ANY) == place and len(handler.asked) == asked
     at(monkeypatch, "http://127.0.0.1:9")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import socket
@@ -18,9 +19,10 @@ from sklearn.linear_model import LogisticRegression
 import tidemill
 from _mlflow import at, client, registered
 from tidemill.cli.main import main
+from tidemill.config import changed
 from tidemill.errors import ConfigError, ConflictError, NotFoundError, PackageError, ServiceError
 from tidemill.integrations.mlflow_mirror import TAG, waiting
-from tidemill.records import Decision, Delivery, Deployment, Run
+from tidemill.records import Decision, Delivery, Deployment, Run, new_id
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,41 @@ def test_the_alias_follows_who_serves(project: tidemill.Project, mirrored: Any) 
         project.promote(promoted, reason="to see the alias move")
         project.mlflow_sync()
         assert mirrored.get_model_version_by_alias("irises", "champion").tags[TAG] == promoted
+
+
+def test_what_mlflow_refuses_is_left_out_in_the_end_and_holds_up_nobody(
+    project: tidemill.Project, mirrored: Any
+) -> None:
+    record = project.store.find(Run)[0]
+    first, second = (dataclasses.replace(record, id=new_id(Run.prefix)) for _ in range(2))
+    number = mirrored.get_experiment_by_name("irises").experiment_id
+    taken = mirrored.create_run(number, tags={TAG: first.id}).info.run_id
+    mirrored.log_param(taken, "recipe", "another one")  # a parameter can be written once
+    project.store.insert(first, second)
+    told = project.mlflow_sync()
+    assert (told["delivered"], told["refused"], told["waiting"]) == (1, 1, 1)
+    (fault,) = project.mlflow_status()["faults"]
+    assert fault["subject"] == first.id and fault["attempts"] == 1 and "recipe" in fault["fault"]
+    assert [project.mlflow_sync()["left_out"] for _ in range(4)] == [0, 0, 0, 1]
+    assert project.mlflow_sync()["waiting"] == 0
+    for name, run_id in ((first.id, taken), (second.id, None)):
+        one = run_id or next(r.info.run_id for r in runs_in(mirrored) if r.data.tags[TAG] == name)
+        mirrored.delete_run(one)
+    project.store.delete(Run, [first.id, second.id])
+
+
+def test_the_alias_goes_to_who_serves_now_in_a_model_of_any_name(project: tidemill.Project, mirrored: Any) -> None:
+    asked, before = project.config, project.champion_deployment().model_id
+    project.config = changed(project.config, "mlflow", {"model": "ann's irises"})
+    other = next(m["id"] for m in project.models() if m["id"] != before)
+    project.promote(other, reason="for a moment")
+    project.promote(before, reason="back again")
+    older = project.store.find(Deployment)[-2]
+    assert older.model_id == other and project.mlflow_sync()["delivered"] == 2
+    project.store.delete(Delivery, [d.id for d in project.store.find(Delivery, subject=older.id)])
+    assert project.mlflow_sync()["delivered"] == 1  # the older one once more, and late
+    assert mirrored.get_model_version_by_alias("ann's irises", "champion").tags[TAG] == before
+    project.config = asked
 
 
 def test_an_experiment_that_was_deleted_is_named(project: tidemill.Project, mirrored: Any, uri: str) -> None:

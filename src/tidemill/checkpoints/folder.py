@@ -97,7 +97,7 @@ def open_folder(folder: Path) -> Checkpoint:
             where=where,
             mend=f"Choose one of {', '.join(FAMILIES)}.",
         )
-    weights = _weights(folder)
+    weights = weights_of(folder)
     counted = [_header(path) for path in weights]
     return Checkpoint(
         folder=folder,
@@ -111,7 +111,7 @@ def open_folder(folder: Path) -> Checkpoint:
     )
 
 
-def _weights(folder: Path) -> tuple[Path, ...]:
+def weights_of(folder: Path) -> tuple[Path, ...]:
     """The safetensors files of the folder: one, or those that an index names.
 
     Raises:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tidemill.checkpoints.folder import weights_of
 from tidemill.errors import ConfigError, ExtraMissingError, NotFoundError, ServiceError, TrainingError
 
 HUB_SECONDS = 10.0
@@ -17,6 +18,7 @@ HUB_SECONDS = 10.0
 
 _FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "vocab.txt", "merges.txt", "*.model", "README.md")
 _LEFT_OUT = ("onnx/*", "openvino/*", "*/model.safetensors")
+_WANTED: dict[str, Any] = {"allow_patterns": list(_FILES), "ignore_patterns": list(_LEFT_OUT)}
 _ANYWAY = "Checkpoints in folders need no network."
 
 
@@ -97,10 +99,9 @@ def fetch(repository: str, revision: str, rules: Rules) -> Path:
             hub.snapshot_download(
                 repository,
                 revision=revision,
-                allow_patterns=list(_FILES),
-                ignore_patterns=list(_LEFT_OUT),
                 etag_timeout=HUB_SECONDS,
                 endpoint=hub.constants.ENDPOINT,
+                **_WANTED,
             )
         )
     # what no hub says (the page of a network that wants a login) fails where the library reads it
@@ -168,13 +169,14 @@ def _library_errors(hub: Any) -> tuple[type[Exception], ...]:
 
 
 def _cached(repository: str, revision: str) -> Path | None:
-    """The folder in the cache with the configuration and some weights; nothing is asked for."""
+    """The folder in the cache with the configuration and all weights that it names; nothing is asked for."""
     hub = _library()
-    try:
-        folder = Path(hub.snapshot_download(repository, revision=revision, local_files_only=True))
-    except (hub.errors.LocalEntryNotFoundError, hub.errors.HFValidationError, OSError):
+    try:  # of the same files as are fetched: the others of a repository are never there
+        folder = Path(hub.snapshot_download(repository, revision=revision, local_files_only=True, **_WANTED))
+        weights_of(folder)
+    except (hub.errors.LocalEntryNotFoundError, hub.errors.HFValidationError, OSError, TrainingError):
         return None
-    return folder if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")) else None
+    return folder if (folder / "config.json").is_file() else None
 
 
 def _licence(told: dict[str, Any]) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from tidemill.config import Config
 from tidemill.errors import ServiceError
-from tidemill.integrations.mlflow_client import Opened, RefusedError, opened
+from tidemill.integrations.mlflow_client import Opened, RefusedError, opened, translated
 from tidemill.records import JSON, Decision, Delivery, Deployment, Model, Report, Run, new_id
 from tidemill.store import Store
 
@@ -86,7 +86,8 @@ def _delivered(store: Store, courier: _Courier, subject: str) -> str:
         store.insert(mark)
     mark = dataclasses.replace(mark, attempts=mark.attempts + 1)
     try:
-        remote, fault = courier.tell(subject)
+        with translated(courier.place.where):  # here, so that one that is refused does not end the others
+            remote, fault = courier.tell(subject)
     except ServiceError as error:
         store.update(dataclasses.replace(mark, fault=error.what))
         raise
@@ -205,7 +206,8 @@ class _Courier:
         version, fault = self._version(deployment.model_id)
         if version is not None:
             self.client.set_model_version_tag(self.place.name, version, "tidemill.deployment", deployment.id)
-            if deployment.name == "default":
+            now = self.store.champion()  # an older one that is told late must not take the alias back
+            if now is not None and now.id == deployment.id:
                 self.client.set_registered_model_alias(self.place.name, CHAMPION, version)
         return version, fault
 
@@ -219,10 +221,13 @@ class _Courier:
         if not told or told[0].remote is None:
             return None, "the run that made the model was left out"
         remote, name = told[0].remote, self.place.name
-        if not self.client.search_registered_models(f"name = '{name}'", max_results=1):
+        try:  # by its name, and by no search for it: what stands in quotes there may hold none itself
+            with translated(self.place.where):
+                self.client.get_registered_model(name)
+        except RefusedError:
             self.client.create_registered_model(name)
-        for version in self.client.search_model_versions(f"name = '{name}' and run_id = '{remote}'"):
-            if version.tags.get(TAG) == model.id:
+        for version in self.client.search_model_versions(f"run_id = '{remote}'"):
+            if version.name == name and version.tags.get(TAG) == model.id:
                 return str(version.version), None
         source = f"{self.client.get_run(remote).info.artifact_uri}/package"
         made = self.client.create_model_version(
