@@ -114,7 +114,7 @@ def test_skipping_and_not_being_sure(client: TestClient, project: Project) -> No
         ({"label": "payment", "note": "x" * 5000}, 422, "5,000"),
         ({"label": "payment", "as": "a\nb"}, 422, "as"),
         ({"label": "payment", "code": "forged"}, 403, "form"),
-        ({"act": "skip", "question": "ask_none"}, 404, "waits no longer"),
+        ({"act": "skip", "question": "fb_none"}, 404, "no question"),
         ({"label": HTML}, 422, "&lt;script&gt;"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +175,11 @@ def test_what_is_no_answer_is_refused_and_loses_nothing(project: Project) -> Non
             desk.answer(project, subject, "delivery", author="ann", note=note)
     with pytest.raises(InputError):
         desk.answer(project, "smp_\0", "delivery", author="ann")
-    for unknown in ("smp_ffffffffffffffff", "pred_1", HTML):
+    for unknown in ("smp_ffffffffffffffff", "smp_fffffffffffffffg", "pred_1", HTML):
         with pytest.raises(NotFoundError):
             desk.answer(project, unknown, "payment", author="ann")
     with pytest.raises(NotFoundError):
-        desk.pass_over(project, "ask_1", author="ann")
+        desk.pass_over(project, "fb_1", author="ann")
     assert settle(project)[0] == {subject: "payment"}
 
 
@@ -221,3 +222,66 @@ def test_a_new_ranking_keeps_what_people_look_at_and_have_begun(project: Project
     assert counts["useful"] >= 3 and project.store.exists(QueueItem, question.id)
     assert question.id not in {q.id for q in desk.take(project, "ben", 20, purpose="useful")}
     assert begun in {q.subject for q in project.store.find(QueueItem, done=False)}
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """So many rows without a label that each ranking asks for others."""
+    folder = tmp_path_factory.mktemp("unlabelled")
+    words = ["late", "parcel", "card", "charged", "wrong", "street", "refund", "door"]
+    topics = {0: "delivery", 1: "payment"}
+    rows = [f"{words[i % 8]} {words[i // 8 % 8]} {i},{topics.get(i % 16, '')}" for i in range(1600)]
+    (folder / "a.csv").write_text("text,topic\n" + "\n".join(rows) + "\n")
+    project = tidemill.init(
+        folder / "p", data=folder / "a.csv", target="topic", task="text-classification", recipes={"include": ["ridge"]}
+    )
+    project.cycle(max_trials=0, max_epochs=1)
+    project.store.close()
+    return folder / "p"
+
+
+def test_a_new_ranking_takes_nothing_off_a_screen_and_refuses_no_answer(unlabelled: Path, tmp_path: Path) -> None:
+    shutil.copytree(unlabelled, tmp_path / "p")
+    project = tidemill.open(tmp_path / "p")
+    exported = {q["subject"] for q in project.questions(500)}
+    kept = desk.take(project, "ann", 20)
+    late = desk.take(project, "ben", 20, now=1000.0)  # whose lease is long over
+    for _ in range(3):
+        project.requeue()
+    waiting = {q.id for q in project.store.find(QueueItem, done=False)}
+    assert {q.id for q in kept} <= waiting
+    gone = [q for q in late if q.id not in waiting]
+    never = exported - {q.subject for q in project.store.find(QueueItem)} - {q.subject for q in late}
+    assert gone and never, "this is no test"
+    for question in (*kept, *late):
+        assert desk.answer(project, question.subject, "payment", author="ann")["id"]
+    lines = "".join(f'{{"subject": "{subject}", "label": "delivery"}}\n' for subject in never)
+    (tmp_path / "answers.jsonl").write_text(lines)
+    assert project.answers_import(tmp_path / "answers.jsonl", author="cem") == {"answers": len(never)}
+    assert desk.pass_over(project, gone[0].id, author="ben", unsure=True, note="torn")["state"] == "unsure"
+    assert [t.note for t in project.store.find(Turn, state="unsure")] == ["torn"]
+    assert desk.pass_over(project, new_id("ask"), author="ben")["state"] == "skipped"
+    # Two disagree on what no question asks for any more: somebody else is shown it.
+    subject = next(iter(never))
+    assert desk.answer(project, subject, "payment", author="ann")["disputed"]
+    (question,) = project.store.find(QueueItem, subject=subject, done=False)
+    assert question.purpose == "settle" and question.inputs["text"]
+
+
+def test_a_question_that_goes_while_it_is_answered_takes_no_answer_with_it(project: Project) -> None:
+    (subject,) = ask(project, 1)
+    desk.take(project, "ann")
+    held = threading.Event()
+
+    def rank() -> None:
+        with project.store.transaction():
+            project.store.delete(QueueItem, project.store.ids(QueueItem))
+            held.set()
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=rank)
+    thread.start()
+    held.wait()
+    desk.answer(project, subject, "payment", author="ann")
+    thread.join()
+    assert settle(project)[0] == {subject: "payment"}

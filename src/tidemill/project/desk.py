@@ -19,7 +19,7 @@ from tidemill.config import parse_duration
 from tidemill.data.assigned import fold_journal
 from tidemill.data.targets import readable
 from tidemill.errors import ConflictError, InputError, NotFoundError
-from tidemill.project.labels import answer_spec, require_subject
+from tidemill.project.labels import answer_spec, inputs_of, require_subject
 from tidemill.project.opened import OpenProject
 from tidemill.records import JSON, Annotation, Feedback, Prediction, QueueItem, Turn, new_id, pair_of, to_json
 from tidemill.store.asking import keep, lately, next_questions, waiting
@@ -102,23 +102,29 @@ def answer(
 
     Raises:
         InputError: the task has no such label, or the note is too long.
-        NotFoundError: nobody asked about *subject*, and it is no prediction; or it was erased.
+        NotFoundError: nobody asked about *subject*, and it is no prediction and no sample; or it was erased.
     """
-    store = project.store
     require_storable(subject, "subject", where)
-    asked = store.find(QueueItem, subject=subject, done=False)
-    question = (
-        asked[0] if asked else next(iter(store.find(QueueItem, subject=subject, newest_first=True, limit=1)), None)
-    )
-    widget = widget_of(project.signature.kind, question)
-    value = parse_answer(widget, answer_spec(project), label, where=where)
     note = checked_note(note, where)
     require_subject(project, subject, where)
-    if widget == "better":
-        return _prefer(project, subject, value, author, note, asked)
-    if widget == "text":
-        require_storable(value, "answer", where)
-        note, value = (value if note is None else f"{value}\n\n{note}"), None
+    spec, kind = answer_spec(project), project.signature.kind
+    with project.store.transaction():  # a new ranking must not take the questions away meanwhile
+        asked = project.store.find(QueueItem, subject=subject, done=False)
+        widget = widget_of(kind, asked[0] if asked else _once_asked(project, subject))
+        value = parse_answer(widget, spec, label, where=where)
+        if widget == "better":
+            return _prefer(project, subject, value, author, note, asked)
+        if widget == "text":
+            require_storable(value, "answer", where)
+            note, value = (value if note is None else f"{value}\n\n{note}"), None
+        return _label(project, subject, value, author, note, asked)
+
+
+def _label(
+    project: OpenProject, subject: str, value: Any, author: str, note: str | None, asked: Sequence[QueueItem]
+) -> JSON:
+    """Keep a label, or what was written instead; it replaces what the author said before."""
+    store = project.store
     annotation = Annotation(
         id=new_id(Annotation.prefix),
         subject=subject,
@@ -127,17 +133,16 @@ def answer(
         purpose=_purpose(asked),
         note=note,
     )
-    with store.transaction():
-        older = store.find(Annotation, subject=subject, author=author, superseded_by=None)
-        for one in older:
-            store.update(dataclasses.replace(one, superseded_by=annotation.id))
-        store.insert(annotation)
-        again = any(one.label is not None for one in older)
-        for waits in asked:
-            given = waits.given if again else waits.given + 1
-            store.update(dataclasses.replace(waits, given=given, done=given >= waits.need))
-            keep(store, waits, author, annotation.created, state="answered", answer=annotation.id)
-        torn = _adjudicate(project, subject, asked) if value is not None else False
+    older = store.find(Annotation, subject=subject, author=author, superseded_by=None)
+    for one in older:
+        store.update(dataclasses.replace(one, superseded_by=annotation.id))
+    store.insert(annotation)
+    again = any(one.label is not None for one in older)
+    for waits in asked:
+        given = waits.given if again else waits.given + 1
+        store.update(dataclasses.replace(waits, given=given, done=given >= waits.need))
+        keep(store, waits, author, annotation.created, state="answered", answer=annotation.id)
+    torn = _adjudicate(project, subject, asked) if value is not None else False
     return {**to_json(annotation), "disputed": torn}
 
 
@@ -198,13 +203,10 @@ def _prefer(
         key=identifier,
         predictions=(better, worse),
     )
-    with store.transaction():
-        store.add_feedback([said])
-        for question in asked:
-            store.update(
-                dataclasses.replace(question, given=question.given + 1, done=question.given + 1 >= question.need)
-            )
-            keep(store, question, author, said.created, state="answered", note=note, answer=said.id)
+    store.add_feedback([said])
+    for question in asked:
+        store.update(dataclasses.replace(question, given=question.given + 1, done=question.given + 1 >= question.need))
+        keep(store, question, author, said.created, state="answered", note=note, answer=said.id)
     kept = {"id": said.id, "subject": subject, "label": side, "author": author, "note": note}
     return {**kept, "purpose": "useful", "disputed": False}
 
@@ -229,7 +231,9 @@ def _adjudicate(project: OpenProject, subject: str, asked: Sequence[QueueItem]) 
         store.update(dataclasses.replace(waits[0], reason=reason, signal="disagreement"))
         return True
     known = asked[0] if asked else _once_asked(project, subject)
-    inputs = known.inputs if known is not None else store.get(Prediction, subject).inputs
+    inputs = known.inputs if known is not None else inputs_of(project, subject)
+    if inputs is None:  # neither the question nor the sample is there any more, so nobody can be shown it
+        return True
     store.insert(
         QueueItem(
             id=new_id(QueueItem.prefix),
@@ -249,20 +253,27 @@ def pass_over(
 ) -> JSON:
     """Leave a question to others: for a while, or because *author* is not sure and says so.
 
+    A question that waits no longer is left already, so that a page which stood open goes on.
+
     Raises:
-        NotFoundError: there is no such question (any more).
+        NotFoundError: *question* is no id of a question.
     """
     store = project.store
     require_storable(question, "question")
-    found = store.find(QueueItem, id=question, limit=1)
-    if not found:
-        raise NotFoundError(
-            f"the question {question!r:.60} waits no longer", mend="Go on with the next one; nothing was lost."
-        )
+    note = checked_note(note, None)
     state: Literal["unsure", "skipped"] = "unsure" if unsure else "skipped"
-    now = time.time()
+    until = time.time() + SKIPPED
     with store.transaction():
-        keep(store, found[0], author, now + SKIPPED, state=state, note=checked_note(note, None))
+        found = store.find(QueueItem, id=question, limit=1)
+        mine = store.find(Turn, question=question, author=author, limit=1)
+        if found:
+            keep(store, found[0], author, until, state=state, note=note)
+        elif mine:
+            store.update(dataclasses.replace(mine[0], state=state, until=until, note=note or mine[0].note))
+        elif not question.startswith(f"{QueueItem.prefix}_"):
+            raise NotFoundError(
+                f"there is no question {question!r:.60}", mend="Name the id that the question was given with."
+            )
     return {"question": question, "state": state}
 
 

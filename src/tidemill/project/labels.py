@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from tidemill.data.assigned import fold_journal
-from tidemill.errors import InputError, NotFoundError
+from tidemill.data.dataset import DatasetArrays, open_dataset
+from tidemill.errors import InputError, NotFoundError, StoreError
 from tidemill.project.opened import OpenProject
 from tidemill.project.statements import Placed, split_labels, write_csv
-from tidemill.records import JSON, PAIR, Feedback, Prediction, QueueItem, to_json
+from tidemill.records import JSON, PAIR, Erasure, Feedback, Prediction, QueueItem, Turn, to_json
 from tidemill.runtime.answers import parse_label
+from tidemill.store import Store
 from tidemill.store.erasing import refuse_erased
 from tidemill.tasks import stated_spec
 
@@ -70,18 +73,47 @@ def questions(project: OpenProject, n: int, purpose: str | None = None) -> list[
 
 
 def require_subject(project: OpenProject, subject: str, where: str | None = None) -> None:
-    """Refuse what was never asked about and is no prediction; an answer may be given again, and replaces the older.
+    """Refuse what nobody can have been asked about; an answer may be given again, and replaces the older.
+
+    A question may be gone when its answer comes, from a page that stood open or out of Label Studio. So whatever was
+    asked about counts, and every sample and every prediction.
 
     Raises:
         NotFoundError: it is unknown, or was erased.
     """
-    known = project.store.find(QueueItem, subject=subject, limit=1)
+    store = project.store
     named = subject.split(":")[1:] if subject.startswith(PAIR) else [subject]
-    given = project.store.find(Prediction, id=named)
+    given = store.find(Prediction, id=named)
     refuse_erased([p.id for p in given if p.erased], subject, where)
-    if not known and len(given) < len(named):
+    if len(given) == len(named) or any(store.find(kind, subject=subject, limit=1) for kind in (QueueItem, Turn)):
+        return
+    if inputs_of(project, subject) is None:
         mend = "List the questions with `tidemill label --list`."
         raise NotFoundError(f"nobody asked about {subject!r:.100}", where=where, mend=mend)
+
+
+_opened: WeakKeyDictionary[Store, tuple[tuple[object, ...], DatasetArrays]] = WeakKeyDictionary()
+
+
+def inputs_of(project: OpenProject, subject: str) -> JSON | None:
+    """What a prediction or a sample of the project's dataset was made of; ``None`` where there is none such."""
+    store = project.store
+    if not subject.startswith("smp_"):
+        found = store.find(Prediction, id=subject)
+        return found[0].inputs if found else None
+    record = project.dataset
+    if record is None:
+        return None
+    # A file that is mapped shows what it held also after something in it was erased, so it is opened anew then.
+    version = (record.id, *((e.id, e.finished) for e in store.find(Erasure, newest_first=True, limit=1)))
+    try:
+        known = _opened.get(store)
+        if known is None or known[0] != version:
+            known = _opened[store] = (version, open_dataset(store.root, record))
+        inputs: JSON = known[1].show(known[1].row_of(subject))
+    except (InputError, NotFoundError, StoreError):  # no id, no such sample, or the version's files were removed
+        return None
+    return inputs
 
 
 def check_answers(project: OpenProject, items: Sequence[Placed]) -> None:

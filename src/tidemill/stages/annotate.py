@@ -13,6 +13,7 @@ ranking takes away neither what somebody is looking at nor what was skipped.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from tidemill.config import AnnotationPolicy
 from tidemill.data.dataset import DatasetArrays
 from tidemill.data.settled import Settled
 from tidemill.errors import NotFoundError
-from tidemill.records import JSON, LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction, QueueItem, new_id
+from tidemill.records import JSON, LABEL_KINDS, Annotation, Feedback, LiveKey, Prediction, QueueItem, Turn, new_id
 from tidemill.runtime import Predictor
 from tidemill.store import Store
 
@@ -78,8 +79,9 @@ def annotate(
     with store.transaction():
         before = {(q.subject, q.purpose): q for q in store.find(QueueItem, done=False)}
         kept = [_kept(item, before.pop((item.subject, item.purpose), None), policy) for item in items]
-        # Begun by some of those who are to answer, or put there by hand: it is gone on with.
-        kept += [q for q in before.values() if 0 < q.given < q.need or q.ask]
+        # Before somebody's eyes, begun by some of those who are to answer, or put there by hand: it is gone on with.
+        looked_at = _looked_at(store, [q.id for q in before.values()])
+        kept += [q for q in before.values() if q.id in looked_at or 0 < q.given < q.need or q.ask]
         store.delete(QueueItem, store.ids(QueueItem, done=False))
         store.insert(*kept)
     counts = {"audit": 0, "settle": 0, "useful": 0}
@@ -95,6 +97,12 @@ def _kept(item: QueueItem, before: QueueItem | None, policy: AnnotationPolicy) -
     if before is None:
         return replace(item, need=need)
     return replace(item, id=before.id, created=before.created, need=max(need, before.given + 1), given=before.given)
+
+
+def _looked_at(store: Store, questions: Sequence[str]) -> set[str]:
+    """Those of the questions that are kept for somebody now."""
+    now = time.time()
+    return {turn.question for turn in store.find(Turn, question=questions, state="open") if turn.until > now}
 
 
 def _draw(subject: str) -> float:
