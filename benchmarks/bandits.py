@@ -201,7 +201,7 @@ def learning(rounds: int) -> None:
         else:
             z = represented(model.scores({"image": images[part]}))
             shares = policy.shares(heads.expected(z), heads.deviation(z))
-        action[part] = draw(shares, rng)
+        action[part] = draw(shares, rng.random(len(shares)))
         propensity[part] = shares[np.arange(len(shares)), action[part]]
         reward[part] = action[part] == labels[part]
         if heads is not None:
@@ -265,7 +265,7 @@ def changing(rounds: int = 20_000) -> None:
         for start in range(0, rounds, 20):
             part = slice(start, start + 20)
             shares = policy.shares(heads.expected(z[part]), heads.deviation(z[part]))
-            action[part] = draw(shares, rng)
+            action[part] = draw(shares, rng.random(len(shares)))
             propensity[part] = shares[np.arange(20), action[part]]
             means = world.means(at[part], np.arange(start, start + 20))
             earned[part] = means[np.arange(20), action[part]] / means.max(axis=1)

@@ -30,7 +30,7 @@ def test_draws_come_as_often_as_said(name: str) -> None:
     """A hundred thousand draws of one row, each action within five standard errors."""
     n = 100_000
     shares = Policy(name=name).shares(MEAN[:1], DEVIATION[:1])
-    drawn = draw(np.repeat(shares, n, axis=0), np.random.default_rng(1))
+    drawn = draw(np.repeat(shares, n, axis=0), np.random.default_rng(1).random(n * len(shares)))
     seen = np.bincount(drawn, minlength=5) / n
     error = np.sqrt(shares[0] * (1 - shares[0]) / n)
     assert (np.abs(seen - shares[0]) <= 5 * error + 1e-9).all()

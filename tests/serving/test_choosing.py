@@ -169,3 +169,41 @@ def test_what_the_gate_allowed_bounds_what_is_learned(tmp_path: Path) -> None:
         time.sleep(0.5)
         assert project.store.find(StateSnapshot)[-1].facts["updates"] == 2
     project.store.close()
+
+
+def repeated(service: Served, key: str, *rows: dict[str, Any]) -> list[dict[str, Any]]:
+    answer = service.client.post("/v1/predict", json={"inputs": [*rows]}, headers={"Idempotency-Key": key})
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["predictions"]
+    return found
+
+
+def test_what_stands_above_in_a_slate_belongs_to_the_id_of_a_choice(tmp_path: Path) -> None:
+    """It says what was left to choose among."""
+    project = Choosing.new(tmp_path)
+    pages = []
+    for age in (0.1, 0.9):
+        with served(project) as service:
+            pages.append(repeated(service, "order", *({"age": a, "slate": "page"} for a in (age, 0.5))))
+    assert pages[0][1]["id"] != pages[1][1]["id"]
+    project.store.close()
+
+
+def test_a_choice_that_is_asked_for_again_elsewhere_is_the_same_choice(tmp_path: Path) -> None:
+    """Two services of one project, as two workers are: one id never means two actions, nor those of two states."""
+    project = Choosing.new(tmp_path)
+    rows = [*[{"age": 0.5}] * 4, *[{"age": 0.5, "slate": "page"}] * 3]
+    with served(project) as one, served(project) as other:
+        first = [repeated(one, f"order {n}", *rows) for n in range(8)]
+        assert [repeated(other, f"order {n}", *rows) for n in range(8)] == first
+        assert {choice["action"] for answer in first for choice in answer[:4]} == set(ACTIONS), "they are drawn"
+        assert all({choice["action"] for choice in answer[4:]} == set(ACTIONS) for answer in first)
+        assert reward(one, first[0][0], 1.0) == 201
+        eventually(lambda: choose(one)[0]["expected"] != first[0][0]["expected"])
+        with served(project) as later:
+            again = repeated(later, "order 0", *rows)
+    assert again[0]["expected"] != first[0][0]["expected"]
+    assert not {choice["id"] for choice in again} & {choice["id"] for choice in first[0]}
+    stored = {p.id: p.answer["action"] for p in project.store.find(Prediction)}
+    assert all(stored[choice["id"]] == choice["action"] for answer in (*first, again) for choice in answer)
+    project.store.close()

@@ -120,3 +120,21 @@ def test_slates_of_different_callers_have_nothing_to_do_with_one_another(project
     for page in pages:
         assert {choice["action"] for choice in page} == set(ACTIONS)
         assert [len([p for p in choice["propensities"].values() if p > 0]) for choice in page] == [3, 2, 1]
+
+
+def test_a_canary_that_is_asked_again_elsewhere_makes_the_same_choices(project: Choosing) -> None:
+    """Each worker has a challenger of its own."""
+    better = project.add_blank()
+    with served(project) as one, served(project) as other:
+        started(project, better, "canary", share=1.0)
+        answers = []
+        for service in (one, other):
+            eventually(lambda: asked(service)["model"] == better.id)  # noqa: B023 - it is called here
+            answers.append([asked(service, f"order {n}") for n in range(8)])
+        assert [a["predictions"] for a in answers[0]] == [a["predictions"] for a in answers[1]]
+        assert len({choice["action"] for answer in answers[0] for choice in answer["predictions"]}) > 1
+
+
+def asked(service: Served, key: str | None = None) -> Any:
+    body = {"inputs": [{"age": 0.5}] * 3, "caller": "ann"}
+    return service.client.post("/v1/predict", json=body, headers={} if key is None else {"Idempotency-Key": key}).json()

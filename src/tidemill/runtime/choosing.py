@@ -199,12 +199,12 @@ class ChoicePredictor(Predictor):
         deviation[rows, codes] = self.heads.deviation(z)[:, 0]
         return mean, deviation
 
-    def choose(self, columns: Columns, rng: np.random.Generator | None = None) -> list[dict[str, Any]]:
+    def choose(self, columns: Columns, points: Floats | None = None) -> list[dict[str, Any]]:
         """One answer a row, its action drawn by the policy; rows of one slate draw different ones while there are any.
 
         Args:
             columns: the rows.
-            rng: what draws; one of its own unless given.
+            points: what decides each row, drawn evenly from 0 up to 1; freshly drawn unless given.
 
         Raises:
             ArithmeticError: the model gave what is not finite.
@@ -212,18 +212,18 @@ class ChoicePredictor(Predictor):
         outlook = self.outlook(columns)
         if not np.isfinite(outlook.mean).all():
             raise ArithmeticError(f"{self.manifest.id} gave scores that are not finite")
-        rng = self._rng if rng is None else rng
+        points = self._rng.random(len(outlook.mean)) if points is None else points
         shares = outlook.shares
-        drawn = draw(shares, rng)
+        drawn = draw(shares, points)
         slate = columns.get(SLATE)
         if isinstance(slate, Ragged):
             texts = slate.to_arrow().to_pylist()
             if any(texts):
-                shares, drawn = self._without_repeats(outlook, texts, drawn, rng)
+                shares, drawn = self._without_repeats(outlook, texts, drawn, points)
         return _answers(outlook, shares, drawn)
 
     def _without_repeats(
-        self, outlook: Outlook, slates: Sequence[str], drawn: npt.NDArray[np.int64], rng: np.random.Generator
+        self, outlook: Outlook, slates: Sequence[str], drawn: npt.NDArray[np.int64], points: Floats
     ) -> tuple[Floats, npt.NDArray[np.int64]]:
         """Probabilities and draws where each row of a slate chooses among what those above it have left."""
         shares, drawn = outlook.shares.copy(), drawn.copy()
@@ -237,7 +237,7 @@ class ChoicePredictor(Predictor):
             if before and left.any():
                 one = slice(row, row + 1)
                 shares[one] = self.spec.policy.shares(outlook.mean[one], outlook.deviation[one], left[None])
-                drawn[row] = draw(shares[one], rng)[0]
+                drawn[row] = draw(shares[one], points[one])[0]
             before.append(int(drawn[row]))
         return shares, drawn
 
@@ -247,11 +247,11 @@ class ChoicePredictor(Predictor):
         """One answer for each record, drawn alike each time; see :meth:`Predictor.predict`."""
         if not records:
             return []
-        return self.choose(self.encode(records, max_pixels=max_pixels), np.random.default_rng(0))
+        return self.choose(self.encode(records, max_pixels=max_pixels), np.random.default_rng(0).random(len(records)))
 
-    def answer(self, columns: Columns) -> list[dict[str, Any]]:
-        """One answer a row, its action freshly drawn."""
-        return self.choose(columns)
+    def answer(self, columns: Columns, points: Floats | None = None) -> list[dict[str, Any]]:
+        """One answer a row; see :meth:`choose`."""
+        return self.choose(columns, points)
 
     def probabilities(self, columns: Columns) -> npt.NDArray[np.float32]:
         """The policy's probabilities of the actions that the package was made with, float32 ``[n, k]``."""

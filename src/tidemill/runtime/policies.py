@@ -188,14 +188,18 @@ def _integrated(mean: Floats, deviation: Floats, live: Mask, floor: Floats) -> F
     return share
 
 
-def draw(shares: Floats, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def draw(shares: Floats, points: Floats) -> npt.NDArray[np.int64]:
     """One action a row by its probability, int64 ``[n]``; what has the probability 0 is never drawn.
 
-    >>> draw(np.array([[0.0, 1.0, 0.0]] * 3), np.random.default_rng(0)).tolist()
-    [1, 1, 1]
+    Args:
+        shares: the probabilities, ``[n, k]``.
+        points: what decides, ``[n]``: drawn evenly from 0 up to 1.
+
+    >>> draw(np.array([[0.0, 0.5, 0.5]] * 3), np.array([0.0, 0.4, 0.6])).tolist()
+    [1, 1, 2]
     """
     ends = np.cumsum(shares, axis=1)
-    point = rng.random(len(shares)) * ends[:, -1]
+    point = points * ends[:, -1]
     found = np.minimum((point[:, None] >= ends).sum(axis=1), shares.shape[1] - 1)
     none = shares[np.arange(len(found)), found] <= 0  # the point lay on an end, by a rounding
     if none.any():

@@ -85,8 +85,12 @@ class Predictor:
         """One JSON answer for each row of raw scores."""
         return self._answers.of(scores)
 
-    def answer(self, columns: Columns) -> list[dict[str, Any]]:
+    def answer(self, columns: Columns, points: npt.NDArray[np.float64] | None = None) -> list[dict[str, Any]]:
         """One JSON answer for each row of raw columns.
+
+        Args:
+            columns: the rows.
+            points: what decides each row where answers are drawn; see :meth:`ChoicePredictor.choose`.
 
         Raises:
             ArithmeticError: the model gave scores that are not finite.

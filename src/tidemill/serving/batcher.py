@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import threading
 import time
@@ -40,10 +41,10 @@ from tidemill.serving.limits import Deadlines, Line
 from tidemill.serving.marks import MARKS, Marks
 from tidemill.serving.metrics import Meter
 from tidemill.serving.requests import PredictRequest, require_few_pixels
-from tidemill.serving.rolling import Job, Rolling, finite_answers
+from tidemill.serving.rolling import Job, Points, Rolling
 from tidemill.serving.window import Window
 from tidemill.store import JournalWriter
-from tidemill.store.secrets import audit_draw, canary_draw, new_prediction_id, repeated_prediction_id
+from tidemill.store.secrets import audit_draw, canary_draw, choice_draw, new_prediction_id, repeated_prediction_id
 
 QUEUE_ROWS = 20_000
 CHECK_SECONDS = 10.0
@@ -210,7 +211,7 @@ class Batcher:
             self._answer_rolling(served, served.rolling, batch, columns, keys)
             self._measure(taken)
             return
-        answers = finite_answers(served.predictor, columns)
+        answers = served.predictor.answer(columns, self._points(served, batch, keys))
         self._note("predict", batch, began)
         self._hand_over(served, batch, iter(keys), iter(answers))
 
@@ -235,9 +236,10 @@ class Batcher:
         predictions: list[Prediction] = []
         bodies: list[tuple[_Waiting, bytes]] = []
         for waiting in batch:
+            own = list(itertools.islice(keys, len(waiting.request.records)))
             made = [
-                self._prediction(served, waiting.request, row, next(keys), next(answers), next(shadows))
-                for row in range(len(waiting.request.records))
+                self._prediction(served, waiting.request, row, identifier, own[row], next(answers), next(shadows))
+                for row, identifier in enumerate(self._ids(served, waiting.request, own))
             ]
             predictions += made
             bodies.append((waiting, (waiting.request.writer or _body)(served, made)))
@@ -265,9 +267,11 @@ class Batcher:
         found: dict[int, dict[str, Any]] = {}
         if answered:
             began = time.perf_counter()
-            found = dict(
-                zip(answered, finite_answers(served.predictor, _taken(columns, answered, len(keys))), strict=True)
+            points = self._points(served, batch, keys)
+            given_them = served.predictor.answer(
+                _taken(columns, answered, len(keys)), None if points is None else points[answered]
             )
+            found = dict(zip(answered, given_them, strict=True))
             self._note("predict", [batch[i] for i in mine], began)
         made: list[Prediction] = []
         if mine:
@@ -330,7 +334,8 @@ class Batcher:
             for waiting in batch:
                 self._queue.put(dataclasses.replace(waiting, plain=True))
 
-        job = Job(_taken(columns, rows, length(columns)), _rows(batch), done, failed)
+        points = self._points(canary, batch, keys)
+        job = Job(_taken(columns, rows, length(columns)), _rows(batch), done, failed, points)
         if not rolling.challenger.answer(job):
             failed()
 
@@ -391,23 +396,40 @@ class Batcher:
         _resolve(refused)
         return good, read(_rows(good)) if good else {}
 
+    def _ids(self, served: Served, request: PredictRequest, keys: Sequence[str]) -> list[str]:
+        """The id of each row's prediction: for a request that may come again a name of all that decides its answer."""
+        once = request.once
+        if once is None:
+            return [new_prediction_id(self._secret) for _ in keys]
+        # What a position of a slate chooses among is what those above it have left.
+        said = itertools.accumulate(keys, _both) if self._choices else keys
+        who = (once.caller, served.deployment.model_id, served.predictor.state_id or "")
+        return [
+            repeated_prediction_id(self._secret, once.key, *who, content, str(row)) for row, content in enumerate(said)
+        ]
+
+    def _points(self, served: Served, batch: Sequence[_Waiting], keys: Sequence[str]) -> Points | None:
+        """What decides each choice, where some request may come again: then its id does, in whatever process."""
+        if not self._choices or all(waiting.request.once is None for waiting in batch):
+            return None
+        rest = iter(keys)
+        own = ((w.request, list(itertools.islice(rest, len(w.request.records)))) for w in batch)
+        made = (identifier for request, part in own for identifier in self._ids(served, request, part))
+        return np.array([choice_draw(self._secret, identifier) for identifier in made])
+
     def _prediction(
         self,
         served: Served,
         request: PredictRequest,
         row: int,
+        identifier: str,
         content_key: str,
         answer: dict[str, Any],
         shadow: JSON | None = None,
     ) -> Prediction:
         key = content_key if request.key is None else callers_key(request.key)
-        once = request.once
         return Prediction(
-            id=new_prediction_id(self._secret)
-            if once is None
-            else repeated_prediction_id(
-                self._secret, once.key, once.caller, served.deployment.model_id, content_key, str(row)
-            ),
+            id=identifier,
             deployment=served.deployment.id,
             model_id=served.deployment.model_id,
             state_id=served.state_id,
@@ -437,6 +459,10 @@ def callers_key(text: str) -> str:
     True
     """
     return key_text(strings_key(pa.array([text]))[0])
+
+
+def _both(above: str, key: str) -> str:
+    return hashlib.blake2b((above + key).encode(), digest_size=16).hexdigest()
 
 
 def _taken(columns: dict[str, Column], rows: Sequence[int], total: int) -> dict[str, Column]:

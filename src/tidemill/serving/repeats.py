@@ -3,7 +3,8 @@
 Each process remembers the answers that it gave under keys, for some minutes and within so many bytes. That is for the
 retry that comes a moment later. Where it comes to another worker or after a restart, the answer is computed again, and
 its predictions get the same ids as the first time (:func:`tidemill.store.repeated_prediction_id`), so none is stored
-twice; only when another model has taken over meanwhile it is a new prediction, with that model's answer.
+twice. A choice is drawn by its id (:func:`tidemill.store.secrets.choice_draw`), so one id is one action. Only when
+another model has taken over meanwhile, or this one has learned, it is a new prediction, with the answer of now.
 """
 
 from __future__ import annotations

@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from tidemill.data.arrays import Column
 from tidemill.data.encode import encode
 from tidemill.data.schema import Signature
@@ -36,6 +39,7 @@ END = 5.0
 
 _Word = Literal["gather", "end"]
 Answers = list[dict[str, Any]]
+Points = npt.NDArray[np.float64]
 OnBroken = Callable[[str, str], None]
 """Told the roll-out's id, and why its challenger is given up."""
 Log = Callable[[Sequence[str], Answers], None]
@@ -51,6 +55,7 @@ class Job:
         records: the same as the callers sent them, for a challenger that reads other columns.
         done: is given the answers, on the challenger's thread.
         failed: called instead when there are none.
+        points: what decides each row, where answers are drawn and must come out as they did before.
         since: when it was handed over, by the monotonic clock.
         taken: its end has been told: by whoever was first.
     """
@@ -59,6 +64,7 @@ class Job:
     records: Sequence[Mapping[str, Any]]
     done: Callable[[Answers], None]
     failed: Callable[[], None]
+    points: Points | None = None
     since: float = field(default_factory=time.monotonic)
     taken: bool = False
 
@@ -178,7 +184,7 @@ class Challenger:
 
     def _answer_callers(self, job: Job) -> None:
         columns = job.columns if self._reads_alike else None
-        answers = None if job.taken else self._answers(job.records, columns)
+        answers = None if job.taken else self._answers(job.records, columns, job.points)
         with self._lock:
             first, job.taken = not job.taken, True
             del self._waiting[id(job)]
@@ -198,13 +204,16 @@ class Challenger:
         return due
 
     def _answers(
-        self, records: Sequence[Mapping[str, Any]], columns: Mapping[str, Column] | None = None
+        self,
+        records: Sequence[Mapping[str, Any]],
+        columns: Mapping[str, Column] | None = None,
+        points: Points | None = None,
     ) -> Answers | None:
         """One answer a row; ``None`` when it failed, which counts."""
         try:
             if columns is None:
                 columns = encode(self.predictor.signature, records, max_pixels=self._max_pixels)
-            return finite_answers(self.predictor, columns)
+            return self.predictor.answer(columns, points)
         except Exception as error:  # a challenger can fail in ways of its own; callers must not notice
             logger.warning("%s failed", self.rollout.challenger_id, exc_info=error)
             self._fault(f"{type(error).__name__}: {error}")
@@ -217,15 +226,6 @@ class Challenger:
         times = "" if self.faults == 1 else f" {self.faults} times, the last time"
         self._on_broken(self.rollout.id, f"The challenger failed{times}: {what}.")
         self.end()
-
-
-def finite_answers(predictor: Predictor, columns: Mapping[str, Column]) -> Answers:
-    """One answer a row.
-
-    Raises:
-        ArithmeticError: the model gave scores that are not finite.
-    """
-    return predictor.answer(columns)
 
 
 @dataclass(frozen=True, slots=True)

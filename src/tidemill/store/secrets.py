@@ -86,7 +86,7 @@ def repeated_prediction_id(secret: bytes, key: str, *parts: str) -> str:
         secret: the store's.
         key: the caller's, the same whenever the request is sent. Where it ends as :func:`~tidemill.records.new_id`
             ends, the id begins with its time: ids in their order are quicker to fold.
-        parts: who asks, and what must not change: the model, the content, the row.
+        parts: who asks, and what must not change: the model, its state, the content, the row.
 
     >>> made = repeated_prediction_id(b"k" * 32, "order 7", "model_1", "0")
     >>> made == repeated_prediction_id(b"k" * 32, "order 7", "model_1", "0"), check_prediction_id(b"k" * 32, made)
@@ -136,6 +136,15 @@ def canary_draw(secret: bytes, rollout: str, caller: str, share: float) -> bool:
     (True, False)
     """
     return _uniform(secret, f"canary:{rollout}:{caller}") < share * 2**64
+
+
+def choice_draw(secret: bytes, identifier: str) -> float:
+    """What decides the choice of the prediction *identifier*: evenly from 0 up to 1, the same in every process.
+
+    >>> choice_draw(b"k" * 32, "pred_1") == choice_draw(b"k" * 32, "pred_1") != choice_draw(b"k" * 32, "pred_2")
+    True
+    """
+    return (_uniform(secret, f"choice:{identifier}") >> 11) * 2.0**-53
 
 
 def _uniform(secret: bytes, message: str) -> int:

@@ -159,7 +159,7 @@ class BanditWorld:
         rows = rng.integers(0, len(self.pool), n)
         contexts = self.pool[rows]
         propensities = (policy or self.uniform)(contexts)
-        action = draw(propensities, rng)
+        action = draw(propensities, rng.random(len(propensities)))
         means = self.means(rows, start + np.arange(n))
         reward = (rng.random(n) < means[np.arange(n), action]).astype(np.float64)
         choices = Choices(action=action, reward=reward, propensity=propensities[np.arange(n), action])
