@@ -502,7 +502,7 @@ class Erasure(Record):
         subjects: ids of the records whose content is gone; the ids remain. A sample's id is made of its content, so a
             keyed digest of it, ``smp~…``, stands here from the moment on when it is done.
         counts: how many rows, payloads and files were erased, by where they lay.
-        models: ids of the models that had seen them.
+        models: ids of the models that had seen them, and of the state snapshots, which were erased with them.
         finished: ``None`` while it is under way; opening the project goes on with it.
     """
 
@@ -578,7 +578,7 @@ class StateSnapshot(Record):
         model_id: the model that it belongs to; without that it means nothing.
         parent: the snapshot that it was made from; ``None`` for the first of its model.
         kind: who reads it, for example ``classes``.
-        blob: SHA-256 of its content among the store's blobs.
+        blob: SHA-256 of its content among the store's blobs; empty once that was erased.
         size_bytes: of that content.
         reason: why it was made, in plain words.
         decision_id: the gate's decision on it; ``None`` where none was asked for.
@@ -595,6 +595,11 @@ class StateSnapshot(Record):
     reason: str
     decision_id: str | None = None
     facts: JSON = field(default_factory=dict)
+
+    @property
+    def erased(self) -> bool:
+        """Whether it was erased with samples that it was learned from: what is left holds nothing of them."""
+        return not self.blob
 
 
 R = TypeVar("R")

@@ -57,6 +57,24 @@ class Blobs:
             ) from error
         return name
 
+    def remove(self, sha256: str) -> None:
+        """Remove a blob for good; nothing, where there is none.
+
+        Raises:
+            StoreError: the disk failed.
+        """
+        path = self.path(sha256)
+        try:
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                seam.sync_folder(path.parent)
+        except OSError as error:
+            raise StoreError(
+                f"the blob cannot be removed ({error.strerror})",
+                where=str(path),
+                mend="Check that you may write there.",
+            ) from error
+
     def get(self, sha256: str) -> bytes:
         """The content of a blob.
 

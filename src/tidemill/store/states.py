@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 
 from tidemill.errors import NotFoundError
 from tidemill.records import Deployment, StateSnapshot
@@ -26,6 +27,23 @@ def current_state(store: Store, deployment: Deployment) -> StateSnapshot | None:
         return None
     named = store.find(StateSnapshot, id=deployment.state_id, limit=1)
     return named[0] if named and named[0].kind == POLICY else None
+
+
+def intact_state(store: Store, identifier: str | None, gone: Collection[str] = ()) -> str | None:
+    """The snapshot with this id, or where it was erased the nearest before it that was not.
+
+    Args:
+        gone: ids of snapshots that are about to be erased.
+
+    Returns:
+        Its id; ``None`` is the model as its package has it.
+    """
+    while identifier is not None:
+        found = store.find(StateSnapshot, id=identifier, limit=1)
+        if not found or not (found[0].erased or identifier in gone):
+            return identifier
+        identifier = found[0].parent
+    return None
 
 
 def last_state(store: Store, model_id: str) -> str | None:

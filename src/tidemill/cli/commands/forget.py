@@ -46,7 +46,8 @@ def forget(
     """Erase a person's inputs and words, everywhere they went.
 
     Ids stay, and say when something was erased. The models that learned from it are named: the next cycle makes one
-    without it. So are backups and rows of your own files, which are not touched. It cannot be undone.
+    without it. What one learned from it by `learn-class` goes, too. Backups and rows of your own files are named, and
+    not touched. It cannot be undone.
     """
     given: dict[str, Any] = {"author": author, "ids": ids or (), "same_content": same_content}
     if not (yes or dry_run) and not _agreed(session, session.project.forget(**given, dry_run=True)):
@@ -71,7 +72,7 @@ def _agreed(session: Session, found: dict[str, Any]) -> bool:
 def _next(done: dict[str, Any]) -> list[str]:
     if done["dry_run"]:
         return []
-    return ["tidemill cycle"] if any(model["champion"] for model in done["models"]) else []
+    return ["tidemill cycle"] if any(model["champion"] for model in [*done["models"], *done["states"]]) else []
 
 
 def _view(data: dict[str, Any]) -> Any:
@@ -85,6 +86,9 @@ def _view(data: dict[str, Any]) -> Any:
     rows += [("erasure", data["erasure"])] if data["erasure"] else []
     for model in data["models"]:
         rows.append(("learned from it", f"{model['id']} ({model['recipe']}){', the champion' * model['champion']}"))
+    for one in data["states"]:
+        told = f"{one['id']} ({', '.join(one['classes'])}) of {one['model']}{', in force' * one['champion']}"
+        rows.append(("learned from it, goes too" if data["dry_run"] else "learned from it, gone too", told))
     for what, identifiers in data["also_there"].items():
         rows += [(f"{what} of the same inputs, not erased", _some(identifiers))] if identifiers else []
     rows += [("in your own files", _some(data["sources"]))] if data["sources"] else []

@@ -14,6 +14,7 @@ from tidemill.data.assigned import fold_journal
 from tidemill.data.forgotten import SAMPLE, digest_of
 from tidemill.errors import BusyError, InputError
 from tidemill.project.forgetting.backups import backups, note_backup
+from tidemill.project.forgetting.learned import shown, snapshots_that_saw
 from tidemill.project.forgetting.naming import (
     Named,
     elsewhere,
@@ -52,9 +53,10 @@ def forget(
         dry_run: only say what would go.
 
     Returns:
-        ``{"erasure", "dry_run", "counts", "already", "models": [{"id", "recipe", "champion"}], "also_there":
-        {"predictions", "samples"}, "sources", "backups", "notes", "finished"}``. ``erasure`` is the id of the
-        tombstone, ``None`` where there was nothing to erase.
+        ``{"erasure", "dry_run", "counts", "already", "models": [{"id", "recipe", "champion"}], "states": [{"id",
+        "model", "classes", "champion"}], "also_there": {"predictions", "samples"}, "sources", "backups", "notes",
+        "finished"}``. ``erasure`` is the id of the tombstone, ``None`` where there was nothing to erase. ``states`` are
+        snapshots of classes that were learned from it, which go too; ``champion`` marks the one that was in force.
 
     Raises:
         InputError: neither or both are given, or an id is of something that holds nothing of a person.
@@ -82,6 +84,8 @@ def forget(
         aim = aim_of(store, named)
         found = touched(store, aim)
         models, unknown = models_that_saw(store, found, aim)
+        learned = snapshots_that_saw(store, named)
+        states = shown(store, learned)
         notes = _notes(store, author, unknown if models else 0)
         sources = sorted({one.arrays.origin(row) for one in found for row in one.gone.tolist()} - named.predictions)
         erasure = Erasure(
@@ -92,7 +96,7 @@ def forget(
             ),
             subjects=named.subjects,
             counts=_counts(named, len(sources)),
-            models=tuple(models),
+            models=(*models, *(snapshot.id for snapshot in learned)),
         )
         if named.subjects and not dry_run:
             store.insert(erasure)
@@ -109,6 +113,7 @@ def forget(
             {"id": m, "recipe": kept[m].recipe, "champion": champion is not None and champion.model_id == m}
             for m in models
         ],
+        "states": states,
         "also_there": {"predictions": sorted(also.predictions)[:SHOWN], "samples": sorted(also.samples)[:SHOWN]},
         "sources": sources[:SHOWN],
         "backups": backups(store.root, erasure.finished or time.time()),

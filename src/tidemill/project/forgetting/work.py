@@ -12,6 +12,7 @@ import time
 
 from tidemill.data.assigned import fold_journal
 from tidemill.project.forgetting import aged, files, tables
+from tidemill.project.forgetting.learned import erase_snapshots, snapshots_that_saw
 from tidemill.project.forgetting.naming import Named
 from tidemill.project.forgetting.rows import Aim, models_that_saw, touched
 from tidemill.records import Erasure
@@ -40,13 +41,16 @@ def carry_out(store: Store, erasure: Erasure) -> tuple[Erasure, list[str]]:
     found = touched(store, aim)
     counts: dict[str, int] = dict(erasure.counts)
     # A cycle may have run since it was interrupted, if somebody else kept it from being gone on with.
-    models = tuple(dict.fromkeys([*erasure.models, *models_that_saw(store, found, aim)[0]]))
+    learned = snapshots_that_saw(store, named)
+    saw = [*models_that_saw(store, found, aim)[0], *(snapshot.id for snapshot in learned)]
+    models = tuple(dict.fromkeys([*erasure.models, *saw]))
     erasure = dataclasses.replace(erasure, models=models)
     store.update(erasure)
 
     def count(what: str, number: int) -> None:
         counts[what] = max(counts.get(what, 0), number)  # begun again, a step finds less to do
 
+    count("snapshots", erase_snapshots(store, named, learned))
     count("cycles", tables.end_interrupted_cycles(store))
     count("questions", tables.drop_questions(store, named, found))
     count("reports", tables.drop_quotations(store, named, found))
