@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import threading
 import time
@@ -15,7 +16,7 @@ from tidemill.api import Project
 from tidemill.data.settled import settled_labels
 from tidemill.errors import InputError, NotFoundError
 from tidemill.project import desk
-from tidemill.records import Annotation, Prediction, QueueItem, Turn, new_id
+from tidemill.records import Annotation, LiveKey, Prediction, QueueItem, Turn, new_id
 
 HTML = "<script>alert(1)</script>"
 
@@ -285,3 +286,43 @@ def test_a_question_that_goes_while_it_is_answered_takes_no_answer_with_it(proje
     desk.answer(project, subject, "payment", author="ann")
     thread.join()
     assert settle(project)[0] == {subject: "payment"}
+
+
+def test_a_correction_of_an_audit_still_judges_models_and_a_volunteered_label_never_does(project: Project) -> None:
+    for i, name in enumerate(("drawn", "told")):
+        key = f"{i:016x}"
+        project.store.insert(
+            Prediction(
+                id=f"pred_{name}", deployment="d", model_id="m", key=key, inputs={"text": "a"},
+                answer={"label": "payment"}, audited=True, audit_probability=0.05,
+            ),
+            LiveKey(id=new_id("key"), key=key, split="recent-test", probability=0.05, drawn=True),
+        )  # fmt: skip
+    question = QueueItem(
+        id=new_id("ask"), subject="pred_drawn", purpose="audit", rank=0.0, reason="drawn", inputs={"text": "a"}
+    )
+    project.store.insert(question)
+
+    def judging() -> list[tuple[str, str]]:
+        return [(s.label, s.split) for s in settled_labels(project.store, project.task.label).live]
+
+    desk.answer(project, "pred_told", "delivery", author="ann")  # of her own accord, and the same again
+    assert desk.answer(project, "pred_told", "payment", author="ann")["purpose"] == "useful" and not judging()
+    assert [q.id for q in desk.take(project, "ann")] == [question.id]
+    for label in ("payment", "delivery", "payment"):
+        assert desk.answer(project, "pred_drawn", label, author="ann")["purpose"] == "audit"
+        assert judging() == [(label, "recent-test")]
+    desk.undo(project, author="ann")
+    assert not judging()
+    desk.answer(project, "pred_drawn", "payment", author="ann")
+    # Ben saw it too, and answers after her: both were asked. Who then corrects herself settles nothing alone.
+    assert desk.answer(project, "pred_drawn", "delivery", author="ben")["disputed"]
+    assert desk.answer(project, "pred_drawn", "payment", author="ann")["purpose"] == "audit" and not judging()
+    # Asked by hand what she has answered as an audit, she still judges by it.
+    project.ask(["pred_drawn"])
+    assert desk.answer(project, "pred_drawn", "payment", author="ann")["purpose"] == "audit"
+    # A word of hers that nobody asked for stays one, though it was asked of others meanwhile.
+    project.store.insert(dataclasses.replace(question, id=new_id("ask"), subject="pred_told"))
+    assert desk.answer(project, "pred_told", "payment", author="ben")["purpose"] == "audit"
+    assert desk.answer(project, "pred_told", "delivery", author="ann")["purpose"] == "useful"
+    assert judging() == [("payment", "recent-test")]

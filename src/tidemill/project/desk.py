@@ -125,18 +125,22 @@ def _label(
 ) -> JSON:
     """Keep a label, or what was written instead; it replaces what the author said before."""
     store = project.store
+    older = store.find(Annotation, subject=subject, author=author, superseded_by=None)
     annotation = Annotation(
         id=new_id(Annotation.prefix),
         subject=subject,
         label=value,
         author=author,
-        purpose=_purpose(asked),
+        purpose=_purpose(asked, older, _once_asked(project, subject)),
         note=note,
     )
-    older = store.find(Annotation, subject=subject, author=author, superseded_by=None)
     for one in older:
         store.update(dataclasses.replace(one, superseded_by=annotation.id))
     store.insert(annotation)
+    replaced = {one.id for one in older}
+    for turn in store.find(Turn, subject=subject, author=author, state="answered"):
+        if turn.answer in replaced:  # so that it is the correction which is taken back
+            store.update(dataclasses.replace(turn, answer=annotation.id, until=annotation.created))
     again = any(one.label is not None for one in older)
     for waits in asked:
         given = waits.given if again else waits.given + 1
@@ -177,12 +181,35 @@ def checked_note(note: Any, where: str | None) -> str | None:
     return note.strip() or None
 
 
-def _purpose(asked: Sequence[QueueItem]) -> Any:
-    if not asked:
-        return "useful"
-    if asked[0].purpose == "settle" and asked[0].signal == "disagreement":
-        return "adjudicate"
-    return asked[0].purpose
+def _purpose(
+    asked: Sequence[QueueItem], older: Sequence[Annotation], before: QueueItem | None
+) -> Literal["audit", "useful", "settle", "adjudicate", "import"]:
+    """What an answer counts for: models are judged only by what was asked for.
+
+    Args:
+        asked: the questions that it answers.
+        older: what the author said before, which it replaces. A word that was asked for stays one when it is corrected,
+            and a volunteered one never becomes one by that.
+        before: the newest question about the subject, which may be answered by others already.
+    """
+    mine = older[-1].purpose if older else None
+    if mine == "adjudicate":
+        return mine
+    spoken = any(one.label is not None for one in older)  # then somebody else is to settle what they disagree on
+    meant = [q for q in asked if not (spoken and _disagreed(q))]
+    if meant:
+        found = "adjudicate" if _disagreed(meant[0]) else meant[0].purpose
+        if found != "adjudicate" and any(q.purpose == "audit" for q in meant):
+            found = "audit"
+    elif mine is not None:
+        return mine
+    else:
+        found = "useful" if before is None else before.purpose
+    return mine if found == "useful" and mine in ("audit", "settle") else found
+
+
+def _disagreed(question: QueueItem) -> bool:
+    return question.purpose == "settle" and question.signal == "disagreement"
 
 
 def _prefer(
