@@ -337,7 +337,7 @@ class Annotation(Record):
     """A label that an annotator gave to a sample (``smp_…``) or a prediction (``pred_…``).
 
     Attributes:
-        label: as the task states it; ``None`` takes an earlier one by the same author back.
+        label: as the task states it; ``None`` takes an earlier one by the same author back, unless it is a remark.
         purpose: which queue it answers; ``adjudicate`` settles what others disagreed on.
     """
 
@@ -354,6 +354,11 @@ class Annotation(Record):
     def erased(self) -> bool:
         """It is a tombstone: of the label, and of who gave it, only its subject is left."""
         return not self.author
+
+    @property
+    def remark(self) -> bool:
+        """It is the answer to a question for a text, empty where that was taken back; it says nothing of the label."""
+        return self.label is None and self.note is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections.abc import Iterator
@@ -125,6 +126,20 @@ def test_what_is_wrong_is_told_and_changes_nothing(
     answer = client.post("/label", data={**fields, **change}, headers={"x-part": "1"})
     assert answer.status_code == status and word in answer.text.lower() and HTML not in answer.text
     assert not project.store.find(Annotation)
+
+
+def test_of_two_questions_about_one_sample_the_shown_one_is_answered(client: TestClient, project: Project) -> None:
+    (item, *others) = project.store.find(QueueItem)
+    project.store.delete(QueueItem, [one.id for one in others])
+    written = dataclasses.replace(item, id=new_id("ask"), rank=-1.0, ask="text", signal="asked")
+    project.store.insert(written)
+    fields = form(client.get("/label?as=ann").text)
+    assert (fields["question"], fields["widget"]) == (written.id, "text")
+    assert client.post("/label", data={**fields, "label": "a remark"}, headers={"x-part": "1"}).status_code == 200
+    assert [q.id for q in project.store.find(QueueItem, done=False)] == [item.id]
+    body = {"answers": [{"subject": item.subject, "label": "payment", "question": item.id}], "author": "ben"}
+    assert client.post("/v1/answers", json=body).json()["answers"][0]["label"] == "payment"
+    assert not project.store.find(QueueItem, done=False)
 
 
 def test_two_people_at_once_lose_nothing(client: TestClient, project: Project) -> None:

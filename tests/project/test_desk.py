@@ -326,3 +326,52 @@ def test_a_correction_of_an_audit_still_judges_models_and_a_volunteered_label_ne
     assert desk.answer(project, "pred_told", "payment", author="ben")["purpose"] == "audit"
     assert desk.answer(project, "pred_told", "delivery", author="ann")["purpose"] == "useful"
     assert judging() == [("payment", "recent-test")]
+
+
+def test_what_is_asked_by_hand_outlasts_a_ranking_and_is_answered_by_its_own_answer(project: Project) -> None:
+    store = project.store
+    store.insert(
+        Prediction(
+            id="pred_1", deployment="d", model_id="m", key="1" * 16, inputs={"text": "late card"}, audited=True,
+            answer={"label": "payment", "score": 0.5, "scores": {"payment": 0.5, "delivery": 0.5}},
+            audit_probability=0.05,
+        ),
+        Prediction(
+            id="pred_2", deployment="d", model_id="m", key="2" * 16, inputs={"text": "late parcel"},
+            answer={"label": "payment", "score": 0.5, "scores": {"payment": 0.5, "delivery": 0.5}},
+        ),
+        LiveKey(id=new_id("key"), key="1" * 16, split="recent-test", probability=0.05, drawn=True),
+    )  # fmt: skip
+    project.requeue()
+    (audit,) = store.find(QueueItem, subject="pred_1", done=False)
+    text, plain = project.ask(["pred_1"], widget="text"), project.ask(["pred_2"], reason="is it?")
+    for _ in range(2):
+        project.requeue()
+    assert {q.id: q.ask for q in store.find(QueueItem, subject="pred_1")} == {audit.id: None, text["id"]: "text"}
+    (asked,) = store.find(QueueItem, subject="pred_2", done=False)
+    assert (asked.id, asked.reason, asked.rank) == (plain["id"], "is it?", -1.0)
+
+    def waiting() -> set[str]:
+        return {q.id for q in store.find(QueueItem, subject="pred_1", done=False)}
+
+    desk.answer(project, "pred_1", "payment", author="ann", question=audit.id)
+    assert waiting() == {text["id"]}
+    said = desk.answer(project, "pred_1", "it names a card", author="ann", question=text["id"])
+    assert (said["label"], said["note"], waiting()) == (None, "it names a card", set())
+    assert [s.label for s in settled_labels(store, project.task.label).live] == ["payment"], (
+        "a text takes no label back"
+    )
+    desk.undo(project, author="ann")
+    assert waiting() == {text["id"]}
+    assert [s.label for s in settled_labels(store, project.task.label).live] == ["payment"]
+    desk.answer(project, "pred_1", "delivery", author="ann", question=audit.id)  # corrected while the text is open
+    assert waiting() == {text["id"]}
+    for words in ("a card", "a card and a street"):
+        desk.answer(project, "pred_1", words, author="ann", question=text["id"])
+    again = project.ask(["pred_1"], widget="text")
+    desk.answer(project, "pred_1", "nothing more", author="ann", question=again["id"])
+    assert waiting() == set()
+    assert desk.answer(project, "pred_1", "payment", author="ann")["purpose"] == "audit"  # by a program that names none
+    assert desk.answer(project, "pred_1", "payment", author="ben", question=new_id("ask"))["label"] == "payment"
+    said_now = [a.note for a in store.find(Annotation, subject="pred_1", superseded_by=None) if a.remark]
+    assert said_now == ["nothing more"]

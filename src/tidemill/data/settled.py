@@ -353,7 +353,8 @@ def _gathered(
 ) -> tuple[dict[str, list[_Said]], dict[str, list[_Said]]]:
     """What was said before *until* and is not replaced by then, by key of traffic and by imported sample."""
     stated = _in_force(store.find(Feedback, kind=LABEL_KINDS), until, lambda f: (f.subject, f.author, f.via))
-    annotated = _in_force(store.find(Annotation), until, lambda a: (a.subject, a.author))
+    labels = [a for a in store.find(Annotation) if not a.remark]
+    annotated = _in_force(labels, until, lambda a: (a.subject, a.author))
     everything: list[Feedback | Annotation] = [*stated, *annotated]
     everything = [statement for statement in everything if not statement.erased]
     predictions = {p.id: p for p in store.find(Prediction, id={s.subject for s in everything}) if not p.erased}

@@ -14,14 +14,14 @@ from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from tidemill.annotation.agreement import disputed, same, summarise_agreement
-from tidemill.annotation.widgets import parse_answer, widget_of
+from tidemill.annotation.widgets import Widget, parse_answer, widget_of
 from tidemill.config import parse_duration
 from tidemill.data.assigned import fold_journal
 from tidemill.data.targets import readable
 from tidemill.errors import ConflictError, InputError, NotFoundError
 from tidemill.project.labels import answer_spec, inputs_of, require_subject
 from tidemill.project.opened import OpenProject
-from tidemill.records import JSON, Annotation, Feedback, Prediction, QueueItem, Turn, new_id, pair_of, to_json
+from tidemill.records import JSON, PAIR, Annotation, Feedback, Prediction, QueueItem, Turn, new_id, pair_of, to_json
 from tidemill.store.asking import keep, lately, next_questions, waiting
 
 PURPOSES = ("audit", "settle", "useful")
@@ -92,9 +92,26 @@ def _turn_of(purpose: str | None, before: Sequence[str], share: float) -> tuple[
 
 
 def answer(
-    project: OpenProject, subject: str, label: Any, *, author: str, note: str | None = None, where: str | None = None
+    project: OpenProject,
+    subject: str,
+    label: Any,
+    *,
+    author: str,
+    note: str | None = None,
+    question: str | None = None,
+    where: str | None = None,
 ) -> JSON:
     """Keep what *author* says about a sample, a prediction or a pair, whoever else has answered meanwhile.
+
+    Args:
+        project: whose.
+        subject: what the answer is about.
+        label: as the widget of the question has it.
+        author: who says so.
+        note: what they add.
+        question: the id of the question that was shown. Several may be asked about a subject; without the id it is the
+            one for the task's own label where there is such a one.
+        where: the place of the answer, for messages.
 
     Returns:
         The record's fields, at least ``id``, ``subject``, ``label``, ``author`` and ``purpose``; and ``disputed``:
@@ -105,54 +122,75 @@ def answer(
         NotFoundError: nobody asked about *subject*, and it is no prediction and no sample; or it was erased.
     """
     require_storable(subject, "subject", where)
+    require_storable(question or "", "question", where)
     note = checked_note(note, where)
     require_subject(project, subject, where)
     spec, kind = answer_spec(project), project.signature.kind
     with project.store.transaction():  # a new ranking must not take the questions away meanwhile
-        asked = project.store.find(QueueItem, subject=subject, done=False)
-        widget = widget_of(kind, asked[0] if asked else _once_asked(project, subject))
+        questions = project.store.find(QueueItem, subject=subject)
+        widget = _widget(kind, subject, questions, question)
         value = parse_answer(widget, spec, label, where=where)
+        alike = [q for q in questions if widget_of(kind, q) == widget]
+        asked = sorted((q for q in alike if not q.done), key=lambda q: q.id != question)
         if widget == "better":
             return _prefer(project, subject, value, author, note, asked)
         if widget == "text":
             require_storable(value, "answer", where)
             note, value = (value if note is None else f"{value}\n\n{note}"), None
-        return _label(project, subject, value, author, note, asked)
+        return _keep(project, subject, value, author, note, asked, alike)
 
 
-def _label(
-    project: OpenProject, subject: str, value: Any, author: str, note: str | None, asked: Sequence[QueueItem]
+def _widget(kind: str, subject: str, questions: Sequence[QueueItem], shown: str | None) -> Widget:
+    """The widget by which an answer was given: that of the question which was *shown*, where it is known."""
+    own: Widget = "better" if subject.startswith(PAIR) else widget_of(kind)
+    if shown is not None:  # what is asked by hand outlasts every ranking, so one that is gone asked for a label
+        return next((widget_of(kind, q) for q in questions if q.id == shown), own)
+    ways = [widget_of(kind, q) for q in questions if not q.done] or [widget_of(kind, q) for q in questions] or [own]
+    return own if own in ways else ways[-1]
+
+
+def _keep(
+    project: OpenProject,
+    subject: str,
+    value: Any,
+    author: str,
+    note: str | None,
+    asked: Sequence[QueueItem],
+    ever: Sequence[QueueItem],
 ) -> JSON:
-    """Keep a label, or what was written instead; it replaces what the author said before."""
+    """Keep a label, or a remark in its place; it replaces what the author said of that kind before.
+
+    Args:
+        asked: the questions that it answers.
+        ever: all that were ever asked in this way about the subject, the newest last.
+    """
     store = project.store
-    older = store.find(Annotation, subject=subject, author=author, superseded_by=None)
+    before = store.find(Annotation, subject=subject, author=author, superseded_by=None)
+    older = [one for one in before if one.remark == (value is None)]
     annotation = Annotation(
         id=new_id(Annotation.prefix),
         subject=subject,
         label=value,
         author=author,
-        purpose=_purpose(asked, older, _once_asked(project, subject)),
+        purpose=_purpose(asked, older, ever[-1] if ever else None),
         note=note,
     )
     for one in older:
         store.update(dataclasses.replace(one, superseded_by=annotation.id))
     store.insert(annotation)
     replaced = {one.id for one in older}
-    for turn in store.find(Turn, subject=subject, author=author, state="answered"):
+    turns = store.find(Turn, subject=subject, author=author, state="answered")
+    for turn in turns:
         if turn.answer in replaced:  # so that it is the correction which is taken back
             store.update(dataclasses.replace(turn, answer=annotation.id, until=annotation.created))
-    again = any(one.label is not None for one in older)
+    spoken = any(one.label is not None for one in older)
     for waits in asked:
+        again = spoken or waits.id in {turn.question for turn in turns}
         given = waits.given if again else waits.given + 1
         store.update(dataclasses.replace(waits, given=given, done=given >= waits.need))
         keep(store, waits, author, annotation.created, state="answered", answer=annotation.id)
-    torn = _adjudicate(project, subject, asked) if value is not None else False
+    torn = _adjudicate(project, subject, ever[-1] if ever else None) if value is not None else False
     return {**to_json(annotation), "disputed": torn}
-
-
-def _once_asked(project: OpenProject, subject: str) -> QueueItem | None:
-    """The newest question about *subject*, whether it waits or not."""
-    return next(iter(project.store.find(QueueItem, subject=subject, newest_first=True, limit=1)), None)
 
 
 def require_storable(text: str, what: str, where: str | None = None) -> None:
@@ -238,7 +276,7 @@ def _prefer(
     return {**kept, "purpose": "useful", "disputed": False}
 
 
-def _adjudicate(project: OpenProject, subject: str, asked: Sequence[QueueItem]) -> bool:
+def _adjudicate(project: OpenProject, subject: str, known: QueueItem | None) -> bool:
     """Ask somebody else where annotators disagree; whether they do."""
     store = project.store
     said = [a for a in store.find(Annotation, subject=subject, superseded_by=None) if a.label is not None]
@@ -257,7 +295,6 @@ def _adjudicate(project: OpenProject, subject: str, asked: Sequence[QueueItem]) 
     if waits:
         store.update(dataclasses.replace(waits[0], reason=reason, signal="disagreement"))
         return True
-    known = asked[0] if asked else _once_asked(project, subject)
     inputs = known.inputs if known is not None else inputs_of(project, subject)
     if inputs is None:  # neither the question nor the sample is there any more, so nobody can be shown it
         return True
@@ -356,7 +393,12 @@ def _retract(project: OpenProject, said: Annotation) -> None:
     if said.superseded_by is not None:
         return
     nothing = Annotation(
-        id=new_id(Annotation.prefix), subject=said.subject, label=None, author=said.author, purpose=said.purpose
+        id=new_id(Annotation.prefix),
+        subject=said.subject,
+        label=None,
+        author=said.author,
+        purpose=said.purpose,
+        note="" if said.remark else None,
     )
     store.update(dataclasses.replace(said, superseded_by=nothing.id))
     store.insert(nothing)

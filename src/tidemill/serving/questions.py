@@ -44,6 +44,9 @@ class AnswerItem(Strict):
         description="a label, a list of labels, a number, a text, or left or right: as the widget has it"
     )
     note: Annotated[str, Field(max_length=desk.MOST_NOTE)] | None = None
+    question: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, description="the id of the question, which matters where several ask about one subject"
+    )
 
 
 class AnswersBody(Strict):
@@ -137,7 +140,9 @@ def add_questions(api: FastAPI, service: Callable[[], Service]) -> None:
         places = [f"answers[{i}]" for i in range(len(body.answers))]
         with project.store.transaction():
             kept = [
-                desk.answer(project, one.subject, one.label, author=who, note=one.note, where=place)
+                desk.answer(
+                    project, one.subject, one.label, author=who, note=one.note, question=one.question, where=place
+                )
                 for one, place in zip(body.answers, places, strict=True)
             ]
         return {"answers": kept}

@@ -7,7 +7,7 @@ said and labels that are probably wrong, then inputs by :mod:`tidemill.annotatio
 on which the champion is least certain, on which models disagree, or that are like nothing that has a label.
 
 Its rows are the ranking that everybody is asked by: a question keeps its id for as long as it waits, so that a new
-ranking takes away neither what somebody is looking at nor what was skipped.
+ranking takes away neither what somebody is looking at nor what was skipped. What was asked by hand stays as it is.
 """
 
 from __future__ import annotations
@@ -77,11 +77,19 @@ def annotate(
         items += _doubtful(dataset, settled, doubtful, {item.subject for item in items})
     items += _useful(store, dataset, predictor, rivals, seed)
     with store.transaction():
-        before = {(q.subject, q.purpose): q for q in store.find(QueueItem, done=False)}
-        kept = [_kept(item, before.pop((item.subject, item.purpose), None), policy) for item in items]
-        # Before somebody's eyes, begun by some of those who are to answer, or put there by hand: it is gone on with.
+        open_ = store.find(QueueItem, done=False)
+        by_hand = [q for q in open_ if q.ask or q.signal == "asked"]
+        asked = {(q.subject, q.purpose) for q in by_hand if not q.ask}
+        before = {(q.subject, q.purpose): q for q in open_ if not (q.ask or q.signal == "asked")}
+        kept = by_hand
+        kept += [
+            _kept(item, before.pop((item.subject, item.purpose), None), policy)
+            for item in items
+            if (item.subject, item.purpose) not in asked
+        ]
+        # Before somebody's eyes, or begun by some of those who are to answer: it is gone on with.
         looked_at = _looked_at(store, [q.id for q in before.values()])
-        kept += [q for q in before.values() if q.id in looked_at or 0 < q.given < q.need or q.ask]
+        kept += [q for q in before.values() if q.id in looked_at or 0 < q.given < q.need]
         store.delete(QueueItem, store.ids(QueueItem, done=False))
         store.insert(*kept)
     counts = {"audit": 0, "settle": 0, "useful": 0}

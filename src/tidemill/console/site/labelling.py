@@ -52,6 +52,7 @@ def answer(visit: Visit) -> Response:
             _value(visit),
             author=author,
             note=visit.given("note"),
+            question=visit.given("question"),
             where="label",
         )
     if visit.request.headers.get("x-part"):
