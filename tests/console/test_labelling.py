@@ -14,6 +14,8 @@ from starlette.testclient import TestClient
 import tidemill
 from tidemill.api import Project
 from tidemill.console.site.app import Site
+from tidemill.errors import InputError
+from tidemill.project.studio import write_config
 from tidemill.records import Annotation, QueueItem, Token, Turn, new_id
 from tidemill.serving.app import Application
 
@@ -140,6 +142,26 @@ def test_of_two_questions_about_one_sample_the_shown_one_is_answered(client: Tes
     body = {"answers": [{"subject": item.subject, "label": "payment", "question": item.id}], "author": "ben"}
     assert client.post("/v1/answers", json=body).json()["answers"][0]["label"] == "payment"
     assert not project.store.find(QueueItem, done=False)
+
+
+def test_guidelines_that_cannot_be_read_are_named_and_keep_nobody_from_labelling(
+    client: TestClient, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project.dir / "guidelines.md"
+    policy = project.config.annotation.model_copy(update={"guidelines": None})
+    monkeypatch.setattr(project, "config", project.config.model_copy(update={"annotation": policy}))
+    path.write_bytes("\ufefflate is 配送".encode())
+    told = client.get("/v1/annotation").json()["guidelines"]
+    path.write_bytes("late is 配送".encode("gbk"))
+    try:
+        page, told_wrong = client.get("/label?as=ann"), client.get("/v1/annotation").json()["guidelines"]
+        with pytest.raises(InputError, match=r"no UTF-8 text") as refused:
+            write_config(project, project.dir / "config.xml")
+    finally:
+        path.unlink()
+    assert told == "late is 配送" and "guidelines.md" in told_wrong and "UTF-8" in told_wrong
+    assert page.status_code == 200 and "no UTF-8 text" in page.text and "<article" in page.text
+    assert refused.value.where == str(path)
 
 
 def test_two_people_at_once_lose_nothing(client: TestClient, project: Project) -> None:

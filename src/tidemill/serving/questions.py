@@ -121,7 +121,7 @@ def add_questions(api: FastAPI, service: Callable[[], Service]) -> None:
             "target": signature.target,
             "kind": signature.kind,
             "labels": list(signature.labels),
-            "guidelines": desk.guidelines(project),
+            "guidelines": desk.guidelines_or_fault(project),
             **desk.progress(project, request.scope.get("tidemill.via")),
         }
 

@@ -109,7 +109,7 @@ def _around(visit: Visit, author: str, purpose: str | None) -> dict[str, Any]:
         "keys": keys,
         "target": signature.target,
         "fields": {f.name: f.type for f in signature.inputs},
-        "guidelines": desk.guidelines(visit.project),
+        "guidelines": desk.guidelines_or_fault(visit.project),
         "waiting": waiting(visit.store),
     }
 
