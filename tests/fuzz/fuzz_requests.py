@@ -104,6 +104,7 @@ def files() -> Iterator[bytes]:
 def _answerable(request: PredictRequest, signature: Signature) -> None:
     """What the service does with a request up to the model; what comes out of it can be journaled and read again."""
     assert 0 < len(request.records) <= ROWS
+    request.content()
     require_short(request.records, signature, TEXT)
     require_few_pixels(request.records, signature, PIXELS, PIXELS)
     columns = encode(signature, request.records, max_pixels=PIXELS)
@@ -136,6 +137,7 @@ def bodies() -> Iterator[bytes]:
     ):  # fmt: skip
         yield kind + json.dumps({"inputs": inputs, "key": "k", "caller": "c"}).encode()
     yield b"\1" + b'{"inputs": ' + b"[" * 300 + b"]" * 300 + b"}"
+    yield b"\1" + b'{"inputs": {"size": ' + b"[" * 300 + b"]" * 300 + b"}}"
     yield b"\1" + b'{"inputs": {"size": NaN, "tide": "\\ud800", "x": 1e999}}'
     yield b"\1" + b'{"inputs": {"size": 123456789012345678901234567890, "day": "99999-01-01"}}'
 

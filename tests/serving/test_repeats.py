@@ -65,6 +65,14 @@ def png(row: int) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
+def test_what_is_nested_deeply_is_refused_as_without_a_key(service: Served) -> None:
+    """It can be read as JSON, and not be written again."""
+    body = b'{"inputs": {"image": %s}}' % (b"[" * 300 + b"]" * 300)
+    for headers in ({}, {"Idempotency-Key": "order-6"}):
+        sent = {"Content-Type": "application/json", **headers}
+        assert service.client.post("/v1/predict", content=body, headers=sent).status_code == 422
+
+
 def test_a_refusal_is_not_remembered(service: Served) -> None:
     key = {"Idempotency-Key": "order-2"}
     assert service.client.post("/v1/predict", json={"inputs": {"image": 3}}, headers=key).status_code == 422

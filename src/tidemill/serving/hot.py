@@ -7,8 +7,6 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-import orjson
-
 from tidemill.serving.answering import Answer
 from tidemill.serving.asgi import Receive
 from tidemill.serving.bulk import BulkAnswer, BulkDoor
@@ -68,7 +66,7 @@ class HotRoutes:
             return Answer(200, await service.batcher.predict(request))
         once = Once.of(head, "/v1/predict")
         request = dataclasses.replace(request, once=once)
-        return await self._repeats.answer(once, _content(request), partial(self._predict, service, request))
+        return await self._repeats.answer(once, request.content(), partial(self._predict, service, request))
 
     async def _predict(self, service: Service, request: PredictRequest) -> Answer:
         return Answer(200, await service.batcher.predict(request))
@@ -106,8 +104,3 @@ class HotRoutes:
             return parse_image(body, signature)
         read = partial(parse_form, body, content_type, signature, self._max_rows)
         return read() if len(body) <= _SHORT else await asyncio.to_thread(read)
-
-
-def _content(request: PredictRequest) -> bytes:
-    """What a request says, however it is written: a form has another boundary each time it is sent."""
-    return orjson.dumps([request.records, request.key, request.caller])

@@ -48,6 +48,19 @@ class PredictRequest:
     writer: Writer | None = None
     pinned: bool = False
 
+    def content(self) -> bytes:
+        """What it says, however it is written: a form has another boundary each time it is sent.
+
+        Raises:
+            InputError: values are nested deeper than can be written again, which no field takes.
+        """
+        try:
+            return orjson.dumps([self.records, self.key, self.caller])
+        except orjson.JSONEncodeError as error:
+            raise InputError(
+                f"the rows cannot be written as JSON: {error}", where="inputs", mend="Give the fields as documented."
+            ) from None
+
 
 def parse_json(body: bytes) -> dict[str, Any]:
     """The JSON object in *body*.
