@@ -14,7 +14,7 @@ import pytest
 from small_project import SmallProject, digit, served
 
 from tidemill.records import Feedback, Model, Prediction
-from tidemill.serving.logs import MOST_IDS, JsonLines, TextLines, logged_to
+from tidemill.serving.logs import MOST_IDS, JsonLines, TextLines, _ids, logged_to
 from tidemill.serving.tokens import make_token
 
 
@@ -64,6 +64,25 @@ def test_each_request_leaves_one_line_with_the_ids_that_it_made(
     everything = json.dumps(lines)
     assert text not in everything and secret not in everything and "forged" not in requests[4]["request"]
     assert requests[5]["path"] == "/v1/trace/x\nforged"  # which JSON keeps on one line
+
+
+def test_a_preflight_leaves_a_line_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its answer is no JSON."""
+    project = SmallProject.create(tmp_path, log="json", origins=["https://shop.example"])
+    asks = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
+    paths = ["/v1/predict", "/v1/feedback", "/v1/answers"]
+    with project.store, served(project) as running:
+        assert [running.client.options(path, headers=asks).status_code for path in paths] == [200] * 3
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    requests = [line for line in lines if line["logger"] == "tidemill.requests"]
+    assert [(line["method"], line["path"], line["status"]) for line in requests] == [
+        ("OPTIONS", path, 200) for path in paths
+    ]
+    assert not [line for line in lines if line["level"] == "error"]
+
+
+def test_an_answer_that_cannot_be_read_leaves_a_line_without_ids() -> None:
+    assert _ids("POST", "/v1/predict", 200, b"OK") == _ids("POST", "/v1/feedback", 200, b"{}") == {}
 
 
 def test_an_inference_leaves_its_ids_too(project: SmallProject, capfd: pytest.CaptureFixture[str]) -> None:

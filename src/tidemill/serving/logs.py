@@ -147,7 +147,7 @@ class RequestLog:
                 "address": client[0] if (client := scope.get("client")) else None,
                 "token": scope.get("tidemill.token"),
                 "trace": scope.get("tidemill.trace"),
-                **_ids(scope["path"], status, body),
+                **_ids(scope["method"], scope["path"], status, body),
             }
             fields = {name: value for name, value in fields.items() if value is not None}
             requests.log(logging.INFO if status < 500 else logging.WARNING, "request", extra={"fields": fields})
@@ -158,10 +158,17 @@ def _given_id(scope: Scope) -> bytes | None:
     return given if given is not None and _REQUEST_ID.fullmatch(given) else None
 
 
-def _ids(path: str, status: int, body: bytes) -> dict[str, Any]:
-    """The ids of what a request made, read from its answer."""
-    if not 200 <= status < 300 or len(body) > _BODY_LOOKED_AT:
+def _ids(method: str, path: str, status: int, body: bytes) -> dict[str, Any]:
+    """The ids of what a request made, read from its answer; an answer that cannot be read leaves a line without."""
+    if method != "POST" or not 200 <= status < 300 or len(body) > _BODY_LOOKED_AT:
         return {}
+    try:
+        return _read(path, body)
+    except Exception:  # whatever it is, a line in the log must not fail a request that is answered
+        return {}
+
+
+def _read(path: str, body: bytes) -> dict[str, Any]:
     if place_of(path) is not None:
         return _inferred(body)
     if path not in ("/v1/predict", "/v1/feedback", "/v1/answers"):
