@@ -48,6 +48,18 @@ class Mute(ClassifierMixin, BaseEstimator):
 
 def number():
     return 3
+
+def halved():
+    return 1 / 0
+
+
+class Lost(Nearest):
+    def fit(self, X, y):
+        return {}["nothing"]
+
+class Silent(Nearest):
+    def predict_proba(self, X):
+        assert not len(X)
 """
 
 
@@ -220,7 +232,7 @@ def test_validation_is_reported() -> None:
 @pytest.mark.parametrize(
     ("ref", "params", "message"),
     [
-        ("nowhere.py:f", {}, "there is no file nowhere.py"),
+        ("nowhere.py:f", {}, "there is no file 'nowhere.py'"),
         ("sklearn.nothing:f", {}, "there is no module 'sklearn.nothing'"),
         ("GaussianNB", {}, "there is no module ''"),
         ("sklearn.naive_bayes:Gauss", {}, "has no 'Gauss'"),
@@ -228,11 +240,22 @@ def test_validation_is_reported() -> None:
         ("sklearn.naive_bayes:GaussianNB", {"var_smoothing": -1.0}, "GaussianNB refused the training data"),
         ("FILE:number", {}, "no scikit-learn estimator"),
         ("FILE:Mute", {}, "CalibratedClassifierCV"),
+        ("FILE:halved", {}, r"recipes.py, line 33: halved made no estimator: ZeroDivisionError: division"),
+        ("FILE:Lost", {}, r"recipes.py, line 38: Lost refused the training data: KeyError: 'nothing'"),
+        ("FILE:Silent", {}, r"recipes.py, line 42: Silent gives no scores: AssertionError"),
     ],
 )
 def test_mistakes_get_one_clear_message(ref: str, params: dict[str, Any], message: str, user_file: str) -> None:
     with pytest.raises(TrainingError, match=message):
         fit(problem(), ref.replace("FILE", user_file), **params)
+
+
+def test_a_file_or_module_that_cannot_be_imported_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_here.py").write_text("number = 0\n\n1 / number\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for place in (f"{tmp_path}/broken_here.py", "broken_here"):
+        with pytest.raises(TrainingError, match="cannot be imported: ZeroDivisionError: division"):
+            fit(problem(), f"{place}:Any")
 
 
 def test_a_recipe_without_a_reference_is_refused() -> None:

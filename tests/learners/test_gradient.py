@@ -292,6 +292,54 @@ class Tiny(nn.Module):
 """
 
 
+FAULTY = """
+import torch
+from torch import nn
+
+class Wide(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.a = nn.Linear(65, classes)
+
+    def forward(self, image):
+        return self.a(image.float().flatten(1))
+
+class Few(Wide):
+    def __init__(self, classes):
+        super().__init__(2)
+        self.a = nn.Linear(64, 2)
+
+class Late(Few):
+    def __init__(self, classes):
+        super().__init__(classes)
+        self.a = nn.Linear(64, classes)
+
+    def forward(self, image):
+        return super().forward(image) if self.training else None
+
+class Empty(nn.Module):
+    def forward(self, image):
+        return image.float().flatten(1)[:, :10]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Wide", "faulty.py, line 11: the network 'Wide' failed: RuntimeError: mat1 and mat2 shapes"),
+        ("Few", "faulty.py: the network 'Few' failed: IndexError: Target .* out of bounds. .* float .rows, scores"),
+        ("Late", "faulty.py: the network 'Late' failed: AttributeError: 'NoneType' object has no attribute 'float'"),
+        ("Empty", "faulty.py: the network 'Empty' failed: RuntimeError: element 0 of tensors does not require grad"),
+    ],
+)
+def test_what_a_users_own_module_raises_is_told(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    network = {"name": "module", "ref": f"{tmp_path / 'faulty.py'}:{name}"}
+    view = RecipeView(network=network, params={"epochs": 1})
+    with pytest.raises(TrainingError, match=said):
+        GradientLearner().fit(digits(100, 150), view, Context(device="cpu"))
+
+
 def test_a_users_own_module_trains_and_exports(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MODULE)
     problem = digits(1000)

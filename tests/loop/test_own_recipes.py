@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import tidemill
@@ -53,12 +54,18 @@ tidemill.recipe("net", learner="gradient", features=NUMBERS, epochs=3)(Net)
 class Crooked(Net):
     def forward(self, x):
         return self.layers(torch.from_numpy(x.detach().numpy()))
+
+
+@tidemill.recipe("bent", learner="gradient", features=NUMBERS, epochs=1)
+class Bent(Net):
+    def forward(self, x):
+        return self.layers(x[:, 1:])
 """
 
 
 def test_what_does_not_convert_fails_alone(tmp_path: Path) -> None:
     data = write_records(tmp_path / "data", get_task("tabular-regression").sample_data(0, 300))
-    included = ["bushes", "mean", "net", "crooked"]
+    included = ["bushes", "mean", "net", "crooked", "bent"]
     project = tidemill.init(tmp_path / "project", data=data, recipes={"include": included})
     (tmp_path / "project" / "recipes.py").write_text(RECIPES, encoding="utf-8")
     done = project.cycle()
@@ -67,4 +74,5 @@ def test_what_does_not_convert_fails_alone(tmp_path: Path) -> None:
     assert all("model" in found[name] for name in ("ridge", "bushes", "net"))  # a network of one's own has an interval
     assert "recipe 'mean': the model did not convert to ONNX (Mean does not convert" in found["mean"]["failed"]
     assert "recipe 'crooked': the model did not convert to ONNX" in found["crooked"]["failed"]
+    assert re.search(r"recipes.py, line 51: the network 'Bent' failed: RuntimeError: mat1", found["bent"]["failed"])
     assert done["decision"]["outcome"] == "promoted"

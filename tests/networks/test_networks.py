@@ -88,3 +88,21 @@ def test_a_users_factory_may_take_what_it_names(tmp_path: Path) -> None:
         with pytest.raises(TrainingError, match=name):
             build_network({"name": "module", "ref": f"{file}:{name}"}, {"x": FeatureInfo("float32", (3,))}, 5)
     assert "module" in NETWORKS
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import nothing_of_that_name\n", "mine.py, line 1: it cannot be imported: ModuleNotFoundError: No module"),
+        ("def make(:\n    pass\n", "mine.py, line 1: it cannot be imported: SyntaxError: invalid syntax"),
+        ("def make(classes):\n    sizes = {}\n    return sizes['x']\n", "line 3: make made no network: KeyError: 'x'"),
+        ("def make(classes):\n    return [] + classes\n", "line 2: make made no network: TypeError: can only"),
+        ("def make(classes, wide):\n    pass\n", "does not take these arguments: missing a required argument: 'wide'"),
+    ],
+    ids=["import", "syntax", "factory", "type", "arguments"],
+)
+def test_what_a_users_code_raises_is_told_with_its_line(code: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(code, encoding="utf-8")
+    with pytest.raises(TrainingError, match=said):
+        build_network({"name": "module", "ref": f"{file}:make"}, {"x": FeatureInfo("float32", (3,))}, 5)

@@ -25,6 +25,7 @@ from tidemill.learners._dense import CHUNK, chunks, count, dense
 from tidemill.learners._graph import OPSET, Graph, dense_row
 from tidemill.learners._reference import resolve
 from tidemill.learners._scoring import validation
+from tidemill.networks.faults import fault
 from tidemill.packages.proof import TOLERANCE, difference
 
 _FLOOR = 1e-6  # the least probability told from nothing: below, one minus float32's last digit is all there is
@@ -43,6 +44,7 @@ class FittedEstimator:
         classes: scores a row.
         probe: some rows of training data, to compare the converted graph on.
         summary: facts for the run record.
+        ref: what made it.
     """
 
     kind: Kind
@@ -52,10 +54,19 @@ class FittedEstimator:
     classes: int
     probe: dict[str, npt.NDArray[Any]]
     summary: dict[str, Any]
+    ref: str
 
     def scores(self, features: Features) -> Scores:
-        """Raw scores, float32 ``[n, classes]``: log-probabilities, log-odds of labels, decisions, or values."""
-        parts = [self._chunk(_rows(features, rows)) for rows in chunks(0, count(features))]
+        """Raw scores, float32 ``[n, classes]``: log-probabilities, log-odds of labels, decisions, or values.
+
+        Raises:
+            TrainingError: the estimator raised something.
+        """
+        try:
+            parts = [self._chunk(_rows(features, rows)) for rows in chunks(0, count(features))]
+        except Exception as error:  # of somebody else's code: anything
+            what = f"{type(self.estimator).__name__} gives no scores"
+            raise fault(error, self.ref, what, "Mend this code.") from error
         return np.concatenate(parts) if parts else np.zeros((0, self.classes), np.float32)
 
     def _chunk(self, rows: npt.NDArray[np.float32]) -> Scores:
@@ -225,7 +236,7 @@ class Estimator:
         Raises:
             TrainingError: the reference leads nowhere, the estimator refuses, or cannot answer with scores.
         """
-        estimator = _make(recipe, context)
+        estimator, ref = _make(recipe, context), _ref(recipe)
         if problem.kind != "regression" and not (
             hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function")
         ):
@@ -243,12 +254,9 @@ class Estimator:
         try:
             with threadpool_limits(context.threads):
                 estimator.fit(rows, np.asarray(problem.target[: problem.train]), **extra)
-        except (ValueError, TypeError, np.linalg.LinAlgError) as error:
-            raise TrainingError(
-                f"{type(estimator).__name__} refused the training data: {str(error).splitlines()[0]}",
-                where="learner sklearn",
-                mend="Change its parameters or the recipe's features.",
-            ) from error
+        except Exception as error:  # of somebody else's code: anything
+            what = f"{type(estimator).__name__} refused the training data"
+            raise fault(error, ref, what, "Change its parameters or the recipe's features.") from error
         seconds = time.perf_counter() - started
         places = np.arange(problem.classes)
         if problem.kind == "classification":
@@ -256,28 +264,35 @@ class Estimator:
         probe = {name: np.array(array[:_PROBE]) for name, array in problem.features.items()}
         name = type(estimator).__name__
         facts = {"rows": problem.train, "epochs": 1, "seconds": seconds, "estimator": name, "chosen": {}}
-        fitted = FittedEstimator(problem.kind, estimator, problem.info, places, problem.classes, probe, facts)
+        fitted = FittedEstimator(problem.kind, estimator, problem.info, places, problem.classes, probe, facts, ref)
         _report(fitted, problem, context)
         return fitted
 
 
-def _make(recipe: RecipeView, context: Context) -> Any:
-    network = dict(recipe.network or {})
-    ref = network.pop("ref", None)
-    network.pop("name", None)
+def _ref(recipe: RecipeView) -> str:
+    ref = (recipe.network or {}).get("ref")
     if not isinstance(ref, str):
         raise TrainingError(
             "the recipe names no estimator",
             where="learner sklearn",
             mend='Give network: {"ref": "FILE.py:NAME"}.',
         )
+    return ref
+
+
+def _make(recipe: RecipeView, context: Context) -> Any:
+    ref = _ref(recipe)
     factory = resolve(ref)
+    network = {key: value for key, value in (recipe.network or {}).items() if key not in ("ref", "name")}
     arguments = {**network, **recipe.params}
     try:
         inspect.signature(factory).bind(**arguments)
         estimator = factory(**arguments)
     except TypeError as error:
         raise TrainingError(f"{ref} does not take these parameters: {error}", where="learner sklearn") from error
+    except Exception as error:  # of somebody else's code: anything
+        what = f"{ref.rpartition(':')[2]} made no estimator"
+        raise fault(error, ref, what, "Mend this code, or change its parameters.") from error
     if not isinstance(estimator, BaseEstimator):
         raise TrainingError(
             f"{ref} made a {type(estimator).__name__}, which is no scikit-learn estimator", where="learner sklearn"

@@ -25,6 +25,7 @@ from tidemill.learners.gradient.device import kept_memory, memory_told, pick_dev
 from tidemill.learners.gradient.guard import ThreadGuard
 from tidemill.learners.gradient.interrupt import Flag, deferred_interrupt
 from tidemill.learners.gradient.mixing import make_change
+from tidemill.learners.gradient.own import faults_told
 from tidemill.learners.gradient.peers import Peers
 from tidemill.learners.gradient.settings import Settings, default_batch_size, default_epochs, read_settings
 from tidemill.learners.gradient.state import State, load_network, network_tensors, read_checkpoint, write_checkpoint
@@ -68,7 +69,8 @@ class GradientLearner:
         order, up to rounding.
 
         Raises:
-            TrainingError: a wrong parameter, no rows, or a loss that is no longer a number.
+            TrainingError: a wrong parameter, no rows, a loss that is no longer a number, or a user's own network that
+                raises something.
             Pruned: passed on from ``context.report``.
             KeyboardInterrupt: after the checkpoint is written.
         """
@@ -197,17 +199,18 @@ class Fit:
             make_change(self.settings, problem, training, self.device),
             (0, 1) if peers is None else (peers.rank, peers.world),
         )
-        fit_inputs(network, problem.features, chosen, problem.train)
-        self.trainer = Trainer(
-            network,
-            self.settings,
-            steps=max(1, round(self.epochs * self.batches.steps)),
-            kind=problem.kind,
-            device=self.device,
-            class_weight=self._class_weight(chosen),
-            scale=scale,
-            peers=peers,
-        )
+        with faults_told(network):
+            fit_inputs(network, problem.features, chosen, problem.train)
+            self.trainer = Trainer(
+                network,
+                self.settings,
+                steps=max(1, round(self.epochs * self.batches.steps)),
+                kind=problem.kind,
+                device=self.device,
+                class_weight=self._class_weight(chosen),
+                scale=scale,
+                peers=peers,
+            )
         self.threads = useful_threads(max(1, context.threads), size * row_values(problem.features))
         stop = self.settings.stop or self.epochs
         self.total = max(1, min(len(self.trainer.rates), round(stop * self.batches.steps)))

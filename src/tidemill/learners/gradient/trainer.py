@@ -20,6 +20,7 @@ from tidemill.learners.gradient.batches import Batch, Batches, row_bytes
 from tidemill.learners.gradient.device import bfloat16_pays, given_back, out_of_memory
 from tidemill.learners.gradient.layers import Thaw, rate_factors
 from tidemill.learners.gradient.optimizer import Optimizer, sparse_tables
+from tidemill.learners.gradient.own import faults_told
 from tidemill.learners.gradient.peers import Peers
 from tidemill.learners.gradient.schedule import one_cycle
 from tidemill.learners.gradient.settings import Settings
@@ -114,7 +115,7 @@ class Trainer:
         up, so that the step is the same but for what a network learns of a batch as a whole (batch normalisation).
 
         Raises:
-            TrainingError: not even a few rows find a place.
+            TrainingError: not even a few rows find a place, or a user's own network raises something.
         """
         network, optimizer, rates = self.network, self.optimizer, self.rates
         clip, every, average, peers = self.settings.clip, self.every, self.averages, self.peers
@@ -148,15 +149,16 @@ class Trainer:
         return None  # outside: while the error is held, so is all that the step took
 
     def _backward(self, batch: Batch, share: float) -> Tensor:
-        with self._format():
-            out = self.network(**batch.features)
-        loss = self._loss(out, batch.target, batch.weight)
-        if batch.mixed is not None:
-            other = self._loss(out, batch.mixed.target, batch.mixed.weight)
-            loss = batch.mixed.share * loss + (1 - batch.mixed.share) * other
-        if share != 1.0:
-            loss = loss * share
-        loss.backward()  # type: ignore[no-untyped-call]
+        with faults_told(self.network):
+            with self._format():
+                out = self.network(**batch.features)
+            loss = self._loss(out, batch.target, batch.weight)
+            if batch.mixed is not None:
+                other = self._loss(out, batch.mixed.target, batch.mixed.weight)
+                loss = batch.mixed.share * loss + (1 - batch.mixed.share) * other
+            if share != 1.0:
+                loss = loss * share
+            loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def _least(self) -> int:
@@ -312,7 +314,8 @@ def _scored(
 ) -> npt.NDArray[np.float32] | None:
     try:
         batch = {name: tensor.to(device) for name, tensor in network_inputs(features, block).items()}
-        found: npt.NDArray[np.float32] = network(**batch).float().cpu().numpy()
+        with faults_told(network):
+            found: npt.NDArray[np.float32] = network(**batch).float().cpu().numpy()
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
