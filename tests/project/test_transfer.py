@@ -199,6 +199,42 @@ def test_an_encoder_of_its_own_from_texts(checkpoints: Checkpoints, tmp_path: Pa
         project.pretrain("../own")
 
 
+def test_licences_are_asked_for_where_somebody_else_has_one(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    project = made(tmp_path, {}, licences=["apache-2.0"])
+    project.config = choosing(project, None)
+    own = project.store.root / "checkpoints"
+    for name, begun in (("fresh", None), ("further", "small")):
+        shutil.copytree(checkpoints("bert"), own / name)
+        (own / name / "README.md").unlink(missing_ok=True)
+        (own / name / "tidemill.json").write_text(json.dumps({"from": begun}))
+    found = names(project)
+    assert "fresh-frozen" in found and "further-frozen" not in found
+    assert "further-frozen, further-lora, further-full" in found[-1]
+    assert "says no licence, and transfer.licences allows apache-2.0" in found[-1]
+
+
+def test_the_licence_of_the_embedded_encoder_is_asked_for(tmp_path: Path) -> None:
+    project = made(tmp_path, {}, embedded="auto", licences=["mit"])
+    project.config = choosing(project, None)
+    found = names(project, ENGLISH)
+    assert "minilm-frozen" not in found and "has the licence apache-2.0, and transfer.licences allows mit" in found[-1]
+    wanted = project.config.transfer.model_copy(update={"embedded": "always"})
+    project.config = project.config.model_copy(update={"transfer": wanted})
+    with pytest.raises(ConfigError, match=r"transfer\.embedded: the checkpoint has the licence apache-2\.0"):
+        project.recipes(TEXTS, ENGLISH)
+
+
+def test_what_a_killed_pretraining_left_stops_nothing(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    project = made(tmp_path, {})
+    project.config = choosing(project, None)
+    own = project.store.root / "checkpoints"
+    for name in (".own.part", "half"):  # the configuration is written before the weights
+        (own / name).mkdir(parents=True)
+        shutil.copy(checkpoints("bert") / "config.json", own / name)
+    (said,) = [text for text in names(project) if ".part" in text or "half" in text]
+    assert said.startswith("half-frozen, half-lora, half-full:") and "there is no model.safetensors" in said
+
+
 def test_pretraining_from_nothing(tmp_path: Path) -> None:
     from tidemill.learners.pretraining import HiddenPatches, HiddenTokens, pretrain
 

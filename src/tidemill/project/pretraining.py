@@ -62,7 +62,8 @@ def pretrain(
     """
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise InputError(f"{name!r} is no name", mend="Use small letters, digits and dashes.")
-    folder = project.store.root / OWN / name
+    root = project.store.root
+    folder = root / OWN / name
     if folder.exists():
         raise ConflictError(f"there is a checkpoint {name!r}", where=str(folder), mend="Choose another name.")
     record = project.dataset
@@ -75,8 +76,8 @@ def pretrain(
             mend="Use `inputs` in tidemill.yaml to choose columns.",
         )
     begun = time.monotonic()
-    opened = None if start is None else open_checkpoint(place_of(project.config, project.dir, start))
-    dataset = open_dataset(project.store.root, record)
+    opened = None if start is None else open_checkpoint(place_of(project.config, project.dir, root, start))
+    dataset = open_dataset(root, record)
     rows = dataset.rows("train", labelled=None)
     rows = rows[:: -(-len(rows) // MOST_ROWS)] if len(rows) else rows
     if len(rows) < LEAST_ROWS:

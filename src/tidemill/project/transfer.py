@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import get_args
 
 from tidemill.checkpoints import EMBEDDED, Checkpoint, open_checkpoint
+from tidemill.checkpoints.folder import read_json
 from tidemill.checkpoints.hub import Rules, fetch
 from tidemill.checkpoints.reference import is_installed
 from tidemill.config import Config, Transfer
 from tidemill.config.transfer import Depth
 from tidemill.data.schema import Signature
-from tidemill.errors import ConfigError, ServiceError
+from tidemill.errors import ConfigError, ServiceError, TidemillError
 from tidemill.records import Recipe
 from tidemill.tasks._transfer import english, reads, transfer_recipes
 
@@ -45,7 +46,8 @@ class Offers:
 def offers(config: Config, folder: Path, state: Path, signature: Signature, texts: Sequence[str]) -> Offers:
     """The recipes that start from a checkpoint: from those of the configuration, own ones, and the embedded encoder.
 
-    What the hub has is fetched here, and only here. A hub that does not answer costs its own recipes alone.
+    What the hub has is fetched here, and only here. A hub that does not answer costs its own recipes alone, and so does
+    an own checkpoint that cannot be used.
 
     Args:
         folder: of the project.
@@ -59,7 +61,9 @@ def offers(config: Config, folder: Path, state: Path, signature: Signature, text
     """
     wanted = config.transfer
     named = {name: wanted.place(name, str(folder)) for name in wanted.checkpoints}
-    made_here = {path.parent.name: f"folder:{path.parent}" for path in sorted((state / OWN).glob("*/config.json"))}
+    # one with a dot is still being made, or was left by a pretraining that was killed
+    made = sorted((state / OWN).glob("[!.]*/config.json"))
+    made_here = {path.parent.name: f"folder:{path.parent}" for path in made if path.parent.name not in named}
     kind = reads(signature)
     recipes: list[Recipe] = []
     withheld: list[str] = []
@@ -67,13 +71,15 @@ def offers(config: Config, folder: Path, state: Path, signature: Signature, text
     for name, place in {**made_here, **named}.items():
         names = [f"{name}-{depth}" for depth in wanted.depths]
         try:
-            found = _opened(place, wanted)
-        except ServiceError as error:
+            found = _opened(place, wanted, state)
+        except TidemillError as error:  # nobody asked for those that were made here, so they stop nothing
+            if name not in made_here and not isinstance(error, ServiceError):
+                raise
             withheld += names
             notes.append(f"{', '.join(names)}: {error}")
             continue
         if found.kind != kind:
-            if name in made_here and name not in named:
+            if name in made_here:
                 withheld += names
                 continue
             raise ConfigError(
@@ -88,16 +94,27 @@ def offers(config: Config, folder: Path, state: Path, signature: Signature, text
         # without an accelerator the others take minutes where nobody asked for them
         embedded: tuple[Depth, ...] = get_args(Depth) if _accelerated() else ("frozen",)
         withheld += [f"{_NAME}-{depth}" for depth in get_args(Depth) if depth not in embedded]
-        found = open_checkpoint(EMBEDDED)
-        recipes += _offered(config.task, _NAME, EMBEDDED, found, embedded, wanted, withheld, notes)
+        try:
+            found = _opened(EMBEDDED, wanted, state)
+        except ConfigError as error:
+            mend = "Allow it there, or write `embedded: never`."
+            refused = ConfigError(error.what, where="transfer.embedded", mend=mend)
+            if wanted.embedded == "always":
+                raise refused from error
+            names = [f"{_NAME}-{depth}" for depth in embedded]
+            withheld += names
+            notes.append(f"{', '.join(names)}: {refused}")
+        else:
+            recipes += _offered(config.task, _NAME, EMBEDDED, found, embedded, wanted, withheld, notes)
     return Offers(tuple(recipes), tuple(withheld), tuple(notes))
 
 
-def place_of(config: Config, folder: Path, start: str) -> str:
+def place_of(config: Config, folder: Path, state: Path, start: str) -> str:
     """The reference of a checkpoint that somebody names; what the hub has is fetched.
 
     Args:
         folder: of the project.
+        state: of the project.
         start: a name under ``transfer.checkpoints``, ``minilm``, ``hub:OWNER/NAME@REVISION``, or a folder.
 
     Raises:
@@ -109,18 +126,28 @@ def place_of(config: Config, folder: Path, start: str) -> str:
         place = EMBEDDED
     else:
         place = start if start.startswith("hub:") else f"folder:{Path(folder, Path(start).expanduser())}"
-    _opened(place, config.transfer)
+    _opened(place, config.transfer, state)
     return place
 
 
-def _opened(place: str, wanted: Transfer) -> Checkpoint:
-    rules = Rules(wanted.licences, wanted.max_mb * 1e6)
+def _opened(place: str, wanted: Transfer, state: Path) -> Checkpoint:
+    licences = None if _from_nothing(place, state) else wanted.licences
+    rules = Rules(licences, wanted.max_mb * 1e6)
     if place.startswith("hub:"):
         repository, _, revision = place.removeprefix("hub:").rpartition("@")
         fetch(repository, revision, rules)
     found = open_checkpoint(place)
     rules.check(place, found.licence, found.size)
     return found
+
+
+def _from_nothing(place: str, state: Path) -> bool:
+    """Whether ``tidemill pretrain`` made it here from random weights: then nobody else's licence is in it."""
+    scheme, _, path = place.partition(":")
+    facts = Path(path) / "tidemill.json"
+    if scheme != "folder" or Path(path).resolve().parent != (state / OWN).resolve() or not facts.is_file():
+        return False
+    return read_json(facts).get("from", path) is None
 
 
 def _wants_embedded(wanted: Transfer, texts: Sequence[str]) -> bool:
