@@ -75,6 +75,20 @@ def test_a_killed_search_goes_on_to_the_same_end(tmp_path: Path) -> None:
     assert got == expected
 
 
+def test_a_journal_whose_last_line_is_torn_goes_on_with_what_was_finished(tmp_path: Path) -> None:
+    journal = tmp_path / "a.journal"
+    search(bowl, 4, journal)
+    known = Study(SPACE, seed=0, journal=journal).trials()
+    for torn in (b'{"op_code":5,"worker_id":"a","tri', b"\0" * 40):
+        with journal.open("ab") as file:
+            file.write(torn)
+        assert Study(SPACE, seed=0, journal=journal).trials() == known
+    whole = search(bowl, 6, tmp_path / "whole.journal")
+    assert search(bowl, 6, journal) == whole
+    journal.write_bytes(b'{"op_code":0')
+    assert Study(SPACE, seed=0, journal=journal).trials() == []
+
+
 def test_searches_that_take_turns_propose_what_each_would_alone(tmp_path: Path) -> None:
     seen: dict[str, list[JSON]] = {"alone": [], "here": [], "there": []}
 

@@ -115,6 +115,7 @@ class Study:
         journal.parent.mkdir(parents=True, exist_ok=True)
         # The cycle's lock makes this process the only writer; a lock file here was left by one that was killed.
         Path(f"{journal}.lock").unlink(missing_ok=True)
+        _mend(journal)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             storage = JournalStorage(JournalFileBackend(str(journal)))
@@ -239,6 +240,16 @@ class Study:
         best = max(complete, key=lambda t: (t.score, -t.place))
         assert best.score is not None
         return Tuned(dict(best.params), best.score, len(finished))
+
+
+def _mend(journal: Path) -> None:
+    """Cut off the half of a line that a full disk or a power cut left: Optuna would append to it, and read neither."""
+    if not journal.is_file():
+        return
+    with journal.open("r+b") as file:
+        written = file.read()
+        if not written.endswith(b"\n"):
+            file.truncate(written.rfind(b"\n") + 1)
 
 
 def finite(score: float) -> float:
