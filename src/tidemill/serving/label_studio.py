@@ -8,6 +8,7 @@ part of our own API, so its document does not name them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,10 +20,10 @@ from tidemill.annotation.widgets import Widget, widget_of
 from tidemill.data.schema import Signature
 from tidemill.errors import InputError
 from tidemill.records import JSON
+from tidemill.serving.requests import require_few_pixels, require_rows, require_short
 from tidemill.serving.service import Service
 
 ROOT = "/v1/label-studio"
-MOST_TASKS = 1000
 
 
 class SetupBody(BaseModel):
@@ -68,19 +69,31 @@ def add_label_studio(api: FastAPI, service: Callable[[], Service]) -> None:
         return {"status": "ok"}
 
     @api.post(f"{ROOT}/predict", include_in_schema=False)
-    def predict(body: TasksBody) -> dict[str, Any]:
+    async def predict(body: TasksBody) -> dict[str, Any]:
         """The champion's answer to each task, as Label Studio's results; not journaled, since nobody is given it."""
         running = service()
-        served = running.follower.served()
-        signature = served.predictor.signature
-        widget, control, to = asked_for(body, signature)
-        if len(body.tasks) > MOST_TASKS:
-            raise InputError(f"{len(body.tasks)} tasks are too many", where="tasks", mend=f"Send {MOST_TASKS} at most.")
-        rows = [inputs_of(task, signature, f"tasks[{i}].data") for i, task in enumerate(body.tasks)]
-        answers = served.predictor.predict(rows)
-        model = served.deployment.model_id
-        results = [prediction(widget, answer, model, control, to) for answer in answers]
-        return {"results": results, "model_version": model}
+        return await running.aside.do(partial(suggestions, running, body), len(body.tasks))
+
+
+def suggestions(service: Service, body: TasksBody) -> dict[str, Any]:
+    """The answer to tasks, within the limits that hold at the other doors.
+
+    Raises:
+        InputError: the project asks for something else, or a task lacks what the model takes.
+        TooLargeError: more rows, longer texts or larger images than a request may have.
+    """
+    served, config = service.follower.served(), service.project.config
+    signature = served.predictor.signature
+    require_rows(len(body.tasks), config.serve.max_rows, "tasks")
+    widget, control, to = asked_for(body, signature)
+    rows = [inputs_of(task, signature, f"tasks[{i}].data") for i, task in enumerate(body.tasks)]
+    require_short(rows, signature, service.max_text)
+    each = int(config.limits.image_megapixels * 1_000_000)
+    require_few_pixels(rows, signature, each, int(config.serve.max_megapixels * 1_000_000))
+    answers = served.predictor.predict(rows, max_pixels=each)
+    model = served.deployment.model_id
+    results = [prediction(widget, answer, model, control, to) for answer in answers]
+    return {"results": results, "model_version": model}
 
 
 def asked_for(body: TasksBody, signature: Signature) -> tuple[Widget, str, str | None]:

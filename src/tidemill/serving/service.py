@@ -10,6 +10,7 @@ from typing import Any
 from tidemill.errors import NotFoundError
 from tidemill.records import JSON, Deployment, Prediction
 from tidemill.serving._base import ServedProject
+from tidemill.serving.aside import Aside
 from tidemill.serving.batcher import Batcher
 from tidemill.serving.conducting import Conductor
 from tidemill.serving.folding import Folder
@@ -38,6 +39,7 @@ class Service:
         follower: keeps the champion loaded.
         conductor: drives roll-outs.
         batcher: answers predictions.
+        aside: does what is no prediction and takes as long as one.
         feedback: commits feedback in groups.
         lone: gathers statements that come one a request.
         bulk_turns: how many batches of bulk doors may be at the writer.
@@ -69,6 +71,7 @@ class Service:
             latency=project.config.serve.latency_ms / 1000,
             timeout=project.config.serve.timeout_s,
         )
+        self.aside = Aside(project.config.serve.timeout_s)
         self.deadlines = Deadlines(project.config.serve.timeout_s)
         self.feedback = FeedbackWriter(store, meter.stated)
         self.lone = Gatherer(self.feedback)
@@ -145,6 +148,7 @@ class Service:
         self.conductor.close()
         self.follower.close()
         self.batcher.close()
+        self.aside.close()
         self.feedback.close()
         self._reader.shutdown(cancel_futures=True)
         self._journal.close()
