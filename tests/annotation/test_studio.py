@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,8 +19,8 @@ from tidemill.annotation.widgets import WIDGETS, Widget
 from tidemill.api import Project
 from tidemill.data.schema import Field, Signature
 from tidemill.errors import InputError, NotFoundError
-from tidemill.project import studio
-from tidemill.records import Annotation
+from tidemill.project import desk, studio
+from tidemill.records import Annotation, Feedback, Prediction, QueueItem, new_id
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPORTS = Path(os.environ.get("TIDEMILL_TEST_DATA", ROOT.parent / "shared" / "data")) / "label-studio-exports"
@@ -141,7 +142,7 @@ def test_questions_go_there_and_come_back_once(project: Project, tmp_path: Path)
     assert count == len(tasks) > 5
     back.write_text(json.dumps(answered(tasks)))
     done = studio.import_export(project, back, author="me")
-    assert done == {"answers": count, "already": 0, "skipped": 0, "disputed": 0}
+    assert done == {"answers": count, "already": 0, "replaced": 0, "skipped": 0, "disputed": 0}
     assert {a.author for a in project.store.find(Annotation)} == {"ann@example.org"}
     assert studio.import_export(project, back, author="me")["already"] == count
     # Tasks of one's own are found by their content; what Ben says otherwise is settled by somebody else.
@@ -186,6 +187,118 @@ def test_broken_json_and_no_file(project: Project, tmp_path: Path) -> None:
         studio.import_export(project, tmp_path / "a.json", author="me")
     with pytest.raises(NotFoundError):
         studio.import_export(project, tmp_path / "none.json", author="me")
+
+
+def one_answer(choice: str, moment: int, email: str = "ann@example.org") -> dict[str, Any]:
+    """An annotation, last changed so many minutes after ten o'clock."""
+    return {
+        "id": moment,
+        "completed_by": {"id": 1, "email": email},
+        "was_cancelled": False,
+        "updated_at": f"2024-01-01T10:{moment:02}:00.000000Z",
+        "result": results_of("class", choice),
+    }
+
+
+def asked_of_many(project: Project, file: Path) -> dict[str, Any]:
+    """The first task of an export, whose question goes on to wait however many answer it."""
+    studio.export_tasks(project, file, 1, "useful")
+    task: dict[str, Any] = json.loads(file.read_text())[0]
+    (question,) = project.store.find(QueueItem, subject=task["data"]["tidemill_subject"])
+    project.store.update(dataclasses.replace(question, need=9, rank=-1.0, purpose="useful"))
+    return task
+
+
+def labels_of(project: Project, subject: str) -> dict[str, Any]:
+    return {a.author: a.label for a in project.store.find(Annotation, subject=subject, superseded_by=None)}
+
+
+def test_what_was_imported_once_is_not_said_again(project: Project, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.json"
+    task = asked_of_many(project, file)
+    subject, ann = task["data"]["tidemill_subject"], "ann@example.org"
+
+    def imported(*annotations: dict[str, Any]) -> dict[str, Any]:
+        file.write_text(json.dumps([{**task, "annotations": annotations}]))
+        found: dict[str, Any] = studio.import_export(project, file, author="me")
+        return found
+
+    both = one_answer("payment", 9), one_answer("delivery", 3)  # the newest stands first, as Label Studio lists them
+    assert imported(*both) == {"answers": 1, "already": 0, "replaced": 1, "skipped": 0, "disputed": 0}
+    for _ in range(2):
+        assert imported(*both)["already"] == 1 and labels_of(project, subject) == {ann: "payment"}
+
+    desk.answer(project, subject, "delivery", author=ann)  # corrected here, and the export still holds it
+    assert imported(*both)["already"] == 1 and labels_of(project, subject) == {ann: "delivery"}
+    desk.undo(project, author=ann)
+    assert imported(*both)["already"] == 1 and labels_of(project, subject) == {ann: None}
+
+    again = one_answer("payment", 9) | {"updated_at": "2999-01-01T00:00:00Z"}  # said again over there, after all that
+    assert imported(again)["answers"] == 1 and labels_of(project, subject) == {ann: "payment"}
+    assert imported(again, one_answer("delivery", 5, "ben@example.org"))["answers"] == 1
+    assert labels_of(project, subject) == {ann: "payment", "ben@example.org": "delivery"}
+
+
+def test_who_has_no_account_over_there_is_named_in_the_data_alone(project: Project, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.json"
+    subject = asked_of_many(project, file)["data"]["tidemill_subject"]
+    desk.answer(project, subject, "delivery", author="ann")
+    desk.answer(project, subject, "delivery", author="ben@example.org")
+    said = [{"author": who, "answer": "delivery"} for who in ("ann", "ben@example.org")]
+    for accounts, named in ((False, []), (True, ["ben@example.org"])):
+        studio.export_tasks(project, file, 1, "useful", accounts=accounts)
+        (task,) = json.loads(file.read_text())
+        assert task["data"]["tidemill_subject"] == subject and task["data"]["tidemill_answers"] == said
+        assert [a["completed_by"]["email"] for a in task["annotations"]] == named
+        assert studio.import_export(project, file, author="me")["already"] == len(named)
+
+
+@pytest.mark.parametrize(("widget", "said"), [("better", "right"), ("text", "It is about\nmoney.")])
+def test_questions_asked_by_hand_go_there_and_come_back(
+    project: Project, tmp_path: Path, widget: Widget, said: str
+) -> None:
+    store, file = project.store, tmp_path / "tasks.json"
+    ids = sorted(new_id("pred") for _ in range(2))
+    answers = ({"label": "delivery"}, {"label": "payment"})
+    store.insert(
+        *(
+            Prediction(id=i, deployment="d", model_id="m", key=i, inputs={"text": "late"}, answer=answer)
+            for i, answer in zip(ids, answers, strict=True)
+        )
+    )
+    subject = desk.ask(project, ids if widget == "better" else ids[:1], widget=None if widget == "better" else "text")
+    plain = studio.export_tasks(project, file, 3)
+    assert plain["widget"] == "class" and plain["tasks"] == 3 and plain["others"] == {widget: 1}  # no fewer than asked
+    done = studio.export_tasks(project, file, 3, widget=widget)
+    assert done["tasks"] == 1 and done["others"]["class"] > 3
+    (task,) = json.loads(file.read_text())
+    sides = {"left": "delivery", "right": "payment"} if widget == "better" else {}
+    assert task["data"] == {"text": "late", "tidemill_subject": subject["subject"], **sides}
+    assert studio.write_config(project, tmp_path / "label.xml", widget)["widget"] == widget
+    config = (tmp_path / "label.xml").read_text()
+    assert read_config(config, "label.xml")[0] == widget
+    assert all(f"${name}" in config for name in ("text", *sides))
+
+    annotation = {"id": 4, "completed_by": 1, "was_cancelled": False, "result": results_of(widget, said)}
+    file.write_text(json.dumps([{**task, "annotations": [annotation]}]))
+    for answered_now in (1, 0):
+        assert studio.import_export(project, file, author="me")["answers"] == answered_now
+    if widget == "better":
+        (kept,) = store.find(Feedback, kind="preference")
+        assert kept.predictions == (ids[1], ids[0]) and kept.author == "label-studio 1"
+    else:
+        assert [a.note for a in store.find(Annotation, subject=ids[0])] == [said]
+    store.update(dataclasses.replace(store.find(QueueItem, subject=subject["subject"])[0], done=False))
+    studio.export_tasks(project, file, 3, widget=widget)
+    (task,) = json.loads(file.read_text())
+    assert task["data"]["tidemill_answers"] == [{"author": "label-studio 1", "answer": said}]
+
+
+def test_a_widget_that_the_project_does_not_ask_with_is_refused(project: Project, tmp_path: Path) -> None:
+    for refused in (studio.write_config, lambda p, path, w: studio.export_tasks(p, path, 3, widget=w)):
+        with pytest.raises(InputError, match="answered by 'number'"):
+            refused(project, tmp_path / "a", "number")
+    assert not (tmp_path / "a").exists()
 
 
 def test_agreement_of_nobody_and_of_those_who_always_say_the_same() -> None:

@@ -19,12 +19,12 @@ import httpx
 import pytest
 
 import tidemill
-from tidemill.annotation.studio import results_of
+from tidemill.annotation.studio import SUBJECT, results_of
 from tidemill.annotation.studio_config import config_of
 from tidemill.annotation.widgets import WIDGETS
 from tidemill.data.schema import Field, Signature
-from tidemill.project import studio
-from tidemill.records import Annotation
+from tidemill.project import desk, studio
+from tidemill.records import Annotation, Feedback, Prediction, QueueItem, new_id
 from tidemill.serving.access import INTERVAL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,21 +114,28 @@ def test_it_takes_the_configuration_and_an_answer_of_every_widget(server: httpx.
     assert server.post(f"/api/tasks/{task['id']}/annotations/", json=sent).status_code == 201
 
 
-def test_questions_go_there_with_predictions_and_come_back_as_answers(server: httpx.Client, tmp_path: Path) -> None:
+def grown(folder: Path, **settings: Any) -> tidemill.Project:
+    """A small project after a cycle, with a champion and with questions."""
     rows = [
         f"{('late parcel', 'card charged')[i % 2]} {i},{'' if i % 5 == 4 else LABELS[i % 2]}" for i in range(100)
     ]  # fmt: skip
-    (tmp_path / "a.csv").write_text("text,topic\n" + "\n".join(rows) + "\n")
+    (folder / "a.csv").write_text("text,topic\n" + "\n".join(rows) + "\n")
     project = tidemill.init(
-        tmp_path / "p",
-        data=tmp_path / "a.csv",
+        folder / "p",
+        data=folder / "a.csv",
         target="topic",
         task="text-classification",
         recipes={"include": ["ridge"]},
+        **settings,
     )
     project.cycle(max_trials=0, max_epochs=1)
     if project.champion is None:
         project.promote(project.models()[0]["id"], reason="for the test")
+    return project
+
+
+def test_questions_go_there_with_predictions_and_come_back_as_answers(server: httpx.Client, tmp_path: Path) -> None:
+    project = grown(tmp_path)
     studio.write_config(project, tmp_path / "label.xml")
     count = studio.export_tasks(project, tmp_path / "tasks.json", 20)["tasks"]
     assert count > 5
@@ -168,7 +175,77 @@ def test_questions_go_there_with_predictions_and_come_back_as_answers(server: ht
         assert server.post(f"/api/tasks/{task['id']}/annotations/", json=sent).status_code == 201
     exported(server, there, tmp_path / "export.json")
     done = studio.import_export(project, tmp_path / "export.json", author="me")
-    assert done == {"answers": count, "already": 0, "skipped": 0, "disputed": 0}
+    assert done == {"answers": count, "already": 0, "replaced": 0, "skipped": 0, "disputed": 0}
     kept = project.store.find(Annotation, superseded_by=None)
     assert {a.author for a in kept} <= {"ann@example.org", "label-studio 1"} and len(kept) == count
     assert all(a.label in LABELS for a in kept)
+
+
+def test_questions_that_some_have_answered_go_there(server: httpx.Client, tmp_path: Path) -> None:
+    project = grown(tmp_path, annotation={"overlap": 2, "audit_share": 0.0})
+    file = tmp_path / "tasks.json"
+    studio.write_config(project, tmp_path / "label.xml")
+    there = project_in(server, (tmp_path / "label.xml").read_text())
+
+    def sent(**chosen: Any) -> httpx.Response:
+        studio.export_tasks(project, file, 200, **chosen)
+        return server.post(f"/api/projects/{there}/import", json=json.loads(file.read_text()))
+
+    def comes_back() -> dict[str, Any]:
+        exported(server, there, tmp_path / "export.json")
+        found: dict[str, Any] = studio.import_export(project, tmp_path / "export.json", author="me")
+        return found
+
+    asked = [item for item in project.store.find(QueueItem, done=False) if item.need == 2]
+    assert asked, "questions that two people answer"
+    desk.answer(project, asked[0].subject, "delivery", author="ann")
+    taken = sent()
+    assert taken.status_code == 201, taken.text
+    assert comes_back()["answers"] == 0  # what was answered here is nobody's over there
+    (task,) = [
+        t
+        for t in server.get("/api/tasks/", params={"project": there, "page_size": 200}).json()["tasks"]
+        if t["data"][SUBJECT] == asked[0].subject
+    ]
+    for label in ("payment", "delivery"):  # twice by one person
+        made = {"result": results_of("class", label)}
+        assert server.post(f"/api/tasks/{task['id']}/annotations/", json=made).status_code == 201
+    for round_ in range(3):
+        done = comes_back()
+        assert (done["answers"], done["replaced"]) == (int(round_ == 0), 1)
+    kept = {a.author: a.label for a in project.store.find(Annotation, subject=asked[0].subject, superseded_by=None)}
+    assert set(kept.values()) == {"delivery"} and len(kept) == 2
+    desk.answer(project, asked[1].subject, "delivery", author="ann@example.org")
+    taken = sent(accounts=True)
+    assert taken.status_code == 201, taken.text
+    desk.answer(project, asked[2].subject, "delivery", author="nobody@example.org")
+    assert "nobody@example.org" in sent(accounts=True).text
+
+
+@pytest.mark.parametrize("widget", ["text", "better"])
+def test_questions_asked_by_hand_go_there_and_come_back(server: httpx.Client, tmp_path: Path, widget: Any) -> None:
+    project = grown(tmp_path)
+    ids = sorted(new_id("pred") for _ in range(2))
+    project.store.insert(
+        *(
+            Prediction(id=i, deployment="d", model_id="m", key=i, inputs={"text": "late"}, answer={"label": label})
+            for i, label in zip(ids, LABELS, strict=True)
+        )
+    )
+    desk.ask(project, ids if widget == "better" else ids[:1], widget=None if widget == "better" else widget)
+    studio.write_config(project, tmp_path / "label.xml", widget)
+    there = project_in(server, (tmp_path / "label.xml").read_text())
+    assert studio.export_tasks(project, tmp_path / "tasks.json", 5, widget=widget)["tasks"] == 1
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    taken = server.post(f"/api/projects/{there}/import", json=tasks)
+    assert taken.status_code == 201, taken.text
+    (task,) = server.get("/api/tasks/", params={"project": there}).json()["tasks"]
+    made = {"result": results_of(widget, "right" if widget == "better" else "words")}
+    assert server.post(f"/api/tasks/{task['id']}/annotations/", json=made).status_code == 201
+    for answers in (1, 0):
+        exported(server, there, tmp_path / "export.json")
+        assert studio.import_export(project, tmp_path / "export.json", author="me")["answers"] == answers
+    if widget == "better":
+        assert project.store.find(Feedback, kind="preference")[0].predictions == (ids[1], ids[0])
+    else:
+        assert project.store.find(Annotation, subject=ids[0])[0].note == "words"

@@ -7,6 +7,7 @@ results (boxes, polygons, spans, …) are refused by their type's name.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from tidemill.annotation.widgets import SIDES, Widget
@@ -15,6 +16,8 @@ from tidemill.records import JSON
 
 SUBJECT = "tidemill_subject"
 """The key of a task's data under which its question's subject travels there and back."""
+ANSWERS = "tidemill_answers"
+"""The key under which a task's data say what was answered here, and by whom."""
 CONTROL, OBJECT = "label", "input"
 """The names of the tags that are answered, and that are asked about."""
 TYPES: dict[Widget, str] = {
@@ -135,6 +138,20 @@ def author_of(annotation: Mapping[str, Any], fallback: str) -> str:
     return fallback if by is None else f"label-studio {by}"[:200]
 
 
+def changed_of(annotation: Mapping[str, Any]) -> float | None:
+    """When an annotation was last changed over there, UTC seconds; ``None`` where the export does not say.
+
+    >>> changed_of({"created_at": "2024-01-01T00:00:00Z", "updated_at": "2024-01-01T00:00:01.5Z"})
+    1704067201.5
+    """
+    said = annotation.get("updated_at") or annotation.get("created_at")
+    try:
+        moment = datetime.fromisoformat(said) if isinstance(said, str) else None
+    except ValueError:
+        return None
+    return None if moment is None else (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
 def task_of(
     subject: str,
     inputs: Mapping[str, Any],
@@ -142,7 +159,8 @@ def task_of(
     *,
     suggestion: Mapping[str, Any] | None = None,
     model: str = "",
-    answers: Sequence[tuple[str, Any, float]] = (),
+    answers: Sequence[tuple[str, Any]] = (),
+    accounts: bool = False,
 ) -> JSON:
     """A task for Label Studio.
 
@@ -152,18 +170,23 @@ def task_of(
         widget: what is asked.
         suggestion: the model's answer, as its pre-annotation.
         model: its id.
-        answers: what was answered so far: by whom, what, when (UTC seconds).
+        answers: what was answered so far: by whom, and what.
+        accounts: make annotations of the answers whose author is an e-mail address. Label Studio refuses a file that
+            names an address of which it has no account, and without one an answer would be its importer's.
     """
-    data = {variable(name): value for name, value in inputs.items()} | {SUBJECT: subject}
+    data: JSON = {variable(name): value for name, value in inputs.items()} | {SUBJECT: subject}
+    if answers:
+        data[ANSWERS] = [{"author": author, "answer": label} for author, label in answers]
     task: JSON = {"data": data, "annotations": [], "predictions": []}
     if suggestion is not None and (guess := guess_of(widget, suggestion)) is not None:
         score = suggestion.get("score")
         prediction: JSON = {"model_version": model, "result": results_of(widget, guess)}
         task["predictions"] = [prediction | ({} if score is None else {"score": float(score)})]
-    for author, label, _when in answers:
-        task["annotations"].append(
-            {"result": results_of(widget, label), "completed_by": {"email": author}, "was_cancelled": False}
-        )
+    for author, label in answers:
+        if accounts and "@" in author:
+            task["annotations"].append(
+                {"result": results_of(widget, label), "completed_by": {"email": author}, "was_cancelled": False}
+            )
     return task
 
 

@@ -34,13 +34,13 @@ def config_of(signature: Signature, widget: Widget, guidelines: str | None = Non
     view = ET.Element("View")
     if guidelines:
         ET.SubElement(view, "Header", value=guidelines, size="5")
+    for number, field in enumerate(signature.inputs):
+        _add_input(view, field, OBJECT if number == 0 else f"{OBJECT}_{number}", alone=len(signature.inputs) == 1)
     if widget == "better":
         for side in ("left", "right"):
             ET.SubElement(view, "Text", name=side, value=f"${side}")
         ET.SubElement(view, "Pairwise", name=CONTROL, toName="left,right")
     else:
-        for number, field in enumerate(signature.inputs):
-            _add_input(view, field, OBJECT if number == 0 else f"{OBJECT}_{number}", alone=len(signature.inputs) == 1)
         _add_control(view, widget, signature.labels)
     ET.indent(view)
     return ET.tostring(view, encoding="unicode")

@@ -31,6 +31,15 @@ def widget_of(kind: str, question: QueueItem | None = None) -> Widget:
     return _OF_KIND.get(kind, "class")
 
 
+def widgets_of(kind: str) -> tuple[Widget, ...]:
+    """The widgets that a task of this kind asks with: its own, and those of questions that somebody asks by hand.
+
+    >>> widgets_of("regression")
+    ('number', 'text', 'better')
+    """
+    return widget_of(kind), "text", "better"
+
+
 def parse_answer(widget: Widget, spec: Mapping[str, Any], value: Any, *, where: str | None = None) -> Any:
     """An answer, as it is kept.
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tidemill.annotation.studio import SUBJECT, annotations_of, author_of, label_of, task_of, variable
+from tidemill.annotation.studio import SUBJECT, annotations_of, author_of, changed_of, label_of, task_of, variable
 from tidemill.annotation.studio_config import config_of
-from tidemill.annotation.widgets import Widget, parse_answer, widget_of
+from tidemill.annotation.widgets import SIDES, Widget, parse_answer, widget_of, widgets_of
 from tidemill.data.assigned import fold_journal
 from tidemill.data.encode import encode
 from tidemill.data.keys import content_keys, key_text
@@ -16,49 +20,83 @@ from tidemill.errors import InputError, NotFoundError
 from tidemill.project import desk
 from tidemill.project.labels import answer_spec, questions, require_subject
 from tidemill.project.opened import OpenProject
-from tidemill.records import JSON, Annotation, QueueItem
+from tidemill.records import JSON, PAIR, Annotation, Feedback, QueueItem
 
 _LARGEST = 512_000_000
 
 
-def write_config(project: OpenProject, path: Path) -> JSON:
-    """Write the labelling configuration for the project's own widget."""
-    widget = widget_of(project.signature.kind)
-    path.write_text(config_of(project.signature, widget, desk.guidelines(project)) + "\n", encoding="utf-8")
-    return {"path": str(path), "widget": widget, "labels": len(project.signature.labels)}
+def write_config(project: OpenProject, path: Path, widget: Widget | None = None) -> JSON:
+    """Write the labelling configuration for one widget: the project's own unless given.
+
+    Raises:
+        InputError: no question of the project is answered by *widget*.
+    """
+    signature, asked = project.signature, _asked_by(project, widget)
+    path.write_text(config_of(signature, asked, desk.guidelines(project)) + "\n", encoding="utf-8")
+    return {"path": str(path), "widget": asked, "labels": len(signature.labels)}
 
 
-def export_tasks(project: OpenProject, path: Path, n: int, purpose: str | None = None) -> JSON:
+def export_tasks(
+    project: OpenProject,
+    path: Path,
+    n: int,
+    purpose: str | None = None,
+    *,
+    widget: Widget | None = None,
+    accounts: bool = False,
+) -> JSON:
     """Write the next questions as tasks, with the suggestion as prediction where it would sway nobody, and with what
     annotators have said so far.
+
+    A project of Label Studio asks by one configuration, so a file holds the questions of one widget.
+
+    Args:
+        project: whose questions.
+        path: of the file.
+        n: at most so many.
+        purpose: ``audit`` or ``useful``; both unless given.
+        widget: by which they are answered; the project's own unless given.
+        accounts: see :func:`tidemill.annotation.studio.task_of`.
+
+    Returns:
+        ``{"path", "widget", "tasks", "others"}``: how many were written, and how many wait for other widgets.
+
+    Raises:
+        InputError: no question of the project is answered by *widget*.
     """
-    asked = [q for q in questions(project, n, purpose) if not q.ask]
+    wanted = _asked_by(project, widget)
+    waiting = [(q, widget_of(project.signature.kind, q)) for q in questions(project, sys.maxsize, purpose)]
+    asked = [q for q, by in waiting if by == wanted][:n]
     champion = project.store.champion()
     model = "" if champion is None else champion.model_id
-    said: dict[str, list[Annotation]] = {}
-    for one in project.store.find(Annotation, subject={q.subject for q in asked}, superseded_by=None):
-        if one.label is not None and not one.erased:
-            said.setdefault(one.subject, []).append(one)
+    said = _answers(project, {q.subject for q in asked}, wanted)
     tasks = []
     for q in asked:
-        answers = [(a.author, a.label, a.created) for a in said.get(q.subject, ())]
-        shown = desk.shown(project, q)
-        widget: Widget = shown["widget"]
-        tasks.append(task_of(q.subject, q.inputs, widget, suggestion=shown["suggestion"], model=model, answers=answers))
+        suggestion = desk.shown(project, q)["suggestion"]
+        answers = said.get(q.subject, ())
+        tasks.append(
+            task_of(q.subject, q.inputs, wanted, suggestion=suggestion, model=model, answers=answers, accounts=accounts)
+        )
     path.write_text(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    return {"path": str(path), "tasks": len(tasks)}
+    others = Counter(by for _, by in waiting if by != wanted)
+    return {"path": str(path), "widget": wanted, "tasks": len(tasks), "others": dict(others)}
 
 
 def import_export(project: OpenProject, path: Path, *, author: str) -> JSON:
     """Take the annotations of an export as answers; all of them or none.
+
+    Of several annotations of one sample by one person the newest counts. What a person has said here before is not
+    said again, so that an export which holds all that ever was annotated takes back nothing that they corrected here;
+    unless they changed it over there since they last spoke here.
 
     Args:
         path: an export of Label Studio in the format JSON.
         author: of annotations that name nobody.
 
     Returns:
-        ``{"answers", "already", "skipped", "disputed"}``: how many were taken, how many stand here already, how many
-        annotations were skipped over there, and on how many people disagree now.
+        ``{"answers", "already", "replaced", "skipped", "disputed"}``: how many were taken, how many their authors have
+        said here before, how many a newer one of the same person replaces, how many annotations were skipped over
+        there, and on how many people disagree now.
 
     Raises:
         NotFoundError: there is no such file, or nobody asked about a task and no sample has its content.
@@ -66,23 +104,83 @@ def import_export(project: OpenProject, path: Path, *, author: str) -> JSON:
     """
     fold_journal(project.store)
     tasks = _read(path)
-    spec, kind = answer_spec(project), project.signature.kind
-    found: list[tuple[str, str, Any, str]] = []
-    already = 0
+    spec = answer_spec(project)
+    newest: dict[tuple[str, str], _Answer] = {}
+    given = 0
     for where, task, annotation in annotations_of(tasks, path.name):
-        widget = widget_of(kind)
-        label = parse_answer(widget, spec, label_of(widget, annotation["result"], where), where=where)
         subject = _subject(project, task["data"], where)
-        who = author_of(annotation, author)
-        if _stands(project, subject, who, label):
-            already += 1
-        else:
-            found.append((subject, who, label, where))
-    disputed = 0
+        widget = _widget(project, subject)
+        label = parse_answer(widget, spec, label_of(widget, annotation["result"], where), where=where)
+        one = _Answer(subject, author_of(annotation, author), widget, label, changed_of(annotation), where)
+        before = newest.get((subject, one.author))
+        if before is None or (before.changed or 0.0) <= (one.changed or 0.0):
+            newest[subject, one.author] = one
+        given += 1
     with project.store.transaction():
-        for subject, who, label, where in found:
-            disputed += desk.answer(project, subject, label, author=who, where=where)["disputed"]
-    return {"answers": len(found), "already": already, "skipped": _skipped(tasks), "disputed": disputed}
+        found = [one for one in newest.values() if not _said_before(project, one)]
+        disputed = sum(
+            desk.answer(project, one.subject, one.label, author=one.author, where=one.where)["disputed"]
+            for one in found
+        )
+    return {
+        "answers": len(found),
+        "already": len(newest) - len(found),
+        "replaced": given - len(newest),
+        "skipped": _skipped(tasks),
+        "disputed": disputed,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What somebody says in an export."""
+
+    subject: str
+    author: str
+    widget: Widget
+    label: Any
+    changed: float | None
+    where: str
+
+
+def _asked_by(project: OpenProject, widget: Widget | None) -> Widget:
+    own, *others = known = widgets_of(project.signature.kind)
+    if widget is None:
+        return own
+    if widget not in known:
+        raise InputError(
+            f"no question of this project is answered by {widget!r:.40}",
+            where="widget",
+            mend=f"Choose {own}, or for questions that somebody asked by hand {' or '.join(others)}.",
+        )
+    return widget
+
+
+def _widget(project: OpenProject, subject: str) -> Widget:
+    """By which a subject's question is answered: the one that waits, else the last one."""
+    found = project.store.find(QueueItem, subject=subject, newest_first=True)
+    question = next((q for q in reversed(found) if not q.done), found[0] if found else None)
+    return "better" if subject.startswith(PAIR) else widget_of(project.signature.kind, question)
+
+
+def _answers(project: OpenProject, subjects: set[str], widget: Widget) -> dict[str, list[tuple[str, Any]]]:
+    """What was answered about each subject: by whom, and what."""
+    found: dict[str, list[tuple[str, Any]]] = {}
+    if widget == "better":
+        for one in project.store.find(Feedback, subject=subjects, kind="preference", superseded_by=None):
+            if not one.erased:
+                found.setdefault(one.subject, []).append((one.author, _side(one)))
+        return found
+    for said in project.store.find(Annotation, subject=subjects, superseded_by=None):
+        label = said.note if widget == "text" else said.label
+        if label is not None and not said.erased:
+            found.setdefault(said.subject, []).append((said.author, label))
+    return found
+
+
+def _side(preference: Feedback) -> str:
+    """Which side a preference is for: the first prediction of the pair's subject stands left."""
+    return SIDES[preference.subject.split(":")[1:].index(preference.predictions[0])]
 
 
 def _read(path: Path) -> Any:
@@ -130,10 +228,20 @@ def _subject(project: OpenProject, data: JSON, where: str) -> str:
     return subject
 
 
-def _stands(project: OpenProject, subject: str, author: str, label: Any) -> bool:
-    """Whether the author has said just that already."""
-    said = project.store.find(Annotation, subject=subject, author=author, superseded_by=None)
-    return any(one.label == label for one in said)
+def _said_before(project: OpenProject, one: _Answer) -> bool:
+    """Whether the author has ever said just that here, and has not changed it over there since they last spoke."""
+    store = project.store
+    said: Sequence[Annotation | Feedback]
+    if one.widget == "better":
+        preferences = store.find(Feedback, subject=one.subject, author=one.author, kind="preference")
+        said, same = preferences, [_side(p) == one.label for p in preferences]
+    else:
+        labels = store.find(Annotation, subject=one.subject, author=one.author)
+        text = one.widget == "text"
+        said, same = labels, [(a.note if text else a.label) == one.label for a in labels]
+    if not any(same):
+        return False
+    return same[-1] or one.changed is None or one.changed <= said[-1].created
 
 
 def _skipped(tasks: list[JSON]) -> int:

@@ -18,14 +18,24 @@ PANEL = "Feed back"
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The file.")]
 
 
-def config(session: Session, file: File) -> None:
+By = Annotated[
+    Literal["class", "several", "number", "text", "better"] | None,
+    typer.Option(
+        "--widget",
+        help="text, or better (which of two answers is): questions asked by hand. Else the project's own.",
+    ),
+]
+
+
+def config(session: Session, file: File, widget: By = None) -> None:
     """Write the labelling configuration for a project of Label Studio.
 
-    It asks what the page and the command `label` ask: one of the labels, several, or a number.
+    It asks what the page and the command `label` ask: one of the labels, several, or a number. Questions that somebody
+    asked by hand, for a text or which of two answers is better, take a project of their own over there.
     """
     from tidemill.project.studio import write_config
 
-    session.answer(write_config(session.project, file), layout.pairs)
+    session.answer(write_config(session.project, file, widget), layout.pairs)
 
 
 def export(
@@ -36,21 +46,32 @@ def export(
         Literal["audit", "useful"] | None,
         typer.Option("--purpose", help="audit: what judges models; useful: what teaches most. Unless given, both."),
     ] = None,
+    widget: By = None,
+    accounts: Annotated[
+        bool,
+        typer.Option(
+            "--accounts",
+            help="Answers as annotations, too, where the author is the address of an account over there.",
+        ),
+    ] = False,
 ) -> None:
     """Write the next questions as tasks of Label Studio.
 
-    With the model's suggestion as prediction, but for audits, and with what annotators have said so far.
+    With the model's suggestion as prediction, but for audits, and with what annotators have said so far, in the task's
+    data under tidemill_answers.
     """
     from tidemill.project.studio import export_tasks
 
-    session.answer(export_tasks(session.project, file, limit, purpose), layout.pairs)
+    done = export_tasks(session.project, file, limit, purpose, widget=widget, accounts=accounts)
+    session.answer(done, layout.pairs)
 
 
 def import_(session: Session, file: File, author: Author = None) -> None:
     """Take the annotations of an export as answers.
 
-    An export in the format JSON. All of it is checked first; whoever completed an annotation is its author. What is
-    imported again changes nothing.
+    An export in the format JSON. All of it is checked first; whoever completed an annotation is its author, and of
+    several by one person the newest counts. What is imported again changes nothing, also where they have corrected it
+    here.
     """
     from tidemill.project.studio import import_export
 
