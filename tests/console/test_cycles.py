@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -40,6 +42,27 @@ def test_a_cycle_is_started_watched_and_stopped(mill: Mill) -> None:
     cycle = store.find(Cycle, newest_first=True, limit=1)[0]
     assert cycle.status == "stopped" and cycle.trigger == "asked by console in the console: to see it run"
     assert "stopped" in text(mill.get("/"))
+
+
+def test_a_cycle_that_was_killed_does_not_run_whoever_has_its_number(mill: Mill) -> None:
+    store = mill.project.store
+    cycle = Cycle(id=new_id(Cycle.prefix), trigger="to be killed", status="running", seed=0, plan={})
+    store.insert(cycle)
+    with subprocess.Popen(["sleep", "600"]) as other:
+        try:
+            (store.root / "locks" / "cycle.lock").write_text(str(other.pid))
+            assert "The cycle that runs" not in mill.get("/", part="live")
+            mill.post("/cycle/stop", 503)
+            store.update(dataclasses.replace(cycle, status="failed"))
+            mill.post("/cycle/start", reason="after the kill")
+            mill.post("/cycle/stop")
+            assert other.poll() is None
+        finally:
+            other.kill()
+    until = time.monotonic() + 60
+    while "starting" in text(mill.get("/", part="live")) or store.holder("cycle", sure=True) is not None:
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def test_what_a_cycle_tells_can_be_read_from_elsewhere(mill: Mill, tmp_path: Path) -> None:

@@ -61,8 +61,12 @@ class Cycles:
             self._thread.start()
 
     def runs(self) -> bool:
-        """Whether a cycle runs now, whoever began it."""
-        return self._project.store.holder("cycle") is not None
+        """Whether a cycle runs now, whoever began it.
+
+        Whether the lock is held is tried: one that was killed leaves its number behind, which another process may have
+        by now, in a container sooner than not.
+        """
+        return self._project.store.holder("cycle", sure=True) is not None
 
     def begins(self) -> bool:
         """Whether one was started here that has not told anything yet: its process has much to import."""
