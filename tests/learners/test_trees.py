@@ -362,6 +362,9 @@ def test_what_trees_cannot_learn_from_is_refused(adult: Problem) -> None:
         fit(pixels)
     with pytest.raises(TrainingError, match="Did you mean num_leaves"):
         fit(adult, num_leafs=3)
+    for wrong, said in (({"learning_rate": "fast"}, "is 'fast', which is no number"), ({"learning_rate": -1}, "is -1")):
+        with pytest.raises(TrainingError, match=said):
+            get_learner("trees").epochs(8000, wrong)  # which a plan asks for first
     with pytest.raises(TrainingError, match="n_estimators is 'many', which is no number"):
         fit(adult, n_estimators="many")
     with pytest.raises(TrainingError, match="LightGBM cannot train"):

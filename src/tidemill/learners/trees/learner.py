@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tidemill.errors import TrainingError
 from tidemill.learners._base import Context, Problem, RecipeView
-from tidemill.learners._params import checked
+from tidemill.learners._params import checked, positive
 from tidemill.learners.trees.fitted import FittedTrees, float32_thresholds, matrix
 from tidemill.learners.trees.growing import Data, Grown, Told, grow, options, rounds_an_epoch
 
@@ -79,9 +79,13 @@ class Trees:
     quick: ClassVar[bool] = True
 
     def epochs(self, rows: int, params: Mapping[str, Any]) -> int:
-        """Those of all rounds, however many rows; early stopping may end it sooner."""
-        each = rounds_an_epoch(float(params.get("learning_rate") or RATE))
-        return -(-int(params.get("n_estimators") or MOST_ROUNDS) // each)
+        """Those of all rounds, however many rows; early stopping may end it sooner.
+
+        Raises:
+            TrainingError: a wrong parameter.
+        """
+        read = self._read(params, RATE)
+        return -(-int(read["n_estimators"] or MOST_ROUNDS) // rounds_an_epoch(read["learning_rate"]))
 
     def usual_epochs(self, rows: int, params: Mapping[str, Any]) -> int:
         """After how many epochs early stopping tends to end a fit: 80 or fewer.
@@ -90,6 +94,11 @@ class Trees:
         80 more are grown to see it.
         """
         return min(self.epochs(rows, params), 80)
+
+    def _read(self, params: Mapping[str, Any], rate: float) -> dict[str, Any]:
+        given = {name: value for name, value in params.items() if value is not None}
+        read = checked(given, {**_DEFAULTS, "learning_rate": rate}, self.name)
+        return read | {"learning_rate": positive("learning_rate", read["learning_rate"], self.name)}
 
     def fit(self, problem: Problem, recipe: RecipeView, context: Context) -> FittedTrees:
         """Train on the first ``problem.train`` rows, stop early by the others.
@@ -100,8 +109,7 @@ class Trees:
             Pruned: tuning gave up on this trial.
         """
         rate = QUICK_RATE if problem.classes > MANY else RATE
-        given = {name: value for name, value in recipe.params.items() if value is not None}
-        params = checked(given, {**_DEFAULTS, "learning_rate": rate}, self.name)
+        params = self._read(recipe.params, rate)
         _refuse_unsuitable(problem)
         started = time.perf_counter()
         rows = matrix(problem.features, slice(0, problem.train))
