@@ -1,7 +1,8 @@
-"""Every page of the console over a large project: 1,000,000 samples, 1,000,000 predictions, 100,000 pieces of feedback.
+"""Every page of the console over a large project: 1,000,000 samples, 1,000,000 predictions, 100,000 pieces of feedback,
+20,000 answers of annotators.
 
     python benchmarks/console.py                     # about 15 minutes, most of it to make the project; 3 GB of disk
-    python benchmarks/console.py --quick             # 20,000, 20,000 and 2,000: a minute
+    python benchmarks/console.py --quick             # 20,000, 20,000, 2,000 and 400: a minute
     python benchmarks/console.py --store postgresql://postgres@/mill?host=/tmp    # an empty one
     python benchmarks/console.py --keep FOLDER       # the project that FOLDER holds from a run before, or a new one
 
@@ -26,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import numpy as np
@@ -36,7 +37,7 @@ import pyarrow.parquet as pq
 import tidemill
 from _common import machine, table
 from serving import free_port
-from tidemill.records import Feedback, LiveKey, Model, Prediction, new_id
+from tidemill.records import Annotation, Feedback, LiveKey, Model, Prediction, QueueItem, Turn, new_id
 from tidemill.store import Store
 from tidemill.store.glances import last_number
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int)
     parser.add_argument("--predictions", type=int)
     parser.add_argument("--feedback", type=int)
+    parser.add_argument("--answers", type=int, help="of annotators, a fifth of the feedback unless given")
     parser.add_argument("--rounds", type=int, default=100, help="how often each page is opened")
     parser.add_argument("--store", help="URL of a database; SQLite unless given")
     parser.add_argument(
@@ -65,14 +67,15 @@ def main() -> None:
     usual = (20_000, 20_000, 2_000) if arguments.quick else (1_000_000, 1_000_000, 100_000)
     given = (arguments.samples, arguments.predictions, arguments.feedback)
     samples, predictions, pieces = (n if n is not None else k for n, k in zip(given, usual, strict=True))
+    answers = pieces // 5 if arguments.answers is None else arguments.answers
     print(machine(), flush=True)
     with contextlib.ExitStack() as stack:
         place = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(dir=arguments.folder)))
         folder, filled = place / "parcels", place / "filled.json"
-        sizes = [samples, predictions, pieces]
+        sizes = [samples, predictions, pieces, answers]
         if not (filled.is_file() and json.loads(filled.read_text()) == sizes):
             began = time.perf_counter()
-            fill(project(folder, samples, arguments.store), predictions, pieces)
+            fill(project(folder, samples, arguments.store), predictions, pieces, answers)
             filled.write_text(json.dumps(sizes))
             print(f"made in {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
         if arguments.fill_only:
@@ -118,8 +121,8 @@ def project(folder: Path, samples: int, store: str | None) -> tidemill.Project:
     return made
 
 
-def fill(made: tidemill.Project, predictions: int, pieces: int) -> None:
-    """Answers of a week, and what people said of some."""
+def fill(made: tidemill.Project, predictions: int, pieces: int, answers: int) -> None:
+    """Answers of a week, what people said of some, and what annotators answered when they were asked."""
     rng = np.random.default_rng(1)
     store, model = made.store, str((made.champion or {})["id"])
     deployment, now = store.champion(), time.time()
@@ -160,7 +163,22 @@ def fill(made: tidemill.Project, predictions: int, pieces: int) -> None:
         store.insert(*some, *keys)
     for chunk in _chunks(pieces):
         store.insert(*(_statement(subjects[i % len(subjects)], i, rng, now) for i in chunk))
+    for chunk in _chunks(answers):
+        store.insert(*(record for i in chunk for record in _answered(subjects[i * 5 // 6 % len(subjects)], i, now)))
     made.requeue()
+
+
+def _answered(subject: str, i: int, now: float) -> tuple[Annotation | Turn | QueueItem, ...]:
+    """One of eight annotators has answered a question; every fifth question was asked of two, who mostly agree."""
+    author, when = f"annotator {i % 8}", now - 7 * DAY + i
+    question = QueueItem(id=new_id("ask"), subject=subject, purpose="useful", rank=float(i), reason="the model wavers",
+                         inputs={"carrier": CARRIERS[i % 4]}, done=True, given=1)  # fmt: skip
+    state: Literal["answered", "skipped"] = "skipped" if i % 10 == 9 else "answered"
+    label = ("yes", "no")[i % 11 == 0]
+    said = Annotation(id=new_id("label"), created=when, subject=subject, label=label, author=author, purpose="useful")
+    turn = Turn(id=new_id("turn"), question=question.id, subject=subject, author=author, state=state, until=when,
+                answer=said.id if state == "answered" else None)  # fmt: skip
+    return (question, turn, said) if state == "answered" else (question, turn)
 
 
 def _chunks(n: int) -> Iterator[range]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import shutil
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tidemill
+from tidemill.annotation.agreement import summarise_agreement
 from tidemill.api import Project
 from tidemill.data.settled import settled_labels
 from tidemill.errors import InputError, NotFoundError
-from tidemill.project import desk
+from tidemill.project import agreement, desk
 from tidemill.records import Annotation, LiveKey, Prediction, QueueItem, Turn, new_id
 
 HTML = "<script>alert(1)</script>"
@@ -375,3 +378,51 @@ def test_what_is_asked_by_hand_outlasts_a_ranking_and_is_answered_by_its_own_ans
     assert desk.answer(project, "pred_1", "payment", author="ben", question=new_id("ask"))["label"] == "payment"
     said_now = [a.note for a in store.find(Annotation, subject="pred_1", superseded_by=None) if a.remark]
     assert said_now == ["nothing more"]
+
+
+def test_progress_counts_what_is_in_force_and_is_kept_where_very_much_was_said(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(0)
+    said, turns, expected = [], [], dict[str, dict[str, str]]()
+    answered: Counter[str] = Counter()
+    for i in range(600):
+        subject, author = f"smp_{rng.randrange(300):016x}", rng.choice(["ann", "ben", "cem", ""])
+        label = rng.choice(["payment", "delivery", None])
+        replaced, settles = rng.random() < 0.2, rng.random() < 0.1
+        if author in expected.get(subject, {}) and not replaced:
+            continue
+        said.append(
+            Annotation(
+                id=new_id("label"), subject=subject, label=label, author=author,
+                purpose="adjudicate" if settles else "useful", superseded_by="label_1" if replaced else None,
+            )
+        )  # fmt: skip
+        state: Any = rng.choice(["open", "answered", "skipped", "unsure"])
+        turns.append(
+            Turn(
+                id=new_id("turn"), question=f"ask_{i}", subject=subject, author=author or None, until=1.0, state=state
+            )
+        )  # fmt: skip
+        if label is not None and author and not replaced:
+            answered[author] += 1
+            if not settles:
+                expected.setdefault(subject, {})[author] = label
+    project.store.insert(*said, *turns)
+    told = desk.progress(project, "ben")
+    assert told["agreement"] == summarise_agreement(expected, "classification")
+    assert told["agreement"]["questions"] > 20 and len(told["agreement"]["pairs"]) == 3
+    assert {a["author"]: a["answered"] for a in told["authors"]} == answered
+    skipped = Counter(t.author for t in turns if t.state == "skipped" and t.author)
+    assert {a["author"]: a["skipped"] for a in told["authors"]} == skipped
+    assert told["mine"]["author"] == "ben"
+
+    monkeypatch.setattr(agreement, "AT_ONCE", -1.0)
+    (subject,) = ask(project, 1)
+    desk.answer(project, subject, "payment", author="dee")
+    until = time.monotonic() + 10
+    while desk.progress(project, "dee")["mine"] is None and time.monotonic() < until:
+        time.sleep(0.02)  # found in the background
+    assert desk.progress(project, "dee")["mine"]["answered"] == 1
+    project.forget(author="dee")
+    assert desk.progress(project, "dee")["mine"] is None, "a name does not outlast its erasure"

@@ -133,10 +133,10 @@ def summarise_agreement(answers: Answers, kind: str) -> JSON:
     """
     shared = {question: said for question, said in answers.items() if len(said) > 1}
     numbers = kind == "regression"
-    together: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for said in shared.values():
-        for one, other in itertools.combinations(sorted(said), 2):
-            together[one, other].append(same(said[one]) == same(said[other]))
+    together: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    for question, said in shared.items():
+        for pair in itertools.combinations(sorted(said), 2):
+            together[pair][question] = said
     unanimous = sum(len({same(label) for label in said.values()}) == 1 for said in shared.values())
     return {
         "questions": len(shared),
@@ -147,11 +147,11 @@ def summarise_agreement(answers: Answers, kind: str) -> JSON:
         "pairs": [
             {
                 "annotators": list(pair),
-                "questions": len(agreed),
-                "agreed": sum(agreed) / len(agreed),
-                "cohen": None if numbers else cohen(shared, *pair),
+                "questions": len(both),
+                "agreed": sum(same(said[pair[0]]) == same(said[pair[1]]) for said in both.values()) / len(both),
+                "cohen": None if numbers else cohen(both, *pair),
             }
-            for pair, agreed in sorted(together.items())
+            for pair, both in sorted(together.items())
         ],
     }
 

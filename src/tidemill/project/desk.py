@@ -9,17 +9,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tidemill.annotation.agreement import disputed, same, summarise_agreement
+from tidemill.annotation.agreement import disputed, same
 from tidemill.annotation.widgets import Widget, parse_answer, widget_of
 from tidemill.config import parse_duration
 from tidemill.data.assigned import fold_journal
 from tidemill.data.targets import readable
 from tidemill.errors import ConflictError, InputError, NotFoundError
+from tidemill.project.agreement import standing
 from tidemill.project.labels import answer_spec, inputs_of, require_subject
 from tidemill.project.opened import OpenProject
 from tidemill.records import JSON, PAIR, Annotation, Feedback, Prediction, QueueItem, Turn, new_id, pair_of, to_json
@@ -424,38 +425,15 @@ def progress(project: OpenProject, author: str | None = None) -> JSON:
     """How the queues stand, who has done how much, and how far they agree.
 
     Returns:
-        ``{"waiting", "authors": [{"author", "answered", "skipped", "unsure"}], "agreement", "mine"}``; *agreement* is
-        :func:`tidemill.annotation.agreement.summarise_agreement` of all that annotators said.
+        ``{"waiting", "authors": [{"author", "answered", "skipped", "unsure"}], "agreement", "mine"}``, as
+        :func:`tidemill.project.agreement.standing` has it, which may be a little old where very much was said.
     """
-    store = project.store
-    fold_journal(store)
-    states: dict[str, Counter[str]] = defaultdict(Counter)
-    for turn in store.find(Turn):
-        if turn.author:
-            states[turn.author][turn.state] += 1
-    said: dict[str, dict[str, Any]] = defaultdict(dict)
-    labels: Counter[str] = Counter()
-    for one in store.find(Annotation, superseded_by=None):
-        if one.label is None or not one.author:
-            continue
-        labels[one.author] += 1
-        if one.purpose != "adjudicate":  # who settles a disagreement has seen that there is one
-            said[one.subject][one.author] = one.label
-    names = sorted({*states, *labels}, key=lambda name: (-labels[name], name))
-    authors = [
-        {
-            "author": name,
-            "answered": labels[name],
-            "skipped": states[name]["skipped"],
-            "unsure": states[name]["unsure"],
-        }
-        for name in names
-    ]
+    fold_journal(project.store)
+    found = standing(project)
     return {
-        "waiting": waiting(store),
-        "authors": authors,
-        "agreement": summarise_agreement(said, project.signature.kind),
-        "mine": None if author is None else next((a for a in authors if a["author"] == author), None),
+        "waiting": waiting(project.store),
+        **found,
+        "mine": None if author is None else next((a for a in found["authors"] if a["author"] == author), None),
     }
 
 
