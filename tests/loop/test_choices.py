@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -14,6 +17,7 @@ import tidemill
 from tidemill.cli.program import build
 from tidemill.data.arrays import Ragged
 from tidemill.data.dataset import open_dataset
+from tidemill.project import predicting
 from tidemill.records import Dataset, Feedback, Model, Prediction, new_id
 
 
@@ -90,6 +94,46 @@ def test_rewards_of_its_own_choices_reach_the_next_cycle(project: tidemill.Proje
     actions, prices = columns["action"], columns["action.price"]
     assert isinstance(actions, Ragged) and {*actions.to_arrow().to_pylist()} == {answer["action"]}
     assert set(np.asarray(prices)) == {1.0 if answer["action"] == "bun" else 9.0}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_file_is_answered_with_actions_wherever_it_is_cut(
+    project: tidemill.Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """Each is drawn by its row's place: a stopped run ends as one that was not, and no block repeats another."""
+    offer = [{"name": "ale", "price": 5}, {"name": "bun", "price": 5}, {"name": "cod", "price": 5}]
+    source, whole, target = tmp_path / "rows.jsonl", tmp_path / f"whole{suffix}", tmp_path / f"answers{suffix}"
+    source.write_text("".join(json.dumps({"hour": 12, "actions": offer}) + "\n" for _ in range(60)))
+    project.predict_file(source, whole, scores=True)
+    monkeypatch.setattr(predicting, "PART_ROWS", 7)
+    monkeypatch.setattr(predicting, "AT_ONCE", 3)
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["done"] >= 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        project.predict_file(source, target, scores=True, on_event=stop)
+    assert project.predict_file(source, target, scores=True)["resumed"] > 20
+    rows = [table(path) for path in (whole, target)]
+    assert rows[0] == rows[1] and len(rows[0]) == 60
+    asked = project.predict([{"hour": 12, "actions": offer}] * 60)
+    assert [row["predicted_action"] for row in rows[0]] == [answer["action"] for answer in asked]
+    for row in rows[0]:
+        shares = {name: float(row[f"predicted_propensity_{name}"]) for name in ("ale", "bun", "cod")}
+        assert sum(shares.values()) == pytest.approx(1)
+        assert float(row["predicted_propensity"]) == shares[row["predicted_action"]]
+    blocks = [tuple(row["predicted_action"] for row in rows[0][start : start + 20]) for start in (0, 20, 40)]
+    assert len(set(blocks)) == 3
+
+
+def table(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        found: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        return found
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 @pytest.mark.parametrize("command", [("report",), ("gate",), ("status",), ("models",), ("data", "--html", "data.html")])

@@ -40,6 +40,7 @@ AT_ONCE = 500
 """Rows that are answered at once: images are decoded for them, and lie in memory as pixels."""
 SCHEMA = 1
 ORIGIN = "origin"
+_CELLS = ("value", "label", "labels", "score", "guess", "action", "propensity")
 
 OnEvent = Callable[[JSON], None]
 
@@ -111,7 +112,7 @@ def predict_file(
         output: CSV, JSON lines or Parquet, by its name; it is replaced when everything is answered.
         model: the champion unless given.
         keep_inputs: every column of the source is written before the answer, but for pixels.
-        scores: the probability of each label is written, too.
+        scores: the probability of each label or action is written, too.
         ignore: columns that are no inputs.
         skip_bad: rows that cannot be answered are written to ``OUTPUT.rejects.jsonl``; otherwise the first one ends it.
         on_event: told how far it is.
@@ -239,6 +240,7 @@ class _Run:
             plan = {
                 "schema": SCHEMA,
                 "model": model,
+                "state": predictor.state_id,
                 "source": rows.fingerprint(),
                 "format": self.sheet.__name__,
                 "keep_inputs": self.keep,
@@ -293,7 +295,7 @@ class _Run:
         for item in part:
             if isinstance(item, Bad):
                 self._reject(item.error, bad)
-        good = [item for item in part if isinstance(item, Row)]
+        good = [(done.read + place, item) for place, item in enumerate(part) if isinstance(item, Row)]
         for start in range(0, len(good), AT_ONCE):
             chunk = good[start : start + AT_ONCE]
             tell(done.read + start)
@@ -326,22 +328,27 @@ class _Run:
             )
         return row.kept
 
-    def _answers(self, predictor: Predictor, rows: Sequence[Row], bad: list[InputError]) -> Iterator[tuple[Row, JSON]]:
-        """The answers to good rows; of the others the errors, or the first of them raised."""
-        checked: list[Row] = []
-        for row in rows:
+    def _answers(
+        self, predictor: Predictor, rows: Sequence[tuple[int, Row]], bad: list[InputError]
+    ) -> Iterator[tuple[Row, JSON]]:
+        """The answers to good rows, each with its place in the file; of the others the errors, or the first raised."""
+        checked: list[tuple[int, Row]] = []
+        for place, row in rows:
             try:
                 require_short(row, self.project.config.limits.text_mb)
-                checked.append(row)
+                checked.append((place, row))
             except InputError as error:
                 self._reject(error, bad)
         if not checked:
             return
         try:
-            yield from zip(checked, predictor.predict(checked, max_pixels=self.most), strict=True)
+            yield from self._answered(predictor, checked)
         except InputError:
-            good = [row for row in checked if self._fits(predictor, row, bad)]
-            yield from zip(good, predictor.predict(good, max_pixels=self.most), strict=True)
+            yield from self._answered(predictor, [item for item in checked if self._fits(predictor, item[1], bad)])
+
+    def _answered(self, predictor: Predictor, placed: Sequence[tuple[int, Row]]) -> Iterator[tuple[Row, JSON]]:
+        places, rows = [place for place, _ in placed], [row for _, row in placed]
+        yield from zip(rows, predictor.predict(rows, max_pixels=self.most, places=places), strict=True)
 
     def _fits(self, predictor: Predictor, row: Row, bad: list[InputError]) -> bool:
         try:
@@ -383,6 +390,9 @@ def answer_columns(spec: Mapping[str, Any], *, scores: bool) -> dict[str, Any]:
     ['predicted_value', 'predicted_low', 'predicted_high']
     """
     number, text = pa.float64(), pa.string()
+    if spec["kind"] == "choice":
+        shares = {f"predicted_propensity_{action}": number for action in spec["labels"]} if scores else {}
+        return {"predicted_action": text, "predicted_propensity": number, **shares}
     if spec["kind"] == "regression":
         return {f"predicted_{n}": number for n in ("value", *(("low", "high") if spec.get("interval") else ()))}
     each = {f"predicted_score_{label}": number for label in spec["labels"]} if scores else {}
@@ -400,11 +410,12 @@ def flat(answer: Mapping[str, Any], *, scores: bool) -> dict[str, Any]:
     >>> flat({"label": None, "abstained": True, "guess": "ebb", "score": 0.5, "scores": {}}, scores=True)
     {'predicted_label': None, 'predicted_score': 0.5, 'predicted_guess': 'ebb'}
     """
-    cells = {f"predicted_{n}": answer[n] for n in ("value", "label", "labels", "score", "guess") if n in answer}
+    cells = {f"predicted_{n}": answer[n] for n in _CELLS if n in answer}
     if "interval" in answer:
         cells["predicted_low"], cells["predicted_high"] = answer["interval"]
     if scores:
         cells |= {f"predicted_score_{label}": score for label, score in answer.get("scores", {}).items()}
+        cells |= {f"predicted_propensity_{action}": p for action, p in answer.get("propensities", {}).items()}
     return cells
 
 

@@ -101,13 +101,19 @@ class Predictor:
         return self._answers.of(scores)
 
     def predict(
-        self, records: Sequence[Mapping[str, Any]], *, max_pixels: int = images.MAX_PIXELS
+        self,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        max_pixels: int = images.MAX_PIXELS,
+        places: Sequence[int] | None = None,
     ) -> list[dict[str, Any]]:
         """One JSON answer for each record.
 
         Args:
             records: as :meth:`encode` takes them.
             max_pixels: width times height that one image may have.
+            places: where each of them stands among all that are asked for, which decides what is drawn where answers
+                are; from 0 on unless given.
 
         Raises:
             InputError: a record does not fit the signature.
