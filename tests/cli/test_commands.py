@@ -15,13 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+import tidemill
 from tidemill.cli.main import main
+from tidemill.records import Annotation, Prediction, QueueItem, Turn
 
 PROGRAM = [sys.executable, "-c", "from tidemill.cli.main import main; main()"]
 NAMES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 VALUES = [5.1, 3.5, 1.4, 0.2]
 FLOWER = [f"{name}={value}" for name, value in zip(NAMES, VALUES, strict=True)]
+
+
+def _configure(folder: Path, **sections: dict[str, Any]) -> None:
+    """Set keys of whole sections."""
+    path = folder / "tidemill.yaml"
+    said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path.write_text(yaml.safe_dump({**said, **sections}), encoding="utf-8")
 
 
 def _succeed(*arguments: str) -> None:
@@ -245,12 +255,12 @@ def test_label_from_a_file_and_by_lines(run: Any, shell: Any, project: Path, tmp
     said = run("trace", "-C", project, queue[0]["subject"], "--json").json["annotations"][0]
     assert (said["label"], said["author"]) == ("setosa", "ada") and said["created"] > 0
 
-    asked = run("label", "-C", project, "--list", "--json", "-n", "3").json
+    waiting = {q["id"] for q in run("label", "-C", project, "--list", "--json", "-n", "2000").json}
     typed = shell("label", "-C", project, "-n", "3", "--json", stdin="setossa\nsetosa\ns\nu\n2\n")
     assert typed.json == {"answered": 2, "skipped": 0, "left": 1}
     assert "Did you mean" in typed.err and "sepal length" in typed.err.replace("_", " ")
-    left = {q["subject"] for q in run("label", "-C", project, "--list", "--json", "-n", "50").json}
-    assert asked[0]["subject"] not in left and asked[2]["subject"] in left
+    left = {q["id"] for q in run("label", "-C", project, "--list", "--json", "-n", "2000").json}
+    assert len(waiting - left) == 2
 
 
 def test_label_takes_single_keys_on_a_terminal(project: Path) -> None:
@@ -276,6 +286,35 @@ def test_label_takes_single_keys_on_a_terminal(project: Path) -> None:
             process.kill()
     os.close(leader)
     assert "2 answered, 1 skipped, 1 left" in seen
+
+
+def test_label_keeps_questions_hides_suggestions_and_takes_what_is_asked_by_hand(
+    shell: Any, project: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(project, tmp_path / "iris")
+    _configure(folder, annotation={"suggestion": "hidden", "audit_share": 0.0})
+    opened = tidemill.open(folder)
+    opened.store.delete(QueueItem, opened.store.ids(QueueItem, purpose="settle"))
+    opened.store.insert(
+        *(
+            Prediction(id=f"pred_{n}", deployment="d", model_id="m", key=f"{n}", inputs={"petal_length": n},
+                       answer={"label": label})
+            for n, label in enumerate(("setosa", "virginica"))
+        )
+    )  # fmt: skip
+    written = opened.ask(["pred_0"], widget="text")["subject"]
+    pair = opened.ask(["pred_0", "pred_1"])["subject"]
+    ann = shell("label", "-C", folder, "-n", "4", "--author", "ann", stdin="too long\n3\n2\n1\n")
+    assert ann.out == "3 answered, 0 skipped, 1 left\n" and "1 left  2 right" in ann.err
+    assert "there is no" not in ann.err and "\nthe model says" not in ann.err
+    assert [a.note for a in opened.store.find(Annotation, subject=written)] == ["too long"]
+    (said,) = opened.feedback_list(kind="preference")["statements"]
+    assert said["value"] == {"over": "pred_0"} and pair.endswith("pred_1")
+    ben = shell("label", "-C", folder, "-n", "4", "--author", "ben", stdin="s\n1\n")
+    assert ben.out == "1 answered, 1 skipped, 2 left\n"
+    kept = [{t.question for t in opened.store.find(Turn, author=name)} for name in ("ann", "ben")]
+    assert [len(some) for some in kept] == [4, 4] and not kept[0] & kept[1]
+    assert len(opened.store.find(Turn, author="ben", state="skipped")) == 1
 
 
 def _read(leader: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ from rich.console import Console
 
 from tidemill.cli.labelling import Dialogue, keys_for
 from tidemill.data.schema import Kind
-from tidemill.errors import InputError
+from tidemill.errors import InputError, NotFoundError
 
 QUESTIONS = [
     {
+        "id": f"ask_{n}",
         "subject": f"smp_{n}",
         "purpose": purpose,
         "reason": "why not",
@@ -54,15 +56,18 @@ class Desk:
 
     line = read
 
-    def save(self, subject: str, label: Any, note: str | None) -> None:
+    def save(self, question: Mapping[str, Any], label: Any, note: str | None) -> None:
         for one in label if isinstance(label, list) else [label]:
             if self.allowed and one not in self.allowed:
                 raise InputError(f"there is no label {one!r}.", mend="Did you mean 'cat'?")
-        self.saved.append((subject, label))
+        self.saved.append((question["subject"], label))
         self.notes.append(note)
 
-    def run(self) -> dict[str, int]:
-        return self.dialogue.run(QUESTIONS)
+    def run(self, questions: Sequence[Mapping[str, Any]] = QUESTIONS) -> dict[str, int]:
+        def more(n: int, besides: Sequence[str]) -> list[Mapping[str, Any]]:
+            return [q for q in questions if q["id"] not in besides][:n]
+
+        return self.dialogue.run(len(questions), more)
 
 
 def test_a_key_an_answer() -> None:
@@ -84,6 +89,19 @@ def test_a_slip_is_asked_again_and_the_end_of_input_keeps_what_was_said() -> Non
     assert desk.run() == {"answered": 1, "skipped": 0, "left": 2}
     assert "Did you mean 'cat'?" in desk.text.getvalue()
     assert desk.saved == [("smp_0", "cat")]
+
+
+def test_a_question_that_is_gone_does_not_end_the_dialogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk("1,2,2")
+    monkeypatch.setattr(desk.dialogue, "save", lambda q, label, note: _erased(desk, q, label, note))
+    assert desk.run() == {"answered": 2, "skipped": 1, "left": 0}
+    assert desk.saved == [("smp_1", "dog"), ("smp_2", "dog")] and "was erased" in desk.text.getvalue()
+
+
+def _erased(desk: Desk, question: Mapping[str, Any], label: Any, note: str | None) -> None:
+    if question["subject"] == "smp_0":
+        raise NotFoundError("smp_0 was erased")
+    desk.save(question, label, note)
 
 
 def test_audits_are_asked_without_the_models_opinion() -> None:
@@ -134,7 +152,7 @@ def test_a_note_goes_with_the_answer() -> None:
 def test_texts_are_shown_as_paragraphs_that_cannot_steer_the_terminal() -> None:
     text = "The tide " * 40 + "\x1b[2J\x07 is rising"
     desk = Desk("q")
-    desk.dialogue.run([{**QUESTIONS[0], "inputs": {"text": text, "title": "Tides"}}])
+    desk.run([{**QUESTIONS[0], "inputs": {"text": text, "title": "Tides"}}])
     shown = desk.text.getvalue()
     assert "\x1b" not in shown and "\x07" not in shown and "␛[2J" in shown
     assert max(map(len, shown.splitlines())) <= 102 and shown.count("The tide") == 40

@@ -254,9 +254,21 @@ class Project(OutsideProject):
         """All feedback as JSONL, or as CSV where the file is named so."""
         return {"path": str(path), "rows": labels.export_feedback(self, Path(path))}
 
-    def questions(self, n: int = 10, *, purpose: str | None = None) -> list[JSON]:
-        """The next questions for annotators."""
-        return [to_json(item) for item in labels.questions(self, n, purpose)]
+    def questions(
+        self, n: int = 10, *, purpose: str | None = None, author: str | None = None, besides: Sequence[str] = ()
+    ) -> list[JSON]:
+        """The next questions for annotators, as these see them.
+
+        With an *author*, at most 20 that nobody else is asked for a while (``annotation.lease``), *besides* those whose
+        ids are given; without, a look at the queue.
+        """
+        if author is None:
+            return [desk.shown(self, item) for item in labels.questions(self, n, purpose)]
+        return [desk.shown(self, q) for q in desk.take(self, author, n, purpose=purpose, besides=besides)]
+
+    def skip(self, question: str, *, author: str, unsure: bool = False, note: str | None = None) -> JSON:
+        """Leave a question to others; see :func:`tidemill.project.desk.pass_over`."""
+        return desk.pass_over(self, question, author=author, unsure=unsure, note=note)
 
     def requeue(self) -> JSON:
         """Order the questions anew, by the champion and by all that was said so far; how many wait, by purpose."""
@@ -272,9 +284,11 @@ class Project(OutsideProject):
         """The label that somebody typed, as one text or several: a label, a list of labels, or a number's text."""
         return labels.stated(self, texts)
 
-    def answer(self, subject: str, label: Any, *, author: str, note: str | None = None) -> JSON:
+    def answer(
+        self, subject: str, label: Any, *, author: str, note: str | None = None, question: str | None = None
+    ) -> JSON:
         """Give the label of a sample or prediction; see :func:`tidemill.project.desk.answer`."""
-        return desk.answer(self, subject, label, author=author, note=note)
+        return desk.answer(self, subject, label, author=author, note=note, question=question)
 
     def answers_import(self, path: str | Path, *, author: str) -> JSON:
         """Answers from a JSONL or CSV file of ``subject``, ``label``, ``author`` and ``note``; *author* where a line

@@ -9,19 +9,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidemill.annotation.keys import BACK, NONE, NOTE, QUIT, SKIP, keys_for
+from tidemill.annotation.widgets import SIDES, widget_of
 from tidemill.cli.show import answers
 from tidemill.cli.show.layout import visible
 from tidemill.cli.show.samples import sample
-from tidemill.errors import InputError
+from tidemill.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from tidemill.data.schema import Kind
 
+_SIDES = dict(zip("12", SIDES, strict=True))
 _LISTED = 60  # labels that are named before each question when they are too many for keys
 
-Save = Callable[[str, Any, str | None], Any]
+_KEPT = 20  # questions that are kept for whoever answers, until the next ones are asked for
+
+Question = Mapping[str, Any]
+Save = Callable[[Question, Any, str | None], Any]
+Skip = Callable[[Question, str | None], Any]
+More = Callable[[int, Sequence[str]], Sequence[Question]]
 
 
 class Desk(Protocol):
@@ -46,10 +53,11 @@ class Dialogue:
 
     Attributes:
         labels: the labels to choose from.
-        save: called with the subject, the label and the note on it.
+        save: called with the question, the label and the note on it.
+        skip: called with a question that is left to others, and the note on it.
         desk: where answers are typed.
         out: where questions are shown.
-        kind: one of the labels, any number of them, or a number.
+        kind: one of the labels, any number of them, or a number; a question may ask for something else.
     """
 
     labels: Sequence[str]
@@ -57,6 +65,7 @@ class Dialogue:
     desk: Desk
     out: Console
     kind: Kind = "classification"
+    skip: Skip = field(default=lambda _question, _note: None)
     answered: dict[str, Any] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
     notes: dict[str, str] = field(default_factory=dict)
@@ -64,22 +73,32 @@ class Dialogue:
     def __post_init__(self) -> None:
         self._keys = keys_for(self.labels)
 
-    def run(self, questions: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-        """Ask them all; returns how many were answered, skipped and left."""
+    def run(self, limit: int, more: More) -> dict[str, int]:
+        """Ask at most *limit* questions; returns how many were answered, skipped and left.
+
+        Args:
+            limit: how many.
+            more: gives the next ones, at most so many, besides those whose ids it is told.
+        """
+        questions: list[Question] = []
         index = 0
-        while index < len(questions):
+        while index < limit:
+            if index == len(questions):
+                new = more(min(_KEPT, limit - index), [str(q["id"]) for q in questions])
+                if not new:
+                    break
+                questions += new
             question = questions[index]
-            subject = str(question["subject"])
             self._show(question, index, len(questions))
-            typed = self._typed(subject)
+            typed = self._typed(question)
             if typed is None or typed == QUIT:
                 break
             if typed == BACK:
                 index = max(0, index - 1)
             elif typed in (SKIP, ""):
-                self.skipped.add(subject)
+                self._skip(question)
                 index += 1
-            elif self._answer(subject, typed):
+            elif self._answer(question, typed):
                 index += 1
         skipped = len(self.skipped - self.answered.keys())
         return {
@@ -88,14 +107,18 @@ class Dialogue:
             "left": len(questions) - len(self.answered) - skipped,
         }
 
-    def _typed(self, subject: str) -> str | list[str] | None:
+    def _widget(self, question: Question) -> str:
+        return str(question.get("widget") or widget_of(self.kind))
+
+    def _typed(self, question: Question) -> str | list[str] | None:
         """What was typed about one question: a command, a key or line, or the labels that were toggled."""
-        chosen = set(self.answered.get(subject) or ()) if self.kind == "multilabel" else set()
-        toggling = self.kind == "multilabel" and self.desk.at_once
+        name, widget = str(question["id"]), self._widget(question)
+        chosen = set(self.answered.get(name) or ()) if widget == "several" else set()
+        toggling = widget == "several" and self.desk.at_once
         while True:
-            typed = self.desk.read()
+            typed = self.desk.line() if widget == "text" else self.desk.read()
             if typed == NOTE:
-                self._note(subject)
+                self._note(name)
             elif typed is None or typed in (SKIP, BACK, QUIT) or not toggling:
                 return typed
             elif typed == NONE:
@@ -110,30 +133,42 @@ class Dialogue:
                 chosen ^= {label}
                 self.out.print(f"  {answers.label([n for n in self.labels if n in chosen])}", markup=False)
 
-    def _note(self, subject: str) -> None:
+    def _note(self, name: str) -> None:
         self.out.print("a note on this one, then Enter:", style="dim", end=" ")
         if text := self.desk.line():
-            self.notes[subject] = text
+            self.notes[name] = text
         self.out.print("now the answer", style="dim")
 
-    def _answer(self, subject: str, typed: str | list[str]) -> bool:
+    def _skip(self, question: Question) -> None:
+        name = str(question["id"])
+        if name not in self.answered:  # else what was said stands
+            self.skip(question, self.notes.get(name))
+            self.skipped.add(name)
+
+    def _answer(self, question: Question, typed: str | list[str]) -> bool:
+        """Keep an answer; whether the next question comes."""
+        name = str(question["id"])
         try:
-            label = self._label(typed)
-            self.save(subject, label, self.notes.get(subject))
+            label = self._label(self._widget(question), typed)
+            self.save(question, label, self.notes.get(name))
         except InputError as error:  # a slip of the finger is asked again
             self._say(f"{error.what.rstrip('.')}. {error.mend or ''}")
             return False
-        self.answered[subject] = label
+        except NotFoundError as error:  # erased meanwhile
+            self._say(f"{error.what.rstrip('.')}.")
+            self.skipped.add(name)
+            return True
+        self.answered[name] = label
         self.out.print(f"  {visible(answers.label(label))}", style="green", markup=False)
         return True
 
-    def _label(self, typed: str | list[str]) -> Any:
-        if isinstance(typed, list):
+    def _label(self, widget: str, typed: str | list[str]) -> Any:
+        if isinstance(typed, list) or widget == "text":
             return typed
-        if self.kind == "regression":
+        if widget == "number":
             return _number(typed)
-        if self.kind == "classification":
-            return self._keys.get(typed, typed)
+        if widget in ("class", "better"):
+            return (_SIDES if widget == "better" else self._keys).get(typed, typed)
         if typed == NONE:
             return []
         if typed in self.labels:
@@ -146,7 +181,7 @@ class Dialogue:
     def _say(self, text: str) -> None:
         self.out.print(visible(text), style="yellow", markup=False)
 
-    def _show(self, question: Mapping[str, Any], index: int, total: int) -> None:
+    def _show(self, question: Question, index: int, total: int) -> None:
         self.out.rule(
             f"{index + 1} of {total} · {question['purpose']} · {visible(question['reason'])}", align="left", style="dim"
         )
@@ -155,20 +190,22 @@ class Dialogue:
         if (suggestion := question.get("suggestion")) and question["purpose"] != "audit":  # audits must not be led
             self.out.print(f"the model says {visible(answers.phrase(suggestion))}", style="dim", markup=False)
         self.out.print(
-            f"{self._choices()}   ·   {SKIP} skip  {BACK} back  {NOTE} note  {QUIT} quit", style="bold", markup=False
+            f"{self._choices(self._widget(question))}   ·   {SKIP} skip  {BACK} back  {NOTE} note  {QUIT} quit",
+            style="bold",
+            markup=False,
         )
 
-    def _choices(self) -> str:
-        if self.kind == "regression":
-            return "type a number"
+    def _choices(self, widget: str) -> str:
+        if widget in ("number", "text"):
+            return f"type a {widget}"
+        if widget == "better":
+            return "which is better?  " + "  ".join(f"{key} {side}" for key, side in _SIDES.items())
         shown = "  ".join(visible(k if k == v else f"{k} {v}") for k, v in self._keys.items())
         if not shown:
             names = ", ".join(map(visible, self.labels[:_LISTED]))
             more = f" and {len(self.labels) - _LISTED} more" if len(self.labels) > _LISTED else ""
-            shown = (
-                f"{names}{more}   ·   type {'labels, commas between' if self.kind == 'multilabel' else 'the answer'}"
-            )
-        if self.kind == "classification":
+            shown = f"{names}{more}   ·   type {'labels, commas between' if widget == 'several' else 'the answer'}"
+        if widget == "class":
             return shown
         how = "keys choose, Enter confirms" if self.desk.at_once else "several on one line, commas between"
         return f"{shown}  {NONE} none   ·   {how}"

@@ -48,9 +48,8 @@ def label(
     if answers is not None:
         session.answer(project.answers_import(answers, author=who), layout.pairs)
         return
-    questions = project.questions(limit, purpose=purpose)
-    if list_ or not questions:
-        session.answer(questions, _queue)
+    if list_ or not project.questions(1, purpose=purpose):
+        session.answer(project.questions(limit, purpose=purpose), _queue)
         return
     from tidemill.cli.labelling import Dialogue, desk
 
@@ -58,11 +57,12 @@ def label(
     with desk(signature.labels) as place:
         summary = Dialogue(
             labels=signature.labels,
-            save=lambda subject, value, note: project.answer(subject, value, author=who, note=note),
+            save=lambda q, value, note: project.answer(q["subject"], value, author=who, note=note, question=q["id"]),
+            skip=lambda q, note: project.skip(q["id"], author=who, note=note),
             desk=place,
             out=session.err,
             kind=signature.kind,
-        ).run(questions)
+        ).run(limit, lambda n, besides: project.questions(n, purpose=purpose, author=who, besides=besides))
     session.answer(summary, lambda s: layout.line(", ".join(f"{n} {what}" for what, n in s.items())))
 
 
