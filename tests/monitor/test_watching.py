@@ -27,7 +27,7 @@ from tidemill.errors import ConfigError, StoreError
 from tidemill.monitor.triggers import Look
 from tidemill.monitor.watches import SAVED_EVERY, Watches
 from tidemill.records import Cycle, Dataset, Deployment, Rollout, Watch
-from tidemill.store import Store
+from tidemill.store import Store, standing
 
 PATIENCE = 60.0
 
@@ -96,6 +96,36 @@ def test_quality_under_the_floor_puts_the_deployment_before_back(project: Projec
     assert said == [f"rolled back to {before}: {deployment.reason}"]
     (line,) = [t for t in project.status()["triggers"] if t["trigger"] == "quality"]
     assert line["found"]["value"] == pytest.approx(0.4) and line["fires"] and line["reason"] == deployment.reason
+
+
+def test_what_was_found_of_a_model_that_no_longer_serves_is_dropped(project: Project) -> None:
+    """A long look takes its time; meanwhile a better model is promoted, or a roll-out begins."""
+    store, first = project.store, project.model()
+    for name in ("bad", "better"):
+        store.insert(dataclasses.replace(first, id=f"model_{name}"))
+    made = Deployment(id="deploy_bad", name="default", model_id="model_bad", action="promote", reason="a test")
+    store.deploy(made)
+    answer(project, ask(project, inputs(120, seed=1), audited=True), right=0.4)
+    settings = {"after_labels": None, "drift": "ignore", "every": "0.2s", "quality": 0.8, "on_quality": "rollback"}
+    project.config = changed(project.config, "triggers", settings)
+    (project.dir / "tidemill.yaml").write_text(tidemill.config.config_text(project.config), encoding="utf-8")
+    said: list[str] = []
+    watcher = Watcher(project, LocalEngine(threads=1), lambda event: said.append(str(event["what"])))
+    watcher.step()
+    found = watcher._long_look
+    assert found is not None
+    wait_for(lambda: found.poll() is not None)
+    store.deploy(dataclasses.replace(made, id="deploy_better", model_id="model_better"))
+    watcher.step()
+    watcher.close()
+    assert project.champion_deployment().model_id == "model_better" and said == []
+    kept = watch_of(project, "quality")
+    assert kept is not None and (kept.fired, kept.memory) == (None, {}), "the next look begins anew"
+
+    stood, look = standing(store), Look(waiting="", reason="live accuracy 40.0 %", action="rollback")
+    rollout = project.start_rollout("model_bad", reason="a test")
+    assert watcher._roll_back(look, stood) is False, "it began between the look at it and the act"
+    assert store.get(Rollout, rollout["id"]).status == "running"
 
 
 def test_where_nothing_can_be_put_back_a_cycle_is_started(project: Project) -> None:

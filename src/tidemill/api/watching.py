@@ -18,13 +18,13 @@ from pathlib import Path
 from tidemill.config import parse_duration
 from tidemill.engines._base import Engine, Job
 from tidemill.engines.local import LocalEngine
-from tidemill.errors import BusyError, TidemillError
+from tidemill.errors import BusyError, ConflictError, TidemillError
 from tidemill.loop import OnEvent
 from tidemill.monitor.triggers import Look, Trigger, triggers_of
 from tidemill.monitor.watches import Watches
 from tidemill.project import OpenProject, housekeeping
 from tidemill.records import JSON, Annotation, Feedback, Prediction, Record
-from tidemill.store import running_rollout
+from tidemill.store import running_rollout, standing
 
 logger = logging.getLogger("tidemill.triggers")
 
@@ -108,6 +108,7 @@ class Watcher:
         self._every = parse_duration(project.config.triggers.every)
         self._cycle: Job | None = None
         self._long_look: Job | None = None
+        self._stood = ""
         self._look_at = 0.0
         self._give_up_at = 0.0
         self._seen: JSON | None = None
@@ -164,13 +165,13 @@ class Watcher:
             return
         self._look_at = now + self._every
         try:
-            seen = self._newest()
+            stands, seen = standing(self._project.store), self._newest()
             if seen == self._seen:
                 return
             memories = {name: self._watches.memory(name) for name in names}
         except TidemillError:
             return
-        self._seen = seen
+        self._seen, self._stood = seen, stands
         arguments = {"folder": str(self._project.dir), "memories": memories, "now": self._clock()}
         self._long_look = self._submit("tidemill.api.watching:look_job", arguments)
         self._give_up_at = now + LONGEST
@@ -195,26 +196,33 @@ class Watcher:
         except TidemillError as error:
             found = {trigger.name: {"fault": str(error)} for trigger in self._triggers if trigger.heavy}
         for name, said in found.items():
-            self._heard(name, said["fault"] if "fault" in said else Look(**said["look"]), at_once=True)
+            self._heard(name, said["fault"] if "fault" in said else Look(**said["look"]), stood=self._stood)
 
-    def _heard(self, name: str, said: Look | str, *, at_once: bool = False) -> None:
+    def _heard(self, name: str, said: Look | str, *, stood: str | None = None) -> None:
+        """Keep what a trigger found, and act; *stood*: what stood when a long look at it began."""
         if isinstance(said, str):
             self._watches.failed(name, said, self._clock())
             return
-        acted = said.reason is not None and self._act(said)
+        acted = said.reason is not None and self._act(said, stood)
         if said.reason is not None and not acted:
             self._seen = None  # it is asked again, though nothing may be new
-        self._watches.looked(name, said, self._clock(), acted=acted, at_once=at_once)
+        self._watches.looked(name, said, self._clock(), acted=acted, at_once=stood is not None)
 
-    def _act(self, look: Look) -> bool:
-        """Do what a look asks for; whether it was done. Nothing is while a roll-out runs, which decides what serves."""
+    def _act(self, look: Look, stood: str | None = None) -> bool:
+        """Do what a look asks for; whether it was done. Nothing is while a roll-out runs, which decides what serves.
+
+        What a long look found of a model that no longer serves says nothing of the one that does: it is dropped.
+        """
+        store = self._project.store
         try:
-            if running_rollout(self._project.store) is not None:
+            if running_rollout(store) is not None or stood not in (None, standing(store)):
                 return False
         except TidemillError:
             return False
-        if look.action == "rollback" and self._roll_back(look):
-            return True
+        if look.action == "rollback":
+            done = self._roll_back(look, stood)
+            if done is not None:
+                return done
         if self._cycle is not None or time.monotonic() < self._rest_until:
             return False
         self._on_event({"stage": "feedback", "what": f"starting a cycle: {look.reason}"})
@@ -234,14 +242,16 @@ class Watcher:
         self._rest_until = time.monotonic() + self._rest
         self._rest = min(2 * self._rest, REST_LAST)
 
-    def _roll_back(self, look: Look) -> bool:
-        """Put the deployment before this one back; not done where there is none, and a cycle is the next best."""
+    def _roll_back(self, look: Look, stood: str | None) -> bool | None:
+        """Put the deployment before this one back; ``None`` where that cannot be done, and a cycle is the next best."""
         try:
-            housekeeping.rollback(self._project, reason=look.reason)
+            housekeeping.rollback(self._project, reason=look.reason, seen=stood)
             back = self._project.model().id
+        except ConflictError:  # another model came into force at this moment, or a roll-out began
+            return False
         except TidemillError as error:
             self._tell_once(f"nothing was rolled back although {look.reason}: {error}")
-            return False
+            return None
         self._on_event({"stage": "deploy", "what": f"rolled back to {back}: {look.reason}"})
         return True
 
