@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,15 @@ import pytest
 from traffic_project import answer, ask, inputs
 
 from tidemill.api.project import Project
+from tidemill.config import make_config
+from tidemill.data.rewards import split_of
 from tidemill.data.settled import settled_labels
 from tidemill.monitor.live_quality import Judged, agreement, judged, mean_interval
-from tidemill.monitor.triggers import Look, Quality
+from tidemill.monitor.triggers import Look, Quality, triggers_of
 from tidemill.monitor.triggers.quality import surely_past
-from tidemill.records import JSON
+from tidemill.records import JSON, Deployment, Feedback, Prediction, new_id
+from tidemill.store import create_store
+from tidemill.tasks import get_task
 
 HOUR = 3600.0
 
@@ -106,7 +112,7 @@ def test_only_what_was_drawn_and_asked_for_counts_and_once_a_key(project: Projec
     foreign = [dataclasses.replace(p, id=f"{p.id}z", model_id="model_other") for p in drawn[40:]]
     project.store.insert(*repeated, *others, *foreign)
     settled = settled_labels(project.store, project.task.label)
-    found = judged(project.store, settled, project.champion_deployment())
+    found = judged(project.store, settled, project.champion_deployment(), "classification")
     assert len(found) == 59
     assert set(found.weights) == {2.0} and np.nanmean(found.values) == 1.0
 
@@ -116,7 +122,7 @@ def test_rows_of_one_caller_are_one_draw(project: Project) -> None:
         given = ask(project, inputs(50, seed=number), audited=True, caller=f"ship {number}")
         answer(project, given, right=right)
     settled = settled_labels(project.store, project.task.label)
-    found = judged(project.store, settled, project.champion_deployment())
+    found = judged(project.store, settled, project.champion_deployment(), "classification")
     interval = mean_interval(found, 0.05, share=True)
     assert interval.value == 0.75 and interval.low < 0.2 and interval.high > 0.98, "four callers, not 200 rows"
     assert mean_interval(found, 0.05, share=True).high > 0.8 and Run(project).look().reason is None
@@ -162,14 +168,14 @@ def test_looking_often_does_not_alarm_more_often_than_it_says() -> None:
         values = (rng.random(800) < 0.8).astype(float)
         samples = [values[max(0, n - 500) : n] for n in range(60, 801, 20)]
         alarms += any(
-            surely_past(Judged(v, np.ones(len(v)), np.arange(len(v))), 0.8, test, share=True)
+            surely_past(Judged(v, np.ones(len(v)), np.arange(len(v))), 0.8, test, ceiling=False)
             for test, v in enumerate(samples, 1)
         )
     assert alarms <= 150 * 0.08
     low = Judged((rng.random(100) < 0.5).astype(float), np.ones(100), np.arange(100))
-    assert surely_past(low, 0.8, 20, share=True), "and what has fallen far is noticed at the twentieth look"
-    far = Judged(rng.exponential(5.0, 100), np.ones(100), np.arange(100))
-    assert surely_past(far, 3.0, 5, share=False) and not surely_past(far, 6.0, 5, share=False)
+    assert surely_past(low, 0.8, 20, ceiling=False), "and what has fallen far is noticed at the twentieth look"
+    far = Judged(rng.exponential(5.0, 100), np.ones(100), np.arange(100), share=False)
+    assert surely_past(far, 3.0, 5, ceiling=True) and not surely_past(far, 6.0, 5, ceiling=True)
 
 
 @pytest.mark.parametrize(
@@ -184,3 +190,53 @@ def test_looking_often_does_not_alarm_more_often_than_it_says() -> None:
 )
 def test_agreement_of_answers_with_labels(given: JSON, label: Any, expected: float | None) -> None:
     assert agreement(given, label) == expected
+
+
+@pytest.mark.parametrize("scale", [1.0, 20.0])
+def test_the_rewards_of_choices_are_their_quality(tmp_path: Path, scale: float) -> None:
+    """Clicks, or euros: no audit draws choices, since each is drawn at random already."""
+    config = make_config(
+        task="contextual-bandit", data=["log.csv"], target="click", triggers={"quality": 0.5 * scale, "drift": "ignore"}
+    )
+    task = get_task("contextual-bandit")
+    with contextlib.closing(create_store(tmp_path / ".tidemill")) as store:
+        first = Deployment(id="deploy_1", name="default", model_id="model_1", action="promote", reason="first")
+        store.deploy(first)
+        (trigger,) = [t for t in triggers_of(config, store, task, lambda: pytest.fail("not asked")) if t.heavy]
+        assert trigger.look({}, time.time()).waiting == "0 of 50 rewards"
+        choices = [
+            Prediction(
+                id=new_id("pred"),
+                deployment=first.id,
+                model_id=first.model_id,
+                key="0" * 16,
+                caller=f"caller {number}",
+                inputs={"age": 30.0},
+                answer={"action": "news", "propensity": 0.4, "propensities": {"news": 0.4, "sport": 0.6}},
+            )
+            for number in range(600)
+        ]
+        store.insert(*choices)
+        judging = [c for c in choices if split_of(c.id, config.splits.validation, config.splits.reference) != "train"]
+        assert len(judging) > 80
+        earned = dict(zip([c.id for c in judging], np.arange(len(judging)) % 10 < 3, strict=True))
+        store.add_feedback(
+            [
+                Feedback(
+                    id=(i := new_id("fb")),
+                    subject=c.id,
+                    kind="reward",
+                    value=scale * float(earned.get(c.id, True)),
+                    author="shop",
+                    key=i,
+                )
+                for c in choices
+            ]
+        )
+        look = trigger.look({}, time.time())
+    found = look.found
+    assert (found["metric"], found["labels"]) == ("reward", len(judging))
+    mean = scale * float(np.mean([*earned.values()]))
+    assert found["value"] == pytest.approx(mean) and found["high"] < 0.5 * scale
+    assert look.reason is not None and look.reason.startswith(f"live reward {mean:.4g} (")
+    assert look.reason.endswith(f" of {len(judging)} rewards, floor {0.5 * scale:.4g}, under the floor")

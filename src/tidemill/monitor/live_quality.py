@@ -5,11 +5,13 @@ inclusion probability. Rows of one caller (or, without callers, of one key) stan
 clustered by them. For shares, and scores between 0 and 1, it is Clopper and Pearson's (*Biometrika* 26, 1934) at the
 effective number of rows (Korn and Graubard, *Survey Methodology* 24, 1998), which also holds for few rows and for
 shares near 1; for errors of numbers it is Student's t with cluster-robust variance.
+
+Choices need no audit: each was drawn at random, so the rewards of all that judge count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,7 @@ import numpy.typing as npt
 from scipy import special
 
 from tidemill.data.schema import Kind
-from tidemill.data.settled import Settled
+from tidemill.data.settled import LiveSample, Settled
 from tidemill.metrics.units import Floats, Units, kish
 from tidemill.records import Deployment, Prediction
 from tidemill.store import Store
@@ -30,7 +32,7 @@ METRICS: Mapping[Kind, str] = {
     "choice": "reward",
 }
 """What live quality is, by kind of task: the share of right answers among those given, the F1 of a sample's labels, or
-the absolute error."""
+the absolute error; of choices the reward."""
 WINDOW = 500
 """The newest labels that count: quality is that of lately, not of all times."""
 
@@ -44,11 +46,13 @@ class Judged:
             no answer was given.
         weights: float64 ``[n]``, one over the inclusion probability.
         units: ``[n]``, who asked, or the key.
+        share: the values lie between 0 and 1.
     """
 
     values: Floats
     weights: Floats
     units: npt.NDArray[Any]
+    share: bool = True
 
     def __len__(self) -> int:
         return len(self.values)
@@ -84,13 +88,27 @@ def agreement(answer: Mapping[str, Any], label: Any) -> float | None:
     return abs(answer["value"] - label) if "value" in answer else None
 
 
-def judged(store: Store, settled: Settled, deployment: Deployment, *, most: int = WINDOW) -> Judged:
+def judged(store: Store, settled: Settled, deployment: Deployment, kind: Kind, *, most: int = WINDOW) -> Judged:
     """The answers that *deployment* gave to audited inputs whose labels are known, the newest *most* of them.
 
     One answer counts for each key. Where callers give keys of their own, a label speaks for the inputs that it was
-    given to, so an answer to others under the same key does not count.
+    given to, so an answer to others under the same key does not count. Of choices each has a reward of its own.
     """
-    labels = {s.prediction.key: s for s in settled.live if s.split != "train"}
+    found = _choices(settled, deployment) if kind == "choice" else _audited(store, settled, deployment)
+    newest = sorted(found, key=lambda pair: pair[0].id)[-most:]
+    values = [agreement(prediction.answer, sample.label) for prediction, sample in newest]
+    # What rewards are is said nowhere, so it is taken from all that ever judged.
+    share = kind != "regression" and (kind != "choice" or all(0 <= s.label <= 1 for s in _judging(settled)))
+    return Judged(
+        np.array([np.nan if value is None else value for value in values], np.float64),
+        np.array([sample.weight for _, sample in newest], np.float64),
+        np.array([f"key {p.key}" if p.caller is None else f"caller {p.caller}" for p, _ in newest]),
+        share,
+    )
+
+
+def _audited(store: Store, settled: Settled, deployment: Deployment) -> list[tuple[Prediction, LiveSample]]:
+    labels = {s.prediction.key: s for s in _judging(settled)}
     given = store.find(
         Prediction, key=set(labels), model_id=deployment.model_id, audited=True, created_after=deployment.created
     )
@@ -98,13 +116,19 @@ def judged(store: Store, settled: Settled, deployment: Deployment, *, most: int 
     for prediction in given:
         if prediction.inputs == labels[prediction.key].prediction.inputs:
             first.setdefault(prediction.key, prediction)
-    newest = sorted(first.values(), key=lambda p: p.id)[-most:]
-    values = [agreement(p.answer, labels[p.key].label) for p in newest]
-    return Judged(
-        np.array([np.nan if value is None else value for value in values], np.float64),
-        np.array([labels[p.key].weight for p in newest], np.float64),
-        np.array([f"key {p.key}" if p.caller is None else f"caller {p.caller}" for p in newest]),
-    )
+    return [(prediction, labels[key]) for key, prediction in first.items()]
+
+
+def _choices(settled: Settled, deployment: Deployment) -> list[tuple[Prediction, LiveSample]]:
+    return [
+        (s.prediction, s)
+        for s in _judging(settled)
+        if s.prediction.model_id == deployment.model_id and s.prediction.created > deployment.created
+    ]
+
+
+def _judging(settled: Settled) -> Iterable[LiveSample]:
+    return (sample for sample in settled.live if sample.split != "train")
 
 
 def mean_interval(found: Judged, alpha: float, *, share: bool) -> Interval:

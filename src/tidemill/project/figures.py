@@ -97,9 +97,9 @@ def _quality(project: OpenProject, settled: Settled) -> JSON | None:
     deployment = project.store.champion()
     if deployment is None:
         return None
-    answers = judged(project.store, settled, deployment)
     kind = project.task.kind
-    found = mean_interval(answers, LEVEL, share=kind != "regression")
+    answers = judged(project.store, settled, deployment, kind)
+    found = mean_interval(answers, LEVEL, share=answers.share)
     known = {name: value for name in ("value", "low", "high") if (value := getattr(found, name)) == value}
     return {
         "metric": METRICS[kind],

@@ -39,7 +39,7 @@ def triggers_of(
         ConfigError: the floor of a share is above 1.
     """
     settings = config.triggers
-    if task.kind != "regression" and settings.quality is not None and settings.quality > 1:
+    if task.kind not in ("regression", "choice") and settings.quality is not None and settings.quality > 1:
         raise ConfigError(
             f"the floor of live quality is {settings.quality:g}, and quality is a share of 1 at most",
             where="triggers.quality",

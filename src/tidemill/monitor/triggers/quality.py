@@ -10,7 +10,7 @@ is made when a tenth more of the labels are new, so that there are few.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from tidemill.data.schema import Kind
@@ -23,6 +23,12 @@ from tidemill.store import Store
 ALPHA = 0.05
 FRESH = 0.1
 """Share of the labels that must be new for another test."""
+_NAMES: Mapping[Kind, str] = {
+    "classification": "accuracy",
+    "multilabel": "F1",
+    "regression": "mean absolute error",
+    "choice": "reward",
+}
 
 
 class Quality:
@@ -31,9 +37,10 @@ class Quality:
     Args:
         store: the project's store.
         settle: settles what people said, :func:`tidemill.data.settled.settled_labels`.
-        kind: of the task; for ``regression`` the floor is a ceiling of the mean absolute error.
+        kind: of the task; for ``regression`` the floor is a ceiling of the mean absolute error, for ``choice`` it
+            is one of the mean reward.
         floor: ``None`` only measures.
-        least: labels from which on it may fire.
+        least: labels, or rewards, from which on it may fire.
         response: share of the audit's questions that must have been answered: who answers only some, chooses.
         action: what is done then.
         rest: seconds between two firings at least.
@@ -72,8 +79,8 @@ class Quality:
         if memory.get("deployment") != deployment.id:
             memory = {"deployment": deployment.id, "tests": 0, "tested": 0, "low": False, "fired": memory.get("fired")}
         settled = self._settle()
-        answers = judged(self._store, settled, deployment)
-        shown = mean_interval(answers, ALPHA, share=self._kind != "regression")
+        answers = judged(self._store, settled, deployment, self._kind)
+        shown = mean_interval(answers, ALPHA, share=answers.share)
         found: JSON = {
             "metric": METRICS[self._kind],
             "value": _known(shown.value),
@@ -85,7 +92,8 @@ class Quality:
         }
         said = self._said(shown, len(answers))
         if len(answers) < self._least:
-            return Look(waiting=f"{len(answers)} of {self._least} audited labels{said}", found=found, memory=memory)
+            what = "rewards" if self._kind == "choice" else "audited labels"
+            return Look(waiting=f"{len(answers)} of {self._least} {what}{said}", found=found, memory=memory)
         if self._floor is not None and settled.answered < self._response * settled.audited:
             share = f"{100 * settled.answered / settled.audited:.0f} % of the audit's questions are answered"
             waiting = f"{said.removeprefix(': ')}, but only {share}, of {100 * self._response:.0f} % that are needed"
@@ -99,7 +107,7 @@ class Quality:
     def _test(self, answers: Judged, memory: JSON, found: JSON, said: str, now: float) -> Look:
         tests = memory["tests"] + 1
         assert self._floor is not None
-        was, low = memory["low"], surely_past(answers, self._floor, tests, share=self._kind != "regression")
+        was, low = memory["low"], surely_past(answers, self._floor, tests, ceiling=self._kind == "regression")
         memory = {**memory, "tests": tests, "low": low}
         waiting = said.removeprefix(": ")
         if not low:
@@ -115,26 +123,27 @@ class Quality:
     def _said(self, interval: Interval, labels: int) -> str:
         if math.isnan(interval.value):
             return ""
-        metric = {"accuracy": "accuracy", "f1_samples": "F1", "mae": "mean absolute error"}[METRICS[self._kind]]
+        metric = _NAMES[self._kind]
         width = "" if math.isnan(interval.low) else f" ({self._shown(interval.low)} to {self._shown(interval.high)})"
         floor = ""
         if self._floor is not None:
             floor = f", {'ceiling' if self._kind == 'regression' else 'floor'} {self._shown(self._floor)}"
-        return f": live {metric} {self._shown(interval.value)}{width} of {labels} labels{floor}"
+        what = "rewards" if self._kind == "choice" else "labels"
+        return f": live {metric} {self._shown(interval.value)}{width} of {labels} {what}{floor}"
 
     def _shown(self, value: float) -> str:
-        return f"{value:.4g}" if self._kind == "regression" else f"{100 * value:.1f} %"
+        return f"{value:.4g}" if self._kind in ("regression", "choice") else f"{100 * value:.1f} %"
 
 
-def surely_past(answers: Judged, limit: float, test: int, *, share: bool) -> bool:
-    """Whether the mean of *answers* is past *limit*: under it for shares, above it for errors of numbers.
+def surely_past(answers: Judged, limit: float, test: int, *, ceiling: bool) -> bool:
+    """Whether the mean of *answers* is past *limit*: above it where that is a *ceiling*, under it where it is a floor.
 
     Args:
         test: the how many-th test of the same thing this is, from 1; see above for what that costs.
     """
     level = 12 * ALPHA / (math.pi * test) ** 2  # of both sides together, of which only one counts
-    interval = mean_interval(answers, level, share=share)
-    return interval.high < limit if share else interval.low > limit
+    interval = mean_interval(answers, level, share=answers.share)
+    return interval.low > limit if ceiling else interval.high < limit
 
 
 def _known(value: float) -> float | None:
