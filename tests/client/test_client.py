@@ -80,6 +80,52 @@ def test_an_image_in_every_form(client: Client, tmp_path: Path) -> None:
         client.predict({"image": object()})
 
 
+def noise(side: int, seed: int = 0) -> bytes:
+    """A picture that takes as many bytes as it has pixels."""
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side), np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_any_number_of_rows_whatever_the_service_takes_at_once(tmp_path: Path) -> None:
+    """By rows, by bytes and by pixels; sent again under its key all of it is the same."""
+    project = SmallProject.create(tmp_path, max_rows=100, max_body_mb=9, max_megapixels=5)
+    limits = project.config.limits.model_copy(update={"image_megapixels": 4.0})
+    project.config = project.config.model_copy(update={"limits": limits})
+    project.deploy(project.add_model("ridge"))
+    many = [digit(row) for row in range(260)]
+    large = [{"image": noise(1400, seed)} for seed in range(4)]  # 2 MP and 2.6 MB in base64 each
+    with project.store, served(project) as running, Client(running.url) as client:
+        sent: list[str] = []
+        client._http.event_hooks["request"] = [lambda request: sent.append(request.headers["idempotency-key"])]
+        singly = [client.predict(row) for row in (many[0], many[259], large[0], large[3])]
+        assert [answer.label for answer in singly[2:]] == [client.predict(large)[i].label for i in (0, 3)]
+        sent.clear()
+        first = client.predict(many, idempotency_key="order")
+        assert sent == ["order", "order#0.0", "order#0.0.0", "order#0.0.1", "order#0.1", "order#0.1.0", "order#0.1.1"]
+        assert [first[0].label, first[259].label] == [answer.label for answer in singly[:2]] and len(first) == 260
+        assert len({answer.id for answer in first}) == 260
+        sent.clear()
+        pictures = client.predict(large, idempotency_key="photos")
+        assert sent == ["photos", "photos#0.0", "photos#0.1", "photos#1"], "three are 8 MB, and two are 5 megapixels"
+        again = asyncio.run(_asked(running.url, many, large))
+        assert [[answer.id for answer in part] for part in again] == [
+            [answer.id for answer in part] for part in (first, pictures)
+        ]
+        with pytest.raises(TooLargeError) as refused:
+            client.predict([*many[:3], {"image": noise(2100)}])
+        assert str(refused.value.where).startswith("row 4")
+    project.store.close()
+
+
+async def _asked(url: str, many: list[Any], large: list[Any]) -> list[list[Answer]]:
+    async with AsyncClient(url) as client:
+        return [
+            await client.predict(many, idempotency_key="order"),
+            await client.predict(large, idempotency_key="photos"),
+        ]
+
+
 def test_numbers_dates_and_other_values_are_written_as_json() -> None:
     import datetime
 

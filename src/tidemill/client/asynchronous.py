@@ -13,17 +13,18 @@ import httpx
 from tidemill.client.answers import Answer, Receipt, answers_of
 from tidemill.client.calls import (
     Call,
+    PredictCalls,
     bulk_calls,
     content_of,
     feedback_call,
     identifier,
     path_of_trace,
-    predict_calls,
     receipts_of,
     settings,
     statement,
 )
 from tidemill.client.retrying import Retries, Tries
+from tidemill.errors import TooLargeError
 
 
 class AsyncClient:
@@ -88,7 +89,10 @@ class AsyncClient:
         caller: str | None = None,
         idempotency_key: str | None = None,
     ) -> Answer | list[Answer]:
-        """The answer to one row, or to several in their order; more than 500 are sent in several requests.
+        """The answer to one row, or to several in their order.
+
+        More than 500 rows, or 8 MB of them, are sent in several requests, and what the service finds too large for one
+        request is sent in two.
 
         Args:
             inputs: a mapping, or several: field to value. An image is a :class:`~pathlib.Path`, the bytes of a file, an
@@ -108,8 +112,12 @@ class AsyncClient:
         """
         rows = [inputs] if isinstance(inputs, Mapping) else inputs
         answers: list[Answer] = []
-        for call in predict_calls(rows, key, caller, idempotency_key):
-            answers += answers_of(content_of(await self._call(call)))
+        calls = PredictCalls(rows, key, caller, idempotency_key)
+        for call in calls:
+            try:
+                answers += answers_of(content_of(await self._call(call)))
+            except TooLargeError as error:
+                calls.halve(error)
         return answers[0] if isinstance(inputs, Mapping) else answers
 
     async def feedback(

@@ -7,7 +7,7 @@ import io
 import itertools
 import os
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,12 +18,12 @@ import httpx
 import orjson
 
 from tidemill.client.answers import Answer, Receipt
-from tidemill.errors import InputError, NotFoundError, ServiceError
+from tidemill.errors import InputError, NotFoundError, ServiceError, TooLargeError
 from tidemill.records import new_id
 
 TOKEN = "TIDEMILL_TOKEN"  # noqa: S105 - the variable's name
-ROWS = 500
-"""Rows of one request; more are sent in several."""
+ROWS, BYTES = 500, 8_000_000
+"""Rows of one request, and bytes of several in one; more are sent in several requests."""
 STATEMENTS = 1000
 """Statements of feedback of one request."""
 
@@ -85,22 +85,89 @@ def _trusted(ca: str | Path | None) -> ssl.SSLContext | bool:
         raise InputError(what, where=str(ca), mend="Give a PEM file of certificates.") from None
 
 
-def predict_calls(
-    inputs: Iterable[Mapping[str, Any]], key: str | None, caller: str | None, idempotency_key: str | None
-) -> Iterator[Call]:
-    """The requests that ask for answers to all rows, each of them with a key of its own."""
-    rows = iter(inputs)
-    for place in itertools.count():
-        part = list(itertools.islice(rows, ROWS))
-        if not part:
-            return
-        body: dict[str, Any] = {"inputs": part}
-        if key is not None:
-            body["key"] = key
-        if caller is not None:
-            body["caller"] = caller
-        own = new_id("call") if idempotency_key is None else f"{idempotency_key}#{place}" if place else idempotency_key
-        yield Call("POST", "/v1/predict", encoded(body), own)
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows of one request: as JSON, the number of the first, and what tells its key from those of the others."""
+
+    rows: Sequence[bytes]
+    first: int
+    place: str
+
+    def halves(self) -> tuple[_Part, _Part]:
+        """The same in two requests."""
+        middle, place = len(self.rows) // 2, self.place or "0"
+        return (
+            _Part(self.rows[:middle], self.first, f"{place}.0"),
+            _Part(self.rows[middle:], self.first + middle, f"{place}.1"),
+        )
+
+
+class PredictCalls:
+    """The requests that ask for answers to all rows, each of them with a key of its own.
+
+    How much the service takes at once is its own affair: what it finds too large is halved (:meth:`halve`).
+
+    Args:
+        inputs: the rows; they are read bit by bit.
+        key: the split key of all of them.
+        caller: who asks.
+        idempotency_key: what the keys begin with; new ones unless given.
+    """
+
+    def __init__(
+        self, inputs: Iterable[Mapping[str, Any]], key: str | None, caller: str | None, idempotency_key: str | None
+    ) -> None:
+        said = {"key": key, "caller": caller}
+        self._said = b"".join(
+            b',"%s":%s' % (name.encode(), encoded(value)) for name, value in said.items() if value is not None
+        )
+        self._key = idempotency_key
+        self._rest = _parts(inputs)
+        self._again: list[_Part] = []
+        self._last = _Part((), 0, "")
+
+    def __iter__(self) -> Iterator[Call]:
+        while (part := self._again.pop() if self._again else next(self._rest, None)) is not None:
+            self._last = part
+            body = b'{"inputs":[%s]%s}' % (b",".join(part.rows), self._said)
+            yield Call("POST", "/v1/predict", body, self._key_of(part))
+
+    def halve(self, error: TooLargeError) -> None:
+        """The last request was too large: its rows come again, in two.
+
+        Raises:
+            TooLargeError: it was one row; the message names it.
+        """
+        part = self._last
+        if len(part.rows) == 1:
+            row = f"row {part.first + 1}" if part.place or part.first else None
+            where = ", ".join(filter(None, (row, error.where)))
+            raise TooLargeError(error.what, where=where or None, mend=error.mend) from None
+        self._again += reversed(part.halves())
+
+    def _key_of(self, part: _Part) -> str:
+        if self._key is None:
+            return new_id("call")
+        return f"{self._key}#{part.place}" if part.place else self._key
+
+
+def _parts(inputs: Iterable[Mapping[str, Any]]) -> Iterator[_Part]:
+    """So many rows, or so many bytes, at a time: the same whenever the rows are the same."""
+    rows: list[bytes] = []
+    first = size = 0
+    places = itertools.count()
+    for row in map(encoded, inputs):
+        if rows and (len(rows) >= ROWS or size + len(row) > BYTES):
+            yield _Part(rows, first, _place(next(places)))
+            first, rows, size = first + len(rows), [], 0
+        rows.append(row)
+        size += len(row)
+    if rows:
+        yield _Part(rows, first, _place(next(places)))
+
+
+def _place(number: int) -> str:
+    return str(number) if number else ""
 
 
 def statement(
