@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +14,13 @@ import pytest
 pytest.importorskip("playwright")
 
 from mill import Mill, running
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 from test_browser import PHONE, Visitor, browser, visiting
 
 import tidemill
 from tidemill.project import desk
 from tidemill.records import Annotation, Feedback, Prediction, QueueItem, Turn, new_id
+from tidemill.serving.access import INTERVAL
 
 __all__ = ["browser"]
 
@@ -171,6 +173,49 @@ def test_which_is_better_and_a_text(visitor: Visitor, served: Mill) -> None:
     until(lambda: store.find(Annotation, subject=ids[0]), "the text")
     assert store.find(Annotation, subject=ids[0])[0].note == EVIL
     visitor.check()
+
+
+def sign_in(page: Page, token: str) -> None:
+    page.locator("#token").fill(token)
+    page.locator("main").get_by_role("button", name="Sign in").click()
+    expect(page.locator("#token")).to_have_count(0)
+
+
+def test_what_was_said_outlives_the_session(
+    browser: Browser, served: Mill, subjects: list[str], tmp_path: Path
+) -> None:
+    shutil.copytree(served.project.dir, tmp_path / "p")
+    with running(tmp_path / "p") as closed:
+        keys = {name: closed.project.new_token(name, ["label"])["token"] for name in ("ann", "ben")}
+        time.sleep(3 * INTERVAL)
+        visitor, context = visiting(browser, closed.url)
+        page, shown = visitor.go("/label"), visitor.page.locator("#now")
+        sign_in(page, keys["ann"])
+        visitor.go("/label")
+        expect(shown).to_contain_text("sample number 0")
+        context.clear_cookies()  # the twelve hours are over
+        page.keyboard.press("2")
+        expect(shown.get_by_role("alert")).to_contain_text("not signed in any more")
+        expect(shown).to_contain_text("sample number 0")
+        assert not labels(closed)
+        with context.expect_page() as opened:
+            shown.get_by_role("link", name="Sign in").click()
+        other = opened.value
+        sign_in(other, keys["ann"])
+        page.keyboard.press("2")
+        until(lambda: labels(closed) == {subjects[0]: "payment"}, "it is kept at last")
+        expect(shown).to_contain_text("sample number 1")
+        context.clear_cookies()  # now somebody else signs in
+        other.goto(f"{closed.url}/sign-in")
+        sign_in(other, keys["ben"])
+        page.keyboard.press("1")
+        expect(shown.get_by_role("alert")).to_contain_text("Open the page again")
+        expect(shown).to_contain_text("sample number 1")
+        (kept,) = closed.project.store.find(Annotation)
+        assert kept.author == "ann"
+        visitor.faults = [one for one in visitor.faults if not re.search(r"status of 40[13]|ERR_FAILED|fetch", one)]
+        visitor.check()
+        context.close()
 
 
 @pytest.mark.parametrize(

@@ -98,9 +98,13 @@ def test_a_revoked_token_closes_its_sessions(closed: Mill, keys: dict[str, str])
     await_tokens()
     visitor = signed_in(closed, token)
     visitor.get("/feedback")
+    told = visitor.client.get("/sign-in/code").json()
+    assert told == {"code": visitor.code(), "visitor": "short"}
     closed.project.revoke_token("short")
     await_tokens()
     assert visitor.client.get("/feedback").status_code == 303
+    answer = visitor.client.post("/label", data={"act": "skip"}, headers={"x-part": "1"})  # a script follows nowhere
+    assert answer.status_code == 401 and 'href="/sign-in"' in answer.text
 
 
 def await_tokens() -> None:

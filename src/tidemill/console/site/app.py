@@ -25,7 +25,7 @@ from tidemill.data.dataset import DatasetArrays
 from tidemill.errors import AccessError, NotFoundError, TidemillError
 from tidemill.project import OpenProject
 from tidemill.records import JSON
-from tidemill.serving.access import Door, Visitor
+from tidemill.serving.access import Door, UnauthenticatedError, Visitor
 from tidemill.serving.answering import error_answer, log_fault
 from tidemill.serving.asgi import Receive, Scope, Send
 from tidemill.serving.guard import skip_small_body
@@ -193,6 +193,13 @@ def _require_own(request: Request) -> None:
 def _turned_away(visit: Visit) -> Response:
     """To the sign-in, or word of which scope is missing."""
     if visit.visitor.token is None:
+        if visit.request.headers.get("x-part"):  # a script sent it, and keeps what was said until it can be sent
+            raise UnauthenticatedError(
+                401,
+                "you are not signed in any more",
+                where=visit.request.url.path,
+                mend="Sign in, which another tab can do as well, then send it again.",
+            )
         url = visit.request.url
         path = url.path if visit.place.method == "GET" else "/"
         return visit.go("/sign-in", to=None if path == "/" else address(path) + (f"?{url.query}" if url.query else ""))

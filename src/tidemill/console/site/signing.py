@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from tidemill.console.site.session import Look, Session
 from tidemill.console.site.visit import Place, Visit
@@ -26,6 +26,13 @@ def sign_in(visit: Visit) -> Response:
         return visit.page("sign_in.html", status=error_answer(error).status, to=to, fault=error)
     response = visit.go(to)
     return _kept(visit, response, visit.site.sessions.new(token.id))
+
+
+def form_code(visit: Visit) -> Response:
+    """What forms carry, for a page that was opened before its visitor signed in anew; and who that is now."""
+    token = visit.visitor.token
+    told = {"code": visit.site.sessions.form_code(visit.session), "visitor": "" if token is None else token.name}
+    return JSONResponse(told, headers={"cache-control": "no-store"})
 
 
 def sign_out(visit: Visit) -> Response:
@@ -60,6 +67,7 @@ def _inside(path: str | None) -> str:
 PLACES = (
     Place("/sign-in", form, "open"),
     Place("/sign-in", sign_in, "open", "POST"),
+    Place("/sign-in/code", form_code, "open"),
     Place("/sign-out", sign_out, "open", "POST"),
     Place("/look", look, "open", "POST"),
 )

@@ -57,12 +57,6 @@ const bring = (article) => {
   focus();
 };
 
-const fault = async (reply) => {
-  const page = new DOMParser().parseFromString(await reply.text(), "text/html");
-  const found = page.querySelector(".notice");
-  return found ? [...found.querySelectorAll(".reason, .mend")].map((one) => one.textContent.trim()).join(" ") : `HTTP ${reply.status}`;
-};
-
 const send = async (form, submitter) => {
   const article = form.closest("article");
   const body = new FormData(form, submitter);
@@ -71,13 +65,13 @@ const send = async (form, submitter) => {
   told.textContent = "";
   delete article.dataset.back;
   if (at(now) === article) advance(article);
-  let why = "";
+  let why = "", link = null;
   try {
-    const reply = await fetch("/label", { method: "POST", body, headers: { "x-part": "1" }, redirect: "error" });
+    const reply = await post("/label", body);
     if (reply.ok) {
       const said = await reply.json();
       told.textContent = said.disputed ? desk.dataset.torn : said.kept ? desk.dataset.kept : "";
-    } else why = await fault(reply);
+    } else ({ why, link } = await fault(reply));
   } catch {
     why = navigator.onLine ? desk.dataset.away : desk.dataset.offline;
   }
@@ -88,7 +82,8 @@ const send = async (form, submitter) => {
   const word = document.createElement("p");
   word.className = "fault";
   word.setAttribute("role", "alert");
-  word.textContent = `${desk.dataset.lost} ${why}`;
+  word.textContent = `${desk.dataset.lost} ${why} `;
+  if (link) word.append(link);
   form.prepend(word);
   article.dataset.back = "1";
   bring(article);
@@ -102,15 +97,18 @@ desk.addEventListener("submit", (event) => {
 undo.addEventListener("submit", async (event) => {
   event.preventDefault();
   try {
-    const body = new FormData(undo);
-    const reply = await fetch("/label/undo", { method: "POST", body, headers: { "x-part": "1" }, redirect: "error" });
+    const reply = await post("/label/undo", new FormData(undo));
     if (reply.status === 200) {
       const box = document.createElement("template");
       box.innerHTML = await reply.text();
       const article = box.content.querySelector("article");
       if (at(next)?.dataset.question === article.dataset.question) next.replaceChildren();
       bring(article);
-    } else if (reply.status !== 204) told.textContent = await fault(reply);
+    } else if (reply.status !== 204) {
+      const { why, link } = await fault(reply);
+      told.textContent = `${why} `;
+      if (link) told.append(link);
+    }
   } catch {
     told.textContent = navigator.onLine ? desk.dataset.away : desk.dataset.offline;
   }

@@ -1,6 +1,29 @@
 // Small conveniences; every page works without them.
 "use strict";
 
+// A form, sent without leaving the page. Its code is of one session; whoever has signed in anew since, as in another tab,
+// gets another one, and what they said here is sent with that. Of somebody else it would bear the wrong name.
+const post = async (path, body) => {
+  const send = () => fetch(path, { method: "POST", body, headers: { "x-part": "1" }, redirect: "error" });
+  const reply = await send();
+  if (reply.status !== 403) return reply;
+  const fresh = await fetch("/sign-in/code", { redirect: "error" });
+  const said = fresh.ok ? await fresh.json() : {};
+  if (!fresh.ok || said.visitor !== document.documentElement.dataset.visitor || said.code === body.get("code")) return reply;
+  for (const field of document.querySelectorAll("input[name=code]")) field.value = said.code;
+  body.set("code", said.code);
+  return send();
+};
+
+// What a reply that is a page says went wrong; and where to sign in, if that is needed.
+const fault = async (reply) => {
+  const page = new DOMParser().parseFromString(await reply.text(), "text/html");
+  const found = [...page.querySelectorAll(".notice .reason, .notice .mend")].map((one) => one.textContent.trim());
+  const link = reply.status === 401 ? page.querySelector('.notice a[href="/sign-in"]') : null;
+  if (link) Object.assign(link, { target: "_blank", rel: "noopener", className: "" });
+  return { why: found.join(" ") || `HTTP ${reply.status}`, link };
+};
+
 // What lives is loaded anew now and then, while somebody looks, and put in place unless they are at work in it.
 const live = document.querySelector("[data-live]");
 if (live) {

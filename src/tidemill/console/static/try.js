@@ -92,18 +92,16 @@ const send = async (sent, target) => {
   const button = sent.submitter;
   button?.setAttribute("disabled", "");
   try {
-    const body = new FormData(sent.target, button);
-    const reply = await fetch(sent.target.getAttribute("action"), { method: "POST", body, headers: { "x-part": "1" }, redirect: "error" });
-    const text = await reply.text();
+    const reply = await post(sent.target.getAttribute("action"), new FormData(sent.target, button));
     if (reply.ok) {
-      target.innerHTML = text;
+      target.innerHTML = await reply.text();
     } else {
-      const page = new DOMParser().parseFromString(text, "text/html");
-      const told = page.querySelector("section.notice");
+      const { why, link } = await fault(reply);
       const said = document.createElement("p");
       said.className = "fault";
       said.setAttribute("role", "alert");
-      said.textContent = told ? [...told.querySelectorAll(".reason, .mend")].map((one) => one.textContent.trim()).join(" ") : `HTTP ${reply.status}`;
+      said.textContent = `${why} `;
+      if (link) said.append(link);
       target.querySelector(".fault")?.remove();
       target.append(said);
     }
