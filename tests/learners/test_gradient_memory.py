@@ -140,4 +140,6 @@ def test_a_machine_short_of_memory_trains_in_parts(tmp_path: Path) -> None:
 def test_only_errors_of_memory_count() -> None:
     assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory")) and out_of_memory(MemoryError())
     assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert out_of_memory(RuntimeError("could not create a primitive"))
+    assert not out_of_memory(RuntimeError("could not create a primitive descriptor for a convolution"))
     assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

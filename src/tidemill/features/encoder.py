@@ -15,12 +15,14 @@ from tidemill.checkpoints import Checkpoint, open_checkpoint
 from tidemill.checkpoints.tokens import tokeniser
 from tidemill.data.arrays import Columns
 from tidemill.data.schema import FieldType
-from tidemill.errors import ConfigError
+from tidemill.errors import ConfigError, TrainingError
 from tidemill.features._base import FeatureInfo, FeatureStep, as_float32
 from tidemill.features.pixels import Pixels
 from tidemill.features.tokenizer import Tokenizer, checked_length, joined, longest_first
 
 if TYPE_CHECKING:
+    import torch
+
     from tidemill.checkpoints.backbones import Backbone
 
 _TOKENS = 4096  # of one call of the model: more gain nothing on CPUs, and take memory
@@ -114,17 +116,35 @@ class Encoder(FeatureStep):
     ) -> npt.NDArray[np.float32]:
         import torch
 
+        from tidemill.features._memory import given_back, memory_told
+
         network = self.backbone
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         out = np.empty((rows, network.width), np.float32)
+        parts = 1  # of each group, where memory is short
         with torch.inference_mode():
-            network.to(device)
-            for group in groups:
-                batch = features[group]
-                if batch.ndim == 2:
-                    batch = batch[:, : max(1, int((batch != 0).sum(axis=1).max()))]
-                out[group] = network(torch.from_numpy(batch).to(device)).float().cpu().numpy()
-            network.to("cpu")
+            try:
+                with memory_told("this encoder"):
+                    network.to(device)
+                for group in groups:
+                    done = 0
+                    while done < len(group):
+                        chosen = group[done : done + -(-len(group) // parts)]
+                        found = _encoded(network, features, chosen, device)
+                        if found is not None:
+                            out[chosen] = found
+                            done += len(chosen)
+                        elif len(chosen) == 1:
+                            raise TrainingError(
+                                f"{device} has too little memory for encoding one row",
+                                where="feature step encoder",
+                                mend="Lower max_length or side, choose a smaller checkpoint, or end what else uses it.",
+                            )
+                        else:
+                            parts *= 2
+                            given_back(device)
+            finally:
+                network.to("cpu")  # it is kept for later, and what comes next wants the device's memory
         return scaled(out)
 
     def info(self) -> dict[str, FeatureInfo]:
@@ -146,6 +166,26 @@ def scaled(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """
     lengths = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
     return as_float32(vectors * (np.sqrt(vectors.shape[1]) / np.maximum(lengths, 1e-12)))
+
+
+def _encoded(
+    network: Backbone, features: npt.NDArray[Any], rows: npt.NDArray[np.int64], device: torch.device
+) -> npt.NDArray[np.float32] | None:
+    """The vectors of some rows; ``None`` where memory does not suffice."""
+    import torch
+
+    from tidemill.features._memory import out_of_memory
+
+    try:
+        batch = features[rows]
+        if batch.ndim == 2:
+            batch = batch[:, : max(1, int((batch != 0).sum(axis=1).max()))]
+        found: npt.NDArray[np.float32] = network(torch.from_numpy(batch).to(device)).float().cpu().numpy()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return None
+    return found
 
 
 @lru_cache(maxsize=2)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tidemill.checkpoints import Checkpoint
 from tidemill.checkpoints.tokens import Tokens, tokeniser
 from tidemill.errors import ExtraMissingError, TrainingError
+from tidemill.features._memory import given_back, memory_told, out_of_memory
 from tidemill.learners.gradient.device import bfloat16_pays, pick_device
 from tidemill.learners.gradient.optimizer import Optimizer
 from tidemill.learners.gradient.schedule import one_cycle
@@ -39,11 +40,19 @@ OnStep = Callable[[int, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What came of it: the mean loss of the first and of the last tenth of the steps."""
+    """What came of it.
+
+    Attributes:
+        before: the mean loss of the first tenth of the steps.
+        after: that of the last tenth.
+        parameters: how many weights it has.
+        parts: how many parts each step was made of in the end, since memory did not suffice for its rows at once.
+    """
 
     before: float
     after: float
     parameters: int
+    parts: int = 1
 
 
 class Subject(Protocol):
@@ -72,26 +81,38 @@ def pretrain(
         on_step: told step and loss now and then; may raise ``KeyboardInterrupt``.
 
     Raises:
-        TrainingError: the loss is no longer a number.
+        TrainingError: the loss is no longer a number, or there is too little memory for a single row.
     """
+    with memory_told("this encoder"):
+        return _pretrain(subject, folder, steps, rate or (_FRESH if fresh else _GENTLE), seed, on_step)
+
+
+def _pretrain(subject: Subject, folder: Path, steps: int, peak: float, seed: int, on_step: OnStep) -> Learned:
     device = pick_device("auto")
     network: nn.Module = subject.network.to(device)
-    peak = rate or (_FRESH if fresh else _GENTLE)
     rates = one_cycle(steps, peak, _WARMUP)
     optimizer = Optimizer(network, "adamw", _DECAY)
     half = bfloat16_pays(device, network) or bool(torch.cpu._is_amx_tile_supported())  # noqa: SLF001
     losses: list[float] = []
+    parts = 1
     network.train()
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:
         for step, chosen in zip(range(steps), _batches(len(subject), seed), strict=False):
-            with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                loss = subject.loss(chosen, np.random.default_rng((seed, step)), device)
-            loss.backward()  # type: ignore[no-untyped-call]
+            while (loss := _gradients(subject, np.array_split(chosen, parts), (seed, step), device, half)) is None:
+                network.zero_grad()
+                given_back(device)
+                if parts >= len(chosen):
+                    raise TrainingError(
+                        f"{device} has too little memory for a step on one row",
+                        where="pretraining",
+                        mend="Begin from a smaller checkpoint, or end what else uses the device.",
+                    )
+                parts = min(2 * parts, len(chosen))
             nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
             optimizer.step(rates[step])
-            losses.append(float(loss.detach()))
+            losses.append(loss)
             if not math.isfinite(losses[-1]):
                 raise TrainingError(
                     f"pretraining diverged: the loss is {losses[-1]} after {step + 1} steps",
@@ -106,7 +127,29 @@ def pretrain(
     subject.save(folder)
     tenth = max(1, len(losses) // 10)
     count = sum(p.numel() for p in network.parameters())
-    return Learned(float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:])), count)
+    return Learned(float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:])), count, parts)
+
+
+def _gradients(
+    subject: Subject,
+    parts: Sequence[npt.NDArray[np.int64]],
+    seed: tuple[int, int],
+    device: torch.device,
+    half: bool,
+) -> float | None:
+    """Add up the gradients of a batch in parts; its loss, or ``None`` where memory does not suffice."""
+    random, rows, total = np.random.default_rng(seed), sum(map(len, parts)), 0.0
+    try:
+        for part in parts:
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                loss = subject.loss(part, random, device) * (len(part) / rows)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return None
+    return total
 
 
 def _batches(rows: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:

@@ -52,7 +52,8 @@ def pretrain(
         rate: the peak of the learning rate; by default gentle from a checkpoint, brisk without.
 
     Returns:
-        ``{"name", "path", "from", "rows", "steps", "parameters", "loss_before", "loss_after", "seconds"}``.
+        ``{"name", "path", "from", "rows", "steps", "parameters", "batch_parts", "loss_before", "loss_after",
+        "seconds"}``. ``batch_parts`` is how many parts each step was made of in the end, where memory was short.
 
     Raises:
         InputError: the name, or the inputs are neither texts nor images alone.
@@ -105,6 +106,7 @@ def pretrain(
         "name": name,
         "path": str(folder),
         "parameters": learned.parameters,
+        "batch_parts": learned.parts,
         "loss_before": learned.before,
         "loss_after": learned.after,
         "seconds": time.monotonic() - begun,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,17 @@ import torch
 from torch import nn
 
 from tidemill.errors import TrainingError
+from tidemill.features._memory import given_back, memory_told, out_of_memory
+
+__all__ = [
+    "bfloat16_pays",
+    "given_back",
+    "kept_memory",
+    "memory_told",
+    "out_of_memory",
+    "pick_device",
+    "useful_threads",
+]
 
 
 def pick_device(name: str) -> torch.device:
@@ -66,43 +76,6 @@ def useful_threads(threads: int, values: int) -> int:
     (1, 2)
     """
     return threads if values >= VALUES_FOR_TWO else 1
-
-
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "ALLOC_FAILED")
-"""What the errors of the CPU's allocator and of cuBLAS say, which have no class of their own."""
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether *error* says that a device, or the machine, has not enough memory for what was asked of it."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(said in str(error) for said in _NO_MEMORY)
-
-
-def given_back(device: torch.device) -> None:
-    """Give memory that nothing needs any more back to *device*, so that smaller pieces find a place."""
-    gc.collect(1)  # the step that failed is young; a look at everything takes 0.2 s
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
-@contextmanager
-def memory_told(what: str) -> Iterator[None]:
-    """Say in plain words when there is too little memory for what cannot be done in smaller pieces.
-
-    Raises:
-        TrainingError: there is.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-        raise TrainingError(
-            f"there is too little memory for {what}",
-            where=(str(error).splitlines() or ["memory"])[0][:160],
-            mend="Use a smaller network, or end what else uses the device.",
-        ) from error
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # malloc.h
