@@ -68,6 +68,19 @@ def test_repeats_within_one_group(store: Store, make_feedback: Make) -> None:
     assert store.find(Feedback) == [first]
 
 
+def test_keys_of_two_tokens_are_apart_and_a_renewed_token_may_repeat(store: Store, make_feedback: Make) -> None:
+    theirs = make_feedback(key="order-7", value="a", via="shop a")
+    ours = make_feedback(key="order-7", value="b", via="shop b", subject="pred_8")
+    later = make_feedback(key="order-7", value="c", via="shop b", subject="pred_8")
+    statuses = [o.status for o in store.add_feedback([theirs, ours, later])]
+    assert statuses == ["accepted", "accepted", "conflict"]
+    again = [dataclasses.replace(one, id=f"fb_{i}") for i, one in enumerate((theirs, ours))]
+    outcomes = store.add_feedback([*again, dataclasses.replace(again[0], id="fb_9", via="shop a, renewed")])
+    assert [o.status for o in outcomes] == ["repeated"] * 3
+    assert [o.feedback.id for o in outcomes] == [theirs.id, ours.id, theirs.id]
+    assert store.add_feedback([later])[0].status == "conflict" and store.count(Feedback) == 2
+
+
 def in_force(store: Store) -> list[Feedback]:
     return store.find(Feedback, superseded_by=None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import time
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -45,7 +46,8 @@ def add_feedback(database: Database, items: Sequence[Feedback]) -> list[Feedback
     Of several statements by one author on one subject and of one family (a label, a rating, …) the one with the latest
     ``created`` is in force; the others carry its id in ``superseded_by``, also when they arrive after it. Where that
     lies ahead, the clock has gone back since, and the one that is written later is in force. Of two tokens each speaks
-    for authors of its own: with another one nobody can take back what an author said.
+    for authors of its own: with another one nobody can take back what an author said, nor keep a key from somebody else
+    by using it first. The same body may come again with a renewed token.
 
     Raises:
         StoreError: nothing of the group was written.
@@ -63,6 +65,7 @@ def add_feedback(database: Database, items: Sequence[Feedback]) -> list[Feedback
 def _add(database: Database, items: Sequence[Feedback], keys: set[str]) -> list[FeedbackOutcome]:
     with database.transaction() as connection:
         known = {f.key: f for f in bulk.select(connection, _FEEDBACK, "key", keys)}
+        items = [_apart(connection, item, known) for item in items]
         stated = bulk.select(connection, _FEEDBACK, "subject", {f.subject for f in items if f.key not in known})
         in_force = {_place(f): f for f in stated if f.superseded_by is None}
         outdone = bulk.select(connection, _FEEDBACK, "superseded_by", {f.id for f in known.values()})
@@ -72,7 +75,8 @@ def _add(database: Database, items: Sequence[Feedback], keys: set[str]) -> list[
         new: dict[str, Feedback] = {}
         outdated: dict[str, str] = {}
         outcomes: list[tuple[str, Literal["accepted", "repeated", "conflict"]]] = []
-        for item in items:
+        for given in items:
+            item = _apart(connection, given, known)  # one of this very group may have come first
             first = known.get(item.key)
             if first is not None:
                 outcomes.append((item.key, "repeated" if _body(first) == _body(item) else "conflict"))
@@ -103,6 +107,20 @@ def _add(database: Database, items: Sequence[Feedback], keys: set[str]) -> list[
                 [{"old": old, "new": by} for old, by in outdated.items()],
             )
     return [FeedbackOutcome(known[key], status, replaced.get(known[key].id)) for key, status in outcomes]
+
+
+def _apart(connection: sa.Connection, item: Feedback, known: dict[str, Feedback]) -> Feedback:
+    """*item*, under a key of its token's own where that of another token says something else under the same key.
+
+    *known* gets what stands there already. Most keys are nobody else's, so all others are looked for at once before.
+    """
+    first = known.get(item.key)
+    if first is None or first.via == item.via or _body(first) == _body(item):
+        return item
+    own = hashlib.sha256(orjson.dumps([item.via, item.key])).hexdigest()
+    if own not in known:
+        known |= {f.key: f for f in bulk.select(connection, _FEEDBACK, "key", {own})}
+    return dataclasses.replace(item, key=own)
 
 
 def _add_members(connection: sa.Connection, items: Sequence[Feedback]) -> None:
