@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,35 @@ def test_the_data_page_says_what_is_in_a_version(mill: Mill) -> None:
     version = mill.project.dataset
     assert version is not None and version.id in page
     assert "there is no" in text(mill.get("/data", 404, version="data_nothing")).lower()
+
+
+def data_page_when(mill: Mill, true: Callable[[str], bool]) -> str:
+    until = time.monotonic() + 240
+    while not true(page := mill.get("/data")):
+        assert time.monotonic() < until, text(page)
+        time.sleep(0.5)
+    return page
+
+
+def test_a_version_that_could_not_be_described_is_tried_again(mill: Mill) -> None:
+    root, version, settings = mill.project.store.root, mill.project.dataset, mill.project.dir / "tidemill.yaml"
+    assert version is not None
+    profile, written = root / version.path / "profile.json", settings.read_bytes()
+    settings.write_text("data: [")  # the process that searches finds nothing to begin with
+    mill.post("/data/search", version=version.id)
+    page = data_page_when(mill, lambda page: 'role="alert"' in page)
+    assert "What stands out" in page and "Try again" in page and 'action="/data/again"' not in page
+    kept = profile.read_bytes()
+    profile.unlink()  # that a search failed does not keep a version from being described
+    page = data_page_when(mill, lambda page: 'action="/data/again"' in page)
+    assert "What stands out" not in page and "Try again" in page
+    settings.write_bytes(written)
+    assert 'action="/data/again"' in mill.get("/data")  # nobody asked yet
+    mill.post("/data/again", version=version.id)
+    page = mill.get("/data")
+    assert "is being described" in page and 'action="/data/again"' not in page
+    profile.write_bytes(kept)
+    assert "What stands out" in mill.get("/data")
 
 
 def test_samples_are_filtered_and_paged_without_gap_or_repetition(mill: Mill) -> None:

@@ -16,6 +16,8 @@ from tidemill.records import JSON, Dataset
 from tidemill.store.glances import page as page_of
 
 VERSIONS = 20
+DESCRIBING, SEARCHING = WORKS = ("describing", "label errors")
+"""What is done in the background for a version, by the names that :class:`Figures` knows it by."""
 _KEPT = 4
 
 
@@ -28,15 +30,19 @@ def data(visit: Visit) -> Response:
         {"id": d.id, "created": d.created, "counts": d.counts, "kept": is_complete(visit.store.root / d.path)}
         for d in versions
     ]
-    content: JSON = {"versions": listed, "data": None, "record": record, "describing": False, "searching": False}
-    content["fault"] = visit.site.figures.fault("describing") or visit.site.figures.fault("label errors")
+    content: JSON = {"versions": listed, "data": None, "record": record, "faults": {}}
+    content |= {"describing": False, "searching": False}
     if record is None or not is_complete(visit.store.root / record.path):
         return visit.page("data.html", **content)
+    figures = visit.site.figures
+    content["faults"] = {work: fault for work in WORKS if (fault := figures.fault(work, record.id)) is not None}
     if not (visit.store.root / record.path / "profile.json").is_file():
-        if content["fault"] is None:
-            visit.site.figures.begin("describing", "tidemill.console.site.data:describe_job", _job(visit, record))
-        return visit.page("data.html", **{**content, "describing": content["fault"] is None})
-    content["searching"] = visit.site.figures.works("label errors")
+        if DESCRIBING not in content["faults"]:
+            content["describing"] = True
+            target = "tidemill.console.site.data:describe_job"
+            figures.begin(DESCRIBING, target, _job(visit, record), of=record.id)
+        return visit.page("data.html", **content)
+    content["searching"] = figures.works(SEARCHING)
     content["searched"] = label_errors_path(visit.store.root, record).is_file()
     return visit.page("data.html", **{**content, "data": _described(visit, record, against)})
 
@@ -68,8 +74,17 @@ def _job(visit: Visit, record: Dataset) -> JSON:
 def search(visit: Visit) -> Response:
     """Look for labels that may be wrong: up to eleven fits of a quick recipe, in a process of their own."""
     record = visit.store.get(Dataset, visit.given("version") or "")
-    visit.site.figures.begin("label errors", "tidemill.console.site.data:search_job", _job(visit, record))
+    target = "tidemill.console.site.data:search_job"
+    visit.site.figures.forgive(SEARCHING, record.id)
+    visit.site.figures.begin(SEARCHING, target, _job(visit, record), of=record.id)
     return visit.go("/data", version=record.id, said="searching")
+
+
+def again(visit: Visit) -> Response:
+    """Describe a version once more, which failed before: the page that is shown next begins with it."""
+    record = visit.store.get(Dataset, visit.given("version") or "")
+    visit.site.figures.forgive(DESCRIBING, record.id)
+    return visit.go("/data", version=record.id)
 
 
 def describe_job(folder: str, version: str) -> JSON:
@@ -82,4 +97,8 @@ def search_job(folder: str, version: str) -> JSON:
     return {"version": data_page.data(OpenProject(Path(folder)), version)["version"]["id"]}
 
 
-PLACES = (Place("/data", data, "label"), Place("/data/search", search, "admin", "POST"))
+PLACES = (
+    Place("/data", data, "label"),
+    Place("/data/again", again, "label", "POST"),
+    Place("/data/search", search, "admin", "POST"),
+)

@@ -43,7 +43,7 @@ class Figures:
         self._next = 0.0
         self._works: dict[str, threading.Thread] = {}
         self._jobs: dict[str, LocalJob] = {}
-        self._faults: dict[str, str] = {}
+        self._faults: dict[tuple[str, str], str] = {}
         self._closed = False
 
     def look(self) -> JSON | None:
@@ -54,17 +54,37 @@ class Figures:
             known = self._read()
         return known
 
-    def fault(self, name: str) -> str | None:
-        """Why the last work of this name failed, if it did."""
-        return self._faults.get(name)
+    def fault(self, name: str, of: str = "") -> str | None:
+        """Why the last work of this name on this thing failed, if it did."""
+        return self._faults.get((name, of))
+
+    def forgive(self, name: str, of: str = "") -> None:
+        """Forget that it failed, so that it is tried again."""
+        self._faults.pop((name, of), None)
 
     def works(self, name: str) -> bool:
         """Whether work of this name is under way here."""
         thread = self._works.get(name)
         return thread is not None and thread.is_alive()
 
-    def begin(self, name: str, target: str, arguments: JSON, done: Callable[[JSON], None] | None = None) -> None:
-        """Have a function run in a process of its own, unless work of this name is under way."""
+    def begin(
+        self,
+        name: str,
+        target: str,
+        arguments: JSON,
+        done: Callable[[JSON], None] | None = None,
+        *,
+        of: str = "",
+    ) -> None:
+        """Have a function run in a process of its own, unless work of this name is under way, on whatever thing.
+
+        Args:
+            name: of the work.
+            target: the function, ``module:function``.
+            arguments: for it.
+            done: takes what it returns.
+            of: the thing that it works on, by which :meth:`fault` tells why it failed.
+        """
 
         def work() -> None:
             engine = LocalEngine(threads=1, log=self._project.store.root / "console.log")
@@ -73,7 +93,7 @@ class Figures:
             if done is not None:
                 done(result)
 
-        self._start(name, work)
+        self._start(name, work, of)
 
     def close(self) -> None:
         """Stop what is under way."""
@@ -83,13 +103,13 @@ class Figures:
         for thread in list(self._works.values()):
             thread.join(timeout=30)
 
-    def _start(self, name: str, work: Callable[[], None]) -> threading.Thread | None:
+    def _start(self, name: str, work: Callable[[], None], of: str = "") -> threading.Thread | None:
         def guarded() -> None:
             try:
                 work()
-                self._faults.pop(name, None)
+                self._faults.pop((name, of), None)
             except (TidemillError, OSError) as error:
-                self._faults[name] = str(error)
+                self._faults[name, of] = str(error)
             finally:
                 self._jobs.pop(name, None)
 
