@@ -13,9 +13,9 @@ import torch
 from _problems import digits
 
 from tidemill.errors import TrainingError
+from tidemill.features._memory import memory_told, out_of_memory
 from tidemill.learners._base import Context, Problem, RecipeView
 from tidemill.learners.gradient import GradientLearner, GradientModel
-from tidemill.learners.gradient.device import memory_told, out_of_memory
 
 HUNGRY = """
 import torch

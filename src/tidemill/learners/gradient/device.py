@@ -11,17 +11,6 @@ import torch
 from torch import nn
 
 from tidemill.errors import TrainingError
-from tidemill.features._memory import given_back, memory_told, out_of_memory
-
-__all__ = [
-    "bfloat16_pays",
-    "given_back",
-    "kept_memory",
-    "memory_told",
-    "out_of_memory",
-    "pick_device",
-    "useful_threads",
-]
 
 
 def pick_device(name: str) -> torch.device:

@@ -17,11 +17,12 @@ from torch import nn
 
 from tidemill.errors import TrainingError
 from tidemill.features._base import FeatureInfo, Features
+from tidemill.features._memory import memory_told
 from tidemill.learners._base import Context, Export, Problem, RecipeView, Scores
 from tidemill.learners._scoring import validation
 from tidemill.learners.gradient.augment import make_augment
 from tidemill.learners.gradient.batches import Batches, row_values
-from tidemill.learners.gradient.device import kept_memory, memory_told, pick_device, useful_threads
+from tidemill.learners.gradient.device import kept_memory, pick_device, useful_threads
 from tidemill.learners.gradient.guard import ThreadGuard
 from tidemill.learners.gradient.interrupt import Flag, deferred_interrupt
 from tidemill.learners.gradient.mixing import make_change

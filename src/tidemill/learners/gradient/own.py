@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from tidemill.errors import TidemillError
-from tidemill.learners.gradient.device import out_of_memory
+from tidemill.features._memory import out_of_memory
 from tidemill.networks.faults import fault
 from tidemill.networks.user import ref_of
 

@@ -27,9 +27,10 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
 from tidemill.features._base import Feature, FeatureInfo, Features, Sparse
+from tidemill.features._memory import memory_told
 from tidemill.learners._base import Context, Problem, RecipeView, Team
 from tidemill.learners.gradient.batches import row_values
-from tidemill.learners.gradient.device import kept_memory, memory_told, pick_device, useful_threads
+from tidemill.learners.gradient.device import kept_memory, pick_device, useful_threads
 from tidemill.learners.gradient.learner import Fit, GradientModel
 from tidemill.learners.gradient.peers import Peers
 from tidemill.learners.gradient.settings import default_batch_size, read_settings

@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from tidemill.errors import TrainingError
 from tidemill.features._base import Features
+from tidemill.features._memory import given_back, out_of_memory
 from tidemill.learners.gradient.batches import Batch, Batches, row_bytes
-from tidemill.learners.gradient.device import bfloat16_pays, given_back, out_of_memory
+from tidemill.learners.gradient.device import bfloat16_pays
 from tidemill.learners.gradient.layers import Thaw, rate_factors
 from tidemill.learners.gradient.optimizer import Optimizer, sparse_tables
 from tidemill.learners.gradient.own import faults_told
