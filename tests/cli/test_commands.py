@@ -306,7 +306,7 @@ def test_label_keeps_questions_hides_suggestions_and_takes_what_is_asked_by_hand
     pair = opened.ask(["pred_0", "pred_1"])["subject"]
     ann = shell("label", "-C", folder, "-n", "4", "--author", "ann", stdin="too long\n3\n2\n1\n")
     assert ann.out == "3 answered, 0 skipped, 1 left\n" and "1 left  2 right" in ann.err
-    assert "there is no" not in ann.err and "\nthe model says" not in ann.err
+    assert "there is no" not in ann.err and "the model says" not in ann.err and "the model is not sure" in ann.err
     assert [a.note for a in opened.store.find(Annotation, subject=written)] == ["too long"]
     (said,) = opened.feedback_list(kind="preference")["statements"]
     assert said["value"] == {"over": "pred_0"} and pair.endswith("pred_1")

@@ -410,13 +410,23 @@ def _retract(project: OpenProject, said: Annotation) -> None:
             store.delete(QueueItem, [one.id])
 
 
+_WITHOUT_ANSWER = {
+    "uncertain": "the model is not sure",
+    "disagreement": "models disagree",
+    "balance": "few of its kind are known",
+}
+"""What is said of questions whose own reason tells the model's answer, to whom it shall not sway."""
+
+
 def shown(project: OpenProject, question: QueueItem) -> JSON:
     """A question as an annotator sees it: without the suggestion where that would sway them."""
     policy = project.config.annotation
     hidden = question.purpose != "useful" or policy.suggestion == "hidden"
+    said = _WITHOUT_ANSWER.get(question.signal) if hidden and question.purpose == "useful" else None
     return {
         **to_json(question),
         "suggestion": None if hidden else question.suggestion,
+        "reason": said or question.reason,
         "widget": widget_of(project.signature.kind, question),
     }
 
