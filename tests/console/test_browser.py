@@ -173,11 +173,10 @@ def paths(mill: Mill) -> dict[str, str]:
 @pytest.mark.parametrize(
     "look",
     [
-        {"locale": "en-GB"},
-        {"locale": "zh-CN", "color_scheme": "dark"},
-        {"locale": "en-GB", "viewport": PHONE, "color_scheme": "dark", "has_touch": True},
+        pytest.param({"locale": "en-GB"}, id="desk", marks=pytest.mark.long),  # the two others see all that it does
+        pytest.param({"locale": "zh-CN", "color_scheme": "dark"}, id="dark-chinese"),
+        pytest.param({"locale": "en-GB", "viewport": PHONE, "color_scheme": "dark", "has_touch": True}, id="phone"),
     ],
-    ids=["desk", "dark-chinese", "phone"],
 )
 def test_every_page_is_sound(browser: Browser, lively: Mill, look: dict[str, Any]) -> None:
     visitor, context = visiting(browser, lively.url, **dict(look))

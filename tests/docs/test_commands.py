@@ -130,6 +130,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     opened.close()
 
 
+@pytest.mark.long  # a minute; the README's commands, which take the same way, run always
 def test_the_quick_start_leads_to_a_better_model(terminal: Terminal) -> None:
     page = ROOT / "docs" / "quickstart.md"
     typed = commands(page)

@@ -16,7 +16,10 @@ from tidemill.testing import TaskConformance
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 SCRIPTS = sorted(EXAMPLES.glob("*/run.py"))
-LONG = ("image-multi-label", "news-recommender", "own-recipes", "tabular-regression", "text-multi-label")
+LONG = (
+    *("image-classification", "image-multi-label", "news-recommender"),
+    *("own-recipes", "tabular-regression", "text-classification", "text-multi-label"),
+)
 """Fifteen seconds each. Every one follows a line that one of the others follows, and runs in `make test-long`."""
 
 

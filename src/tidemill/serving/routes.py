@@ -182,6 +182,8 @@ def _explain(request: Request, error: HTTPException) -> TidemillError:
     if status == 404:
         known = [*HOT_PATHS, "/docs", "/openapi.json", "/healthz", "/readyz", "/v1/models", "/v2", "/v2/health/ready"]
         return NotFoundError(f"there is nothing at {path[:MAX_NAME]!r}.{nearest(path, known)}", mend="See /docs.")
+    if status == 400:  # FastAPI's, of bytes that are no text; what is text and no JSON gets 422 from it
+        return InputError("the body is not JSON", where="body", mend="See /docs for what it takes.")
     return RequestError(status, str(error.detail), mend="See /docs.", headers=headers)
 
 
