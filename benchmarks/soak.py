@@ -194,7 +194,7 @@ def cycle(folder: Path, limit: str) -> None:
     ]
     done = subprocess.run(command, env=os.environ | VARIABLES, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"a cycle ended with {done.returncode}: {done.stderr[-400:]}")
+        raise RuntimeError(f"a cycle ended with {done.returncode}: {(done.stdout + done.stderr)[-600:]}")
 
 
 def memory(pid: int) -> dict[str, float]:
