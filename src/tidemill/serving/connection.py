@@ -123,7 +123,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, and note what is still missing."""
-        self._large = len(data) > LARGEST_HEAD
+        self._large = self._head_bytes + len(data) > LARGEST_HEAD  # with the pieces that came before
         super().data_received(data)
         if self.transport.is_closing() or self.pipeline:  # with requests in a row, it is we who do not read on
             self.take_off()
