@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import tidemill
+from _topics import topics_project
 from tidemill.annotation.agreement import cohen, fleiss, krippendorff
 from tidemill.annotation.studio import annotations_of, guess_of, label_of, results_of, task_of
 from tidemill.annotation.studio_config import config_of, read_config
@@ -113,12 +114,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studio")
     labels = ("delivery", "payment")
     rows = [f"{('late parcel', 'card charged')[i % 2]} {i},{'' if i % 5 == 4 else labels[i % 2]}" for i in range(80)]
-    (folder / "a.csv").write_text("text,topic\n" + "\n".join(rows) + "\n")
-    project = tidemill.init(
-        folder / "p", data=folder / "a.csv", target="topic", task="text-classification", recipes={"include": ["ridge"]}
-    )
-    project.cycle(max_trials=0, max_epochs=1)
-    project.store.close()
+    topics_project(folder, rows).store.close()
     return folder / "p"
 
 

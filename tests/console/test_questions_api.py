@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-import tidemill
+from _topics import topics_project
 from tidemill.api import Project
 from tidemill.records import Annotation, QueueItem, Token, Turn, new_id
 from tidemill.serving.app import Application
@@ -25,11 +25,7 @@ CONFIG = (
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("api")
     rows = [f"{'late parcel' if i % 2 else 'card charged'} {i},{LABELS[1 - i % 2]}" for i in range(60)]
-    (folder / "a.csv").write_text("text,topic\n" + "\n".join(rows) + "\n")
-    made = tidemill.init(
-        folder / "p", data=folder / "a.csv", target="topic", task="text-classification", recipes={"include": ["ridge"]}
-    )
-    made.cycle(max_trials=0, max_epochs=1)
+    made = topics_project(folder, rows)
     if made.champion is None:  # so few rows prove nothing
         made.promote(made.models()[0]["id"], reason="for the test")
     return made

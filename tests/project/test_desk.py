@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import tidemill
+from _topics import topics_project
 from tidemill.annotation.agreement import summarise_agreement
 from tidemill.api import Project
 from tidemill.data.settled import settled_labels
@@ -28,12 +29,7 @@ HTML = "<script>alert(1)</script>"
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("desk")
     rows = [f"{'late parcel' if i % 2 else 'card charged'} {i},{('delivery', 'payment')[1 - i % 2]}" for i in range(60)]
-    (folder / "a.csv").write_text("text,topic\n" + "\n".join(rows) + "\n")
-    project = tidemill.init(
-        folder / "p", data=folder / "a.csv", target="topic", task="text-classification", recipes={"include": ["ridge"]}
-    )
-    project.cycle(max_trials=0, max_epochs=1)
-    project.store.close()
+    topics_project(folder, rows).store.close()
     return folder / "p"
 
 
@@ -235,12 +231,7 @@ def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["late", "parcel", "card", "charged", "wrong", "street", "refund", "door"]
     topics = {0: "delivery", 1: "payment"}
     rows = [f"{words[i % 8]} {words[i // 8 % 8]} {i},{topics.get(i % 16, '')}" for i in range(1600)]
-    (folder / "a.csv").write_text("text,topic\n" + "\n".join(rows) + "\n")
-    project = tidemill.init(
-        folder / "p", data=folder / "a.csv", target="topic", task="text-classification", recipes={"include": ["ridge"]}
-    )
-    project.cycle(max_trials=0, max_epochs=1)
-    project.store.close()
+    topics_project(folder, rows).store.close()
     return folder / "p"
 
 

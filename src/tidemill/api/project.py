@@ -170,9 +170,8 @@ class Project(OutsideProject):
             InputError: an input does not fit the signature.
             NotReadyError: nothing has been promoted yet.
         """
-        most = int(self.config.limits.image_megapixels * 1_000_000)
         rows = [inputs] if isinstance(inputs, Mapping) else list(inputs)
-        return self._predictor(model).predict(rows, max_pixels=most)
+        return self._predictor(model).predict(rows, max_pixels=self.config.limits.image_pixels)
 
     def predict_file(
         self,

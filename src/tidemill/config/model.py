@@ -390,6 +390,11 @@ class Limits(Section):
     text_mb: Annotated[Float, Field(gt=0)] = Field(default=1, description="largest single text or field in MB")
     quota_gb: Annotated[Float, Field(gt=0)] = Field(default=20, description="disk that .tidemill may take in GB")
 
+    @property
+    def image_pixels(self) -> int:
+        """Width times height that one image may have."""
+        return int(self.image_megapixels * 1_000_000)
+
 
 class Keep(Section):
     """Keep: what `tidemill gc` leaves."""

@@ -236,7 +236,8 @@ class Estimator:
         Raises:
             TrainingError: the reference leads nowhere, the estimator refuses, or cannot answer with scores.
         """
-        estimator, ref = _make(recipe, context), _ref(recipe)
+        ref = _ref(recipe)
+        estimator = _make(ref, recipe, context)
         if problem.kind != "regression" and not (
             hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function")
         ):
@@ -280,8 +281,7 @@ def _ref(recipe: RecipeView) -> str:
     return ref
 
 
-def _make(recipe: RecipeView, context: Context) -> Any:
-    ref = _ref(recipe)
+def _make(ref: str, recipe: RecipeView, context: Context) -> Any:
     factory = resolve(ref)
     network = {key: value for key, value in (recipe.network or {}).items() if key not in ("ref", "name")}
     arguments = {**network, **recipe.params}

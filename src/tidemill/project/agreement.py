@@ -17,8 +17,9 @@ from weakref import WeakKeyDictionary
 from tidemill.annotation.agreement import summarise_agreement
 from tidemill.errors import TidemillError
 from tidemill.project.opened import OpenProject
-from tidemill.records import JSON, Erasure
+from tidemill.records import JSON
 from tidemill.store import Store
+from tidemill.store.erasing import last_erasure
 from tidemill.store.labelled import count_labels, count_unanswered, shared_labels
 
 AT_ONCE = 0.05
@@ -46,7 +47,7 @@ def standing(project: OpenProject) -> JSON:
         :func:`tidemill.annotation.agreement.summarise_agreement` of all that annotators said.
     """
     store, kind = project.store, project.signature.kind
-    erased = tuple((e.id, e.finished) for e in store.find(Erasure, newest_first=True, limit=1))
+    erased = last_erasure(store)
     kept = _kept.get(store)
     if kept is None or kept.erased != erased or kept.took <= AT_ONCE:  # no name may outlast its erasure
         return _find(store, kind, erased)

@@ -420,13 +420,11 @@ _WITHOUT_ANSWER = {
 
 def shown(project: OpenProject, question: QueueItem) -> JSON:
     """A question as an annotator sees it: without the suggestion where that would sway them."""
-    policy = project.config.annotation
-    hidden = question.purpose != "useful" or policy.suggestion == "hidden"
-    said = _WITHOUT_ANSWER.get(question.signal) if hidden and question.purpose == "useful" else None
+    useful, quiet = question.purpose == "useful", project.config.annotation.suggestion == "hidden"
     return {
         **to_json(question),
-        "suggestion": None if hidden else question.suggestion,
-        "reason": said or question.reason,
+        "suggestion": question.suggestion if useful and not quiet else None,
+        "reason": _WITHOUT_ANSWER.get(question.signal, question.reason) if useful and quiet else question.reason,
         "widget": widget_of(project.signature.kind, question),
     }
 

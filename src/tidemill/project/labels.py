@@ -17,10 +17,10 @@ from tidemill.data.dataset import DatasetArrays, open_dataset
 from tidemill.errors import InputError, NotFoundError, StoreError
 from tidemill.project.opened import OpenProject
 from tidemill.project.statements import Placed, split_labels, write_csv
-from tidemill.records import JSON, PAIR, Erasure, Feedback, Prediction, QueueItem, Turn, to_json
+from tidemill.records import JSON, PAIR, Feedback, Prediction, QueueItem, Turn, to_json
 from tidemill.runtime.answers import parse_label
 from tidemill.store import Store
-from tidemill.store.erasing import refuse_erased
+from tidemill.store.erasing import last_erasure, refuse_erased
 from tidemill.tasks import stated_spec
 
 
@@ -104,8 +104,7 @@ def inputs_of(project: OpenProject, subject: str) -> JSON | None:
     record = project.dataset
     if record is None:
         return None
-    # A file that is mapped shows what it held also after something in it was erased, so it is opened anew then.
-    version = (record.id, *((e.id, e.finished) for e in store.find(Erasure, newest_first=True, limit=1)))
+    version = (record.id, *last_erasure(store))
     try:
         known = _opened.get(store)
         if known is None or known[0] != version:

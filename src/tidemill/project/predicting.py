@@ -169,7 +169,7 @@ class _Run:
         self.on_event = on_event
         self.folder = target.with_name(f"{target.name}.parts")
         self.rejects = target.with_name(f"{target.name}.rejects.jsonl")
-        self.most = int(project.config.limits.image_megapixels * 1_000_000)
+        self.most = project.config.limits.image_pixels
 
     def run(self) -> JSON:
         with self._locked():

@@ -202,7 +202,7 @@ class Follower:
             predictor,
             served.predictor.signature,
             patience=config.serve.timeout_s * PATIENCE,
-            max_pixels=int(config.limits.image_megapixels * 1_000_000),
+            max_pixels=config.limits.image_pixels,
             on_broken=self._give_up,
         )
         return Rolling(rollout, challenger)

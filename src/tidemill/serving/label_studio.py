@@ -88,8 +88,8 @@ def suggestions(service: Service, body: TasksBody) -> dict[str, Any]:
     widget, control, to = asked_for(body, signature)
     rows = [inputs_of(task, signature, f"tasks[{i}].data") for i, task in enumerate(body.tasks)]
     require_short(rows, signature, service.max_text)
-    each = int(config.limits.image_megapixels * 1_000_000)
-    require_few_pixels(rows, signature, each, int(config.serve.max_megapixels * 1_000_000))
+    each = config.limits.image_pixels
+    require_few_pixels(rows, signature, each, service.most_pixels)
     answers = served.predictor.predict(rows, max_pixels=each)
     model = served.deployment.model_id
     results = [prediction(widget, answer, model, control, to) for answer in answers]

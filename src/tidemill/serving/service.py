@@ -56,6 +56,7 @@ class Service:
         self._meter = meter
         self._on_swap = on_swap
         self.max_text = int(project.config.limits.text_mb * 1_000_000)
+        self.most_pixels = int(project.config.serve.max_megapixels * 1_000_000)
         self.conductor = Conductor(project)
         self.follower = Follower(project, self._swapped, on_broken=self.conductor.give_up)
         self._journal = JournalWriter(store.root)
@@ -66,8 +67,8 @@ class Service:
             secret=store.secret,
             audit_rate=0.0 if chooses else project.config.audit.rate,  # every choice is drawn at random, so all judge
             choices=chooses,
-            max_pixels=int(project.config.limits.image_megapixels * 1_000_000),
-            most_pixels=int(project.config.serve.max_megapixels * 1_000_000),
+            max_pixels=project.config.limits.image_pixels,
+            most_pixels=self.most_pixels,
             latency=project.config.serve.latency_ms / 1000,
             timeout=project.config.serve.timeout_s,
         )

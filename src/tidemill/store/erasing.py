@@ -60,6 +60,12 @@ def refuse_erased(gone: Collection[str], identifier: str, where: str | None = No
         )
 
 
+def last_erasure(store: Store) -> tuple[object, ...]:
+    """What changes when anything is erased: a file that is mapped shows what it held also after it was replaced."""
+    newest = store.find(Erasure, newest_first=True, limit=1)
+    return (newest[0].id, newest[0].finished) if newest else ()
+
+
 def blank(store: Store, kind: type[Record], identifiers: Collection[str], by: str) -> int:
     """Make tombstones of the records of *kind* with these ids; how many there were.
 

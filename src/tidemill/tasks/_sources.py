@@ -25,7 +25,7 @@ from tidemill.tasks._base import Task
 def source_limits(config: Config) -> Limits:
     """The configuration's limits for sources."""
     return Limits(
-        max_image_pixels=int(config.limits.image_megapixels * 1e6),
+        max_image_pixels=config.limits.image_pixels,
         max_archive_bytes=int(config.limits.archive_gb * 1e9),
         max_archive_ratio=config.limits.archive_ratio,
         max_field_bytes=int(config.limits.text_mb * 1e6),

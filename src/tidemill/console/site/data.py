@@ -7,12 +7,12 @@ from pathlib import Path
 from starlette.responses import Response
 
 from tidemill.console.site.figures import newest_file
-from tidemill.console.site.samples import erased
 from tidemill.console.site.visit import Place, Visit
 from tidemill.data.storage import is_complete
 from tidemill.monitor.label_errors import DOUBTS, label_errors_path
 from tidemill.project import OpenProject, data_page
 from tidemill.records import JSON, Dataset
+from tidemill.store.erasing import last_erasure
 from tidemill.store.glances import page as page_of
 
 VERSIONS = 20
@@ -56,7 +56,7 @@ def _described(visit: Visit, record: Dataset, against: str | None) -> JSON:
         newest_file(label_errors_path(root, record)),
         newest_file(root / record.path / DOUBTS),
         len(visit.store.ids(Dataset)),
-        *erased(visit),
+        *last_erasure(visit.store),
     )
     known = visit.site.described
     if name not in known:

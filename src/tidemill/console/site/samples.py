@@ -18,7 +18,8 @@ from tidemill.data.storage import is_complete
 from tidemill.data.targets import is_labelled
 from tidemill.errors import InputError, NotFoundError, NotReadyError
 from tidemill.monitor.label_errors import known_suspects
-from tidemill.records import JSON, Annotation, Dataset, Erasure, QueueItem, to_json
+from tidemill.records import JSON, Annotation, Dataset, QueueItem, to_json
+from tidemill.store.erasing import last_erasure
 
 SHOWN = 36
 SCANNED = 50_000
@@ -93,18 +94,12 @@ def opened(visit: Visit) -> tuple[Dataset, DatasetArrays]:
             "the files of this dataset version were removed", where=record.id, mend="Look at a newer version."
         )
     known = visit.site.arrays
-    name = (record.id, *erased(visit))
+    name = (record.id, *last_erasure(visit.store))
     if name not in known:
         while len(known) >= _KEPT:
             known.pop(next(iter(known)))
         known[name] = open_dataset(root, record)
     return record, known[name]
-
-
-def erased(visit: Visit) -> tuple[object, ...]:
-    """What changes when anything is erased: a file that is mapped shows what it held also after it was replaced."""
-    newest = visit.store.find(Erasure, newest_first=True, limit=1)
-    return (newest[0].id, newest[0].finished) if newest else ()
 
 
 def _fitting(
