@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -117,6 +118,33 @@ def test_a_damaged_cache_is_built_again(tmp_path: Path, damage: str) -> None:
     digits.reads = 0
     np.testing.assert_array_equal(feature_set(digits, SPECS, tmp_path).arrays["image"], expected)
     assert digits.reads > 0
+
+
+def test_what_another_process_finished_meanwhile_is_left_in_its_place(tmp_path: Path) -> None:
+    """It may be open there: to put one's own in its place would take the files from under a reader."""
+
+    class Overtaken(Digits):
+        def chunks(self, rows: np.ndarray, size: int = 4096):
+            if not self.reads:
+                other = multiprocessing.get_context("fork").Process(
+                    target=feature_set, args=(Digits(), SPECS, tmp_path)
+                )
+                other.start()
+                other.join()
+                assert other.exitcode == 0
+                self.seen = complete(tmp_path)
+            yield from super().chunks(rows, size)
+
+    digits = Overtaken()
+    found = feature_set(digits, SPECS, tmp_path)
+    assert complete(tmp_path) == digits.seen
+    np.testing.assert_array_equal(found.arrays["image"], digits.columns(found.rows)["image"])
+    assert [path.suffix for path in tmp_path.glob("*/*")] == [""]
+
+
+def complete(root: Path) -> int:
+    (marker,) = root.glob("*/*/complete.json")
+    return marker.stat().st_ino
 
 
 CHILD = """

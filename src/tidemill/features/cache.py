@@ -8,12 +8,13 @@ not disturb each other.
 
 from __future__ import annotations
 
-import errno
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -196,13 +197,10 @@ def _build(
         marker.write_text(json.dumps(facts))
         _sync(marker)
         _sync(building)
-        if place.exists():  # damaged, of other rows, or finished by another process meanwhile
-            shutil.rmtree(place, ignore_errors=True)
-        try:
-            building.rename(place)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise  # otherwise another process was quicker, and what it built is the same
+        with _alone_in(place.parent):
+            if _open(place, rows) is None:  # otherwise another process was quicker, and may be reading it by now
+                shutil.rmtree(place, ignore_errors=True)  # damaged, or of other rows
+                building.rename(place)
         _sync(place.parent)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -288,6 +286,17 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder itself locked; the kernel lets go of it when the process is killed."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sync(path: Path) -> None:
