@@ -1,6 +1,6 @@
 """Training on a CUDA device: rows a second in two number formats beside bare PyTorch loops, and memory that is short.
 
-    python benchmarks/cuda.py            # about three minutes on one card; ends where there is none
+    python benchmarks/gpu.py            # about three minutes on one card; ends where there is none
 
 `cnn` on MNIST with its defaults; `cnn` on images of 96 pixels a side; and the whole of a BERT of six layers, 384 wide
 (the shape of MiniLM-L6), and of one of twelve, 768 wide (BERT base), random weights, on texts of 128 tokens. The bare
