@@ -87,16 +87,18 @@ def test_what_is_short_follows_from_the_learner_and_the_time() -> None:
     assert [opening(n, 1) for n in range(8)] == [0] * 8
 
 
-def test_a_curve_must_be_among_the_better_third_or_at_the_median() -> None:
-    curves = [{4: 0.1 * n, 12: 0.2 * n} for n in range(1, 6)]
-    found = [tried(n, 1.0, 2, curve=curve) for n, curve in enumerate(curves)]
-    # two of six go on; what ended before a rung is at its best there
-    assert cuts(found, cumulative=True) == pytest.approx({4: 0.4, 12: 0.8, 36: 0.8, 108: 0.8})
-    assert cuts(found[:2], cumulative=True) == {}
-    stopped = [*found[:4], tried(9, None, 2, curve={4: 0.05})]
+def test_a_curve_must_be_at_the_median_and_of_trees_only_where_curves_have_foretold_the_end() -> None:
+    curves = [{6: 0.1 * n, 14: 0.2 * n, 20: 0.3 * n} for n in range(1, 6)]
+    found = [tried(n, 0.3 * n, 2, curve=curve) for n, curve in enumerate(curves, 1)]
+    assert cuts(found, cumulative=True) == pytest.approx({6: 0.3, 9: 0.3, 14: 0.6})
+    assert cuts(found[:3], cumulative=True) == {}, "three tell too little"
+    # who begins slowly ends well here: the first look says the opposite, and nobody is stopped there
+    crossing = [tried(n, 0.3 * n, 2, curve={**curve, 6: 0.2 - 0.03 * n}) for n, curve in enumerate(curves, 1)]
+    assert sorted(cuts(crossing, cumulative=True)) == [14]
+    stopped = [*found, tried(9, None, 2, curve={6: 0.05}), tried(10, None, 2, curve={6: 0.02})]
     left = cuts(stopped, cumulative=True)
-    assert (left[4], left[12]) == pytest.approx((0.3, 0.6)), "one that was stopped at 4 never came to 12"
-    assert cuts(found, cumulative=False) == pytest.approx({4: 0.3, 12: 0.6})
+    assert left == pytest.approx({6: 0.2, 9: 0.3, 14: 0.6}), "one that was stopped at 6 never came to 14"
+    assert cuts(found, cumulative=False) == pytest.approx({6: 0.3, 14: 0.6, 20: 0.9})
     assert cuts([*found, tried(9, 0.9, 0, curve={3: 5.0})], cumulative=False) == cuts(found, cumulative=False)
 
 

@@ -15,7 +15,7 @@ Everything here is a function of finished trials, so a search that resumes comes
 
 from __future__ import annotations
 
-import math
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ DEEP = 8
 """Whole trials from which on a search has two levels of short ones."""
 FEWEST_ROWS = 500
 """Training rows below which a fit tells nothing."""
-_RUNGS = (4, 12, 36, 108)
-_CUT_FROM, _MEDIAN_FROM = 3, 2
+_RUNGS = (6, 9, 14, 20, 30, 45, 68, 100, 150)
+_SURE, _SURE_FROM, _MEDIAN_FROM = 0.75, 4, 2
 _OPENINGS = (0, 0, 0, 1, 0, 0, 0, 2)
 
 
@@ -127,27 +127,37 @@ def rising(
 def cuts(tried: Sequence[Tried], *, cumulative: bool) -> dict[int, float]:
     """Epochs at which a whole fit is looked at, and the score that it must have had by then to go on.
 
-    A cumulative curve must be among the better third of those that came so far; any other curve, which says less, must
-    once have been as good as half of the finished ones were at that epoch.
+    It must once have been as good as half of the others were by then (Golovin et al., *Google Vizier*, KDD 2017). A
+    cumulative curve is looked at only where curves have told how they would end: small steps and small trees begin
+    slowly and end well, and which of them are in front after a few rounds may say the opposite.
 
     Args:
         tried: the finished trials of the search.
         cumulative: see there.
     """
     whole = [t for t in tried if t.part == 1 and t.curve]
-    if cumulative:
-        found = {}
-        for rung in _RUNGS:
+    ended = [t for t in whole if t.score is not None]
+    if not cumulative:
+        steps = sorted({step for t in ended for step in t.curve if step > 1})
+        at = {step: [t.curve[step] for t in ended if step in t.curve] for step in steps}
+        return {step: statistics.median(scores) for step, scores in at.items() if len(scores) >= _MEDIAN_FROM}
+    found = {}
+    for rung in _RUNGS:
+        longer = [t for t in ended if max(t.curve) > rung]
+        if len(longer) >= _SURE_FROM and _foretold(longer, rung) >= _SURE:
             # one that ended before the rung had reached all it could; one that was stopped there had not
             reached = [t for t in whole if t.score is not None or max(t.curve) >= rung]
-            scores = sorted((_until(t.curve, rung) for t in reached), reverse=True)
-            if len(scores) >= _CUT_FROM:
-                found[rung] = scores[math.ceil((len(scores) + 1) / ETA) - 1]
-        return found
-    curves = [t.curve for t in whole if t.score is not None]
-    steps = sorted({step for curve in curves for step in curve if step > 1})
-    at = {step: [curve[step] for curve in curves if step in curve] for step in steps}
-    return {step: statistics.median(scores) for step, scores in at.items() if len(scores) >= _MEDIAN_FROM}
+            found[rung] = statistics.median(_until(t.curve, rung) for t in reached)
+    return found
+
+
+def _foretold(ended: Sequence[Tried], rung: int) -> float:
+    """The share of pairs that stood at a rung in the order in which they ended."""
+    pairs = [
+        (_until(one.curve, rung) - _until(other.curve, rung)) * ((one.score or 0.0) - (other.score or 0.0)) > 0
+        for one, other in itertools.combinations(ended, 2)
+    ]
+    return sum(pairs) / len(pairs)
 
 
 def _until(curve: Mapping[int, float], step: int) -> float:

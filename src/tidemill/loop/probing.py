@@ -65,8 +65,7 @@ def estimate(
     learner, rows = get_learner(recipe.learner), max(1, train + validation)
     epochs = usual_epochs(learner, train, recipe.params)
     epochs = min(epochs, max_epochs or epochs)
-    chosen = getattr(learner, "usual_params", None)
-    params = recipe.params if chosen is None else {**chosen(train, recipe.params), **recipe.params}
+    params = usual_params(learner, signature, train, recipe.params)
     view = RecipeView(network=recipe.network, params=params)
 
     fitted: dict[int, Fitted] = {}
@@ -125,6 +124,12 @@ def _at(rows: int, size: int, part: float, whole: float) -> float:
     """Seconds for *rows* rows, from what a quarter of *size* rows and *size* rows take; noise hides little."""
     slope = max(whole - part, whole * 0.1) / (size - size // 4)
     return max(whole + (rows - size) * slope, whole * min(1.0, rows / size))
+
+
+def usual_params(learner: Learner, signature: Signature, rows: int, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The *params* over what the learner takes where they say nothing, if it has ``usual_params`` to tell that."""
+    usual = getattr(learner, "usual_params", None)
+    return {**({} if usual is None else usual(rows, max(1, len(signature.labels)), params)), **params}
 
 
 def usual_epochs(learner: Learner, rows: int, params: Mapping[str, Any]) -> int:

@@ -11,7 +11,8 @@ With ``spent`` the seconds of a recipe's finished trials, ``last`` what had been
 - of ``spent - last`` and ``last - before``: the next improvement takes as long as the last one took, and longer once it
   keeps one waiting, so that a search without success falls behind;
 - ``gap x (spent - before) / gain``: how long a recipe that lies behind by ``gap`` takes to catch up at the rate of its
-  last gain. One that never gained anything is taken to catch up in as long as it has run so far.
+  last gain. One that never gained anything is taken to gain, in as long as it has run so far, as much as its scores
+  differ (their standard deviation), and to catch up in that time where it has no two.
 
 A finished trial counts with the seconds that its study's journal says it took: parameters make some trials ten times as
 dear as others, pruned ones cost next to nothing, and a plan made beside busy neighbours errs. One that alone would pass
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import collections
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -278,6 +280,8 @@ def cost_to_improve(trials: Trials, leading: float) -> float:
     3.0
     >>> cost_to_improve(of(0.6, 0.7, 0.7, 0.6), leading=0.7)  # nothing better for two trials
     6.0
+    >>> round(cost_to_improve(of(0.7, 0.6), leading=0.9), 3)  # behind by three times what its scores differ
+    16.971
     >>> round(cost_to_improve(of(0.6, 0.7), leading=0.9), 3)  # two more such gains, each of which took one trial
     6.0
     """
@@ -296,7 +300,9 @@ def cost_to_improve(trials: Trials, leading: float) -> float:
     if gap <= 0:
         return waiting
     if len(best) < 2:
-        return spent
+        scores = [trial.score for trial in trials if trial.score is not None]
+        differ = statistics.stdev(scores) if len(scores) > 1 else gap
+        return spent * max(1.0, gap / max(differ, 1e-12))
     return max(waiting, gap / (score - best[-2][0]) * (spent - before))
 
 

@@ -4,8 +4,9 @@ What a race has done stands in the studies' journals, one a recipe, and in nothi
 from them and from the plan, so a cycle that was killed goes on with the trials that were under way.
 
 A search tries the recipe's defaults first, then what was best in earlier cycles of the project, then what the sampler
-proposes. Where a clock runs, what it proposes begins with a part of a fit, and :mod:`tidemill.loop.halving` says what
-gets a larger one.
+proposes. Where a clock runs, some settings are steps from the best one and cheap ones come first
+(:mod:`tidemill.loop.frugal`), new ones begin with a part of a fit, and :mod:`tidemill.loop.halving` says what gets a
+larger one.
 """
 
 from __future__ import annotations
@@ -25,20 +26,23 @@ from tidemill.learners import get_learner
 from tidemill.learners.starting import start_of
 from tidemill.loop.attempt import Attempt
 from tidemill.loop.crew import Crew, Starts, starter
+from tidemill.loop.frugal import AS_IT_COMES, DRAWN, SAMPLED, cheapest, steps
 from tidemill.loop.halving import WHOLE, Part, cumulative, cuts, opening, parts, rising
 from tidemill.loop.planning import MOST_TRIALS
-from tidemill.loop.probing import usual_epochs
+from tidemill.loop.probing import usual_epochs, usual_params
 from tidemill.loop.race import Terms, Trial, each, expected, race, race_together
 from tidemill.loop.steps import Steps
 from tidemill.loop.trial import Bench, Job, Kept, Outcome, run, watched
 from tidemill.loop.working import Orders
 from tidemill.records import JSON, Cycle, Dataset, Recipe, Run
 from tidemill.stages.train import features_of
-from tidemill.stages.tune import Asked, Study, grid, within
+from tidemill.stages.tune import Asked, Study, clipped, grid, within
 from tidemill.store import Store
 
 __all__ = ["Contest", "Kept", "Search", "tuned"]
 
+Scored = tuple[JSON, float]
+"""A setting of the space, and its score."""
 MOST_EARLIER = 3
 """Settings of earlier cycles that a search tries."""
 _HURRY = 2.0
@@ -64,6 +68,9 @@ class Search:
         journal = attempt.store.root / "studies" / f"{cycle.id}-{recipe.name}.journal"
         self._study = Study(recipe.space, seed=cycle.seed, journal=journal)
         self._grid = grid(recipe.space, MOST_TRIALS)
+        rows = len(attempt.dataset.rows("train"))
+        usual = usual_params(get_learner(recipe.learner), attempt.dataset.signature, rows, recipe.params)
+        self._usual = clipped(recipe.space, usual)
         self._under_way: dict[int, Asked] = {}
         self._levels, self._cumulative = self._parts()
         earlier = attempt.setting.config.tuning.warm_start
@@ -131,12 +138,28 @@ class Search:
         part = WHOLE if hurry else self._levels[opening(fresh, len(self._levels))]
         return self._study.ask(place, self._untried(place), part=part.share), part
 
-    def _untried(self, place: int) -> JSON | None:
-        """A setting that was not tried yet, where they can be counted; else the sampler proposes one."""
+    def _untried(self, place: int) -> JSON:
+        """A setting that was not tried yet, where they can be counted; else one of the sampler's, frugal by a clock."""
         known = [t.params for t in self._tried] + [asked.params for asked in self._under_way.values()]
         rest = [params for params in self._grid if params not in known]
-        drawn = np.random.default_rng([self._study.seed, place]).random()
-        return rest[int(drawn * len(rest))] if rest else None
+        if rest:
+            drawn = np.random.default_rng([self._study.seed, place]).random()
+            return rest[int(drawn * len(rest))]
+        space, clocked = self._attempt.recipe.space, self._contest.agreed.clocked
+        count = DRAWN if clocked and place % AS_IT_COMES else 1
+        defaults, whole = self._whole()
+        if clocked and place % SAMPLED and (defaults or whole):
+            best, _ = max(defaults + whole, key=lambda one: one[1])
+            proposals = steps(best, space, count, np.random.default_rng([self._study.seed, place]))
+        else:
+            proposals = self._study.proposals(place, count, defaults)
+        return cheapest(proposals, space, self._tried)
+
+    def _whole(self) -> tuple[list[Scored], list[Scored]]:
+        """What was trained whole: the defaults, where the learner tells what they are, and what the search set."""
+        done = [(t.params, t.score) for t in self._tried if t.part == 1 and t.score is not None]
+        defaults = [] if self._usual is None else [(self._usual, score) for params, score in done if not params]
+        return defaults, [one for one in done if one[0]]
 
     def _each(self) -> float:
         """Seconds of a whole trial."""

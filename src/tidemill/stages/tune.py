@@ -14,7 +14,7 @@ import itertools
 import logging
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ Report = Callable[[int, float], None]
 Fit = Callable[[JSON, Report], float]
 """One trial: train with these parameters, report the validation score after each epoch, return the last one."""
 
+_STARTUP = 5
+"""Trials before the sampler learns from them."""
 _KEYS = {"float": {"low", "high", "log"}, "int": {"low", "high", "log"}, "categorical": {"choices"}}
 
 
@@ -167,7 +169,7 @@ class Study:
         import optuna
 
         # seeded anew each time: a proposal depends on the seed and on the trials before it alone
-        self._study.sampler = optuna.samplers.TPESampler(seed=self.seed * 10_007 + place, n_startup_trials=5)
+        self._study.sampler = optuna.samplers.TPESampler(seed=self.seed * 10_007 + place, n_startup_trials=_STARTUP)
         if params:
             self._study.enqueue_trial(params)
         trial = self._study.ask({} if params == {} else self._distributions)
@@ -177,6 +179,30 @@ class Study:
         if of is not None and of != place:
             trial.set_user_attr("of", of)
         return Asked(trial, place, part, place if of is None else of)
+
+    def proposals(self, place: int, count: int, known: Sequence[tuple[JSON, float]] = ()) -> list[JSON]:
+        """So many settings that the sampler might propose for a place; nothing is begun.
+
+        Args:
+            place: see :meth:`ask`.
+            count: how many.
+            known: settings of the space, and their scores, that the sampler learns from besides its trials.
+        """
+        import optuna
+
+        rehearsal = optuna.create_study(direction="maximize")
+        states = optuna.trial.TrialState
+        rehearsal.add_trials(self._study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED)))
+        for params, score in known:
+            rehearsal.add_trial(
+                optuna.trial.create_trial(params=params, distributions=self._distributions, value=score)
+            )
+        found: list[JSON] = []
+        for number in range(count):
+            seed = (self.seed * 10_007 + place) * count + number
+            rehearsal.sampler = optuna.samplers.TPESampler(seed=seed % 2**32, n_startup_trials=_STARTUP)
+            found.append(dict(rehearsal.ask(self._distributions).params))
+        return found
 
     def tell(self, asked: Asked, score: float) -> None:
         """End a trial that trained a whole fit, with its score, which is a number."""
@@ -345,6 +371,19 @@ def within(space: JSON, params: Mapping[str, Any]) -> JSON | None:
         if not number or not spec["low"] <= value <= spec["high"]:
             return None
     return {name: params[name] for name in space}
+
+
+def clipped(space: JSON, params: Mapping[str, Any]) -> JSON | None:
+    """The setting of a search space that is closest to *params*; ``None`` where one is missing or is no choice of it.
+
+    >>> clipped({"n": {"type": "int", "low": 1, "high": 3}}, {"n": 7, "other": 5})
+    {'n': 3}
+    """
+    found = dict(params)
+    for name, spec in space.items():
+        if spec["type"] != "categorical" and isinstance(found.get(name), int | float):
+            found[name] = min(max(found[name], spec["low"]), spec["high"])
+    return within(space, found)
 
 
 def _distribution(name: str, spec: Any) -> Any:

@@ -87,6 +87,10 @@ class Trees:
         read = self._read(params, RATE)
         return -(-int(read["n_estimators"] or MOST_ROUNDS) // rounds_an_epoch(read["learning_rate"]))
 
+    def usual_params(self, rows: int, classes: int, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What is taken where the parameters say nothing."""
+        return {**_DEFAULTS, "learning_rate": QUICK_RATE if classes > MANY else RATE}
+
     def usual_epochs(self, rows: int, params: Mapping[str, Any]) -> int:
         """After how many epochs early stopping tends to end a fit: 80 or fewer.
 
@@ -108,7 +112,7 @@ class Trees:
                 ``x`` nor ``codes`` among them.
             Pruned: tuning gave up on this trial.
         """
-        rate = QUICK_RATE if problem.classes > MANY else RATE
+        rate = self.usual_params(problem.train, problem.classes, recipe.params)["learning_rate"]
         params = self._read(recipe.params, rate)
         _refuse_unsuitable(problem)
         started = time.perf_counter()
