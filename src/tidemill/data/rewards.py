@@ -15,7 +15,8 @@ from collections.abc import Iterable
 
 from tidemill.config import Bandit, Config, parse_duration
 from tidemill.data.offers import ACTION, EVENT, FEATURE, OFFER, PROPENSITY, offered_text, offers_of
-from tidemill.data.settled import LabelOf, LiveSample, Settled, Tried, settled_labels
+from tidemill.data.settled import LiveSample, Settled, Tried, settled_labels
+from tidemill.data.stated import LabelOf
 from tidemill.records import Feedback, Prediction
 from tidemill.store import Store
 

@@ -16,23 +16,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from tidemill.config import FeedbackPolicy
 from tidemill.data.ballots import Outcome, Vote, as_vote, count
 from tidemill.data.fit import Ordinary, fit, ordinary_by_model, tolerance
 from tidemill.data.shares import limited
+from tidemill.data.stated import LabelOf, Said, gathered, newest, predictions_of
 from tidemill.data.trust import ANCHOR, Standing, Voice, Weighed, Weight, Word, log_odds, weigh
-from tidemill.records import JSON, LABEL_KINDS, Annotation, Cycle, Feedback, LiveKey, Prediction, Token
+from tidemill.records import JSON, Cycle, LiveKey, Prediction
 from tidemill.store import Store
-
-LabelOf = Callable[[Feedback, Prediction], Any]
-S = TypeVar("S", Feedback, Annotation)
-
-ASKED = ("audit", "settle", "adjudicate")
-"""Purposes of annotations that were asked for, so that they judge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,19 +129,6 @@ class Settled:
     statements: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """A label that somebody stated for a prediction or an imported sample."""
-
-    id: str
-    voice: Voice
-    label: Any
-    when: float
-    asked: bool
-    prediction: Prediction | None
-    decides: bool = False
-
-
 def settled_labels(
     store: Store,
     label_of: LabelOf,
@@ -167,11 +149,13 @@ def settled_labels(
         tried: what became of doubts; what the last cycle found unless given.
     """
     policy = policy or FeedbackPolicy()
-    by_key, by_sample = _gathered(store, label_of, until)
-    first = {key: min((s.prediction for s in said if s.prediction), key=_id) for key, said in by_key.items()}
+    by_key, by_sample = gathered(store, label_of, until)
+    first = {
+        key: min((s.prediction for s in said if s.prediction), key=lambda one: one.id) for key, said in by_key.items()
+    }
     by_key = dict(sorted(by_key.items(), key=lambda item: first[item[0]].id))
-    usual = ordinary_by_model(store, sorted({p.model_id for p in _predictions(by_key.values())}), until)
-    votes = {key: _newest(said) for key, said in by_key.items()}
+    usual = ordinary_by_model(store, sorted({p.model_id for p in predictions_of(by_key.values())}), until)
+    votes = {key: newest(said) for key, said in by_key.items()}
     marks = _Marks(store.secret, _last_tried(store, until) if tried is None else tried)
     weighed = _weighed(votes, usual, policy, marks) if policy.trust else None
     desk = _Desk(votes, weighed, usual, first, {k.key: k for k in store.find(LiveKey, key=set(by_key))}, marks)
@@ -215,9 +199,9 @@ class Weights:
 
 def weights_of(store: Store, label_of: LabelOf, policy: FeedbackPolicy) -> Weights:
     """Weigh every statement in the store as :func:`settled_labels` does."""
-    by_key, _ = _gathered(store, label_of, None)
-    usual = ordinary_by_model(store, sorted({p.model_id for p in _predictions(by_key.values())}), None)
-    votes = {key: _newest(said) for key, said in by_key.items()}
+    by_key, _ = gathered(store, label_of, None)
+    usual = ordinary_by_model(store, sorted({p.model_id for p in predictions_of(by_key.values())}), None)
+    votes = {key: newest(said) for key, said in by_key.items()}
     weighed = _weighed(votes, usual, policy, _Marks(store.secret, _last_tried(store, None)))
     places = [(key, s.voice) for key, said in votes.items() for s in said]
     return Weights(dict(zip(places, weighed.weights, strict=True)), policy.start)
@@ -237,7 +221,7 @@ class _Desk:
 
     def __init__(
         self,
-        votes: Mapping[str, Sequence[_Said]],
+        votes: Mapping[str, Sequence[Said]],
         weighed: Weighed | None,
         usual: Mapping[str, Ordinary],
         first: Mapping[str, Prediction],
@@ -348,93 +332,6 @@ class _Desk:
         return found
 
 
-def _gathered(
-    store: Store, label_of: LabelOf, until: float | None
-) -> tuple[dict[str, list[_Said]], dict[str, list[_Said]]]:
-    """What was said before *until* and is not replaced by then, by key of traffic and by imported sample."""
-    stated = _in_force(store.find(Feedback, kind=LABEL_KINDS), until, lambda f: (f.subject, f.author, f.via))
-    labels = [a for a in store.find(Annotation) if not a.remark]
-    annotated = _in_force(labels, until, lambda a: (a.subject, a.author))
-    everything: list[Feedback | Annotation] = [*stated, *annotated]
-    everything = [statement for statement in everything if not statement.erased]
-    predictions = {p.id: p for p in store.find(Prediction, id={s.subject for s in everything}) if not p.erased}
-    heads = heads_of(store)
-    by_key: dict[str, list[_Said]] = defaultdict(list)
-    by_sample: dict[str, list[_Said]] = defaultdict(list)
-    for statement in everything:
-        prediction = predictions.get(statement.subject)
-        label: Any
-        if isinstance(statement, Annotation):
-            label, asked = statement.label, statement.purpose in ASKED
-        elif prediction is None:  # it has been archived, or not been folded in yet
-            continue
-        else:
-            label, asked = label_of(statement, prediction), statement.asked and prediction.audited
-        if label is None:
-            continue
-        label = sorted(set(label)) if isinstance(label, list | tuple) else label
-        voice = voice_of(statement, heads)
-        said = _Said(statement.id, voice, label, statement.created, asked, prediction, decides(statement))
-        if prediction is not None:
-            by_key[prediction.key].append(said)
-        elif statement.subject.startswith("smp_"):
-            by_sample[statement.subject].append(said)
-    return by_key, by_sample
-
-
-def heads_of(store: Store) -> frozenset[str]:
-    """The names of the tokens whose holders may do as much as annotators."""
-    return frozenset(t.name for t in store.find(Token, revoked=None) if {"admin", "label"} & set(t.scopes))
-
-
-def voice_of(statement: Feedback | Annotation, heads: Collection[str]) -> Voice:
-    """Who speaks in *statement*; *heads* as :func:`heads_of` has them."""
-    if isinstance(statement, Annotation):
-        return Voice(statement.author, annotator=True)
-    known = statement.via in heads
-    return Voice(statement.author, "" if known or statement.via is None else statement.via, known)
-
-
-def decides(statement: Feedback | Annotation) -> bool:
-    """Whether it is the word of whoever was asked because annotators disagree."""
-    return isinstance(statement, Annotation) and statement.purpose == "adjudicate"
-
-
-def _in_force(records: Iterable[S], until: float | None, place: Callable[[S], Hashable]) -> list[S]:
-    """Of the records at each place the one that was said last, but not after *until*; what was erased says nothing."""
-    newest: dict[Hashable, S] = {}
-    for record in records:
-        if record.author and (until is None or record.created <= until):
-            where = place(record)
-            if where not in newest or _time(newest[where]) < _time(record):
-                newest[where] = record
-    return list(newest.values())
-
-
-def _time(record: Feedback | Annotation) -> tuple[float, str]:
-    return record.created, record.id
-
-
-def _id(prediction: Prediction) -> str:
-    return prediction.id
-
-
-def _predictions(said: Iterable[Sequence[_Said]]) -> Iterable[Prediction]:
-    return (s.prediction for some in said for s in some if s.prediction is not None)
-
-
-def _newest(said: Sequence[_Said]) -> list[_Said]:
-    """One statement a voice, in the order of the voices; it was asked for if any of the voice's was."""
-    newest: dict[Voice, _Said] = {}
-    asked = {s.voice for s in said if s.asked}
-    for s in sorted(said, key=lambda s: (s.when, s.id)):
-        newest[s.voice] = s
-    return [
-        _Said(s.id, s.voice, s.label, s.when, s.voice in asked, s.prediction, s.decides)
-        for s in (newest[voice] for voice in sorted(newest))
-    ]
-
-
 class _Marks:
     """What stands for crowds in records that outlast the names of their authors."""
 
@@ -462,7 +359,7 @@ def _last_tried(store: Store, until: float | None) -> Tried:
 
 
 def _weighed(
-    votes: Mapping[str, Sequence[_Said]], usual: Mapping[str, Ordinary], policy: FeedbackPolicy, marks: _Marks
+    votes: Mapping[str, Sequence[Said]], usual: Mapping[str, Ordinary], policy: FeedbackPolicy, marks: _Marks
 ) -> Weighed:
     words = []
     for key, said in votes.items():
@@ -473,7 +370,7 @@ def _weighed(
     return weigh(words, policy, marks.harmless)
 
 
-def _meanings(said: Sequence[_Said], usual: Mapping[str, Ordinary]) -> list[Hashable]:
+def _meanings(said: Sequence[Said], usual: Mapping[str, Ordinary]) -> list[Hashable]:
     """Equal for statements that agree; numbers agree when they lie close together for such inputs."""
     if len(said) == 1 or not all(isinstance(s.label, int | float) and not isinstance(s.label, bool) for s in said):
         return [as_vote(s.label) for s in said]
@@ -502,13 +399,13 @@ def _sample(prediction: Prediction, outcome: Outcome) -> LiveSample:
     )
 
 
-def _samples(by_sample: Mapping[str, Sequence[_Said]]) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
+def _samples(by_sample: Mapping[str, Sequence[Said]]) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
     """The settled labels of imported samples, which annotators alone speak of, and where they disagree."""
     labels: dict[str, Any] = {}
     torn: dict[str, dict[str, int]] = {}
     for sample, said in by_sample.items():
-        newest = _newest(said)
-        outcome = count([Vote(s.voice, s.label) for s in [s for s in newest if s.decides] or newest])
+        last = newest(said)
+        outcome = count([Vote(s.voice, s.label) for s in [s for s in last if s.decides] or last])
         if outcome.label is None:
             torn[sample] = outcome.counts
         else:

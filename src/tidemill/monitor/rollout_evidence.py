@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from tidemill.config import DecisionRule, FeedbackPolicy
 from tidemill.data.ballots import Vote, count
-from tidemill.data.settled import ASKED, Weights, decides, heads_of, is_doubted, voice_of, weights_of
+from tidemill.data.settled import Weights, is_doubted, weights_of
+from tidemill.data.stated import ASKED, decides, heads_of, voice_of
 from tidemill.data.trust import Voice
 from tidemill.metrics import row_scores
 from tidemill.metrics.decisions import Decisions
