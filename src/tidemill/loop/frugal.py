@@ -2,7 +2,7 @@
 
 Samplers look at scores alone and begin with random settings. Defaults are better than most of those, and what a trial
 takes may differ by ten times without a gain: trees of a tenth of the learning rate take ten times the rounds. So where
-a clock runs, every other new setting is a small random step from the best one so far, the defaults at first; and of
+a clock runs, two of three new settings are small random steps from the best one so far, the defaults at first; and of
 several steps, or several of the sampler's proposals, the one is tried whose trial would take least, told from what
 finished trials took. That is the frugal search of Wu, Wang and Huang, *Frugal Optimization for Cost-related
 Hyperparameters* (AAAI 2021), beside a sampler that sees the whole space. Some proposals are taken as they come, so that
@@ -46,7 +46,7 @@ def steps(best: Mapping[str, Any], space: Mapping[str, JSON], count: int, rng: n
 def _stepped(spec: JSON, value: Any, rng: np.random.Generator) -> Any:
     if spec["type"] == "categorical":
         return value if rng.random() < _KEEPS else spec["choices"][int(rng.integers(len(spec["choices"])))]
-    place = min(1.0, max(0.0, _share(spec, value) + STEP * rng.normal()))
+    place = _share(spec, value) + STEP * rng.normal()
     low, high = _ends(spec)
     found = low + place * (high - low)
     found = math.exp(found) if spec.get("log", False) else found

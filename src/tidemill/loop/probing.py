@@ -129,7 +129,7 @@ def _at(rows: int, size: int, part: float, whole: float) -> float:
 def usual_params(learner: Learner, signature: Signature, rows: int, params: Mapping[str, Any]) -> dict[str, Any]:
     """The *params* over what the learner takes where they say nothing, if it has ``usual_params`` to tell that."""
     usual = getattr(learner, "usual_params", None)
-    return {**({} if usual is None else usual(rows, max(1, len(signature.labels)), params)), **params}
+    return {**({} if usual is None else usual(rows, max(1, len(signature.labels)))), **params}
 
 
 def usual_epochs(learner: Learner, rows: int, params: Mapping[str, Any]) -> int:

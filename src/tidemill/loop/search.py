@@ -23,6 +23,7 @@ import numpy as np
 from tidemill.errors import TrainingError
 from tidemill.features.cache import FeatureSet
 from tidemill.learners import get_learner
+from tidemill.learners._base import Learner
 from tidemill.learners.starting import start_of
 from tidemill.loop.attempt import Attempt
 from tidemill.loop.crew import Crew, Starts, starter
@@ -68,11 +69,10 @@ class Search:
         journal = attempt.store.root / "studies" / f"{cycle.id}-{recipe.name}.journal"
         self._study = Study(recipe.space, seed=cycle.seed, journal=journal)
         self._grid = grid(recipe.space, MOST_TRIALS)
-        rows = len(attempt.dataset.rows("train"))
-        usual = usual_params(get_learner(recipe.learner), attempt.dataset.signature, rows, recipe.params)
-        self._usual = clipped(recipe.space, usual)
+        learner, rows = get_learner(recipe.learner), len(attempt.dataset.rows("train"))
+        self._usual = clipped(recipe.space, usual_params(learner, attempt.dataset.signature, rows, recipe.params))
         self._under_way: dict[int, Asked] = {}
-        self._levels, self._cumulative = self._parts()
+        self._levels, self._cumulative = self._parts(learner, rows)
         earlier = attempt.setting.config.tuning.warm_start
         self._earlier = best_before(attempt.store, recipe, cycle.created, contest.selection) if earlier else []
         self._tried = self._study.finished()
@@ -80,9 +80,8 @@ class Search:
         runs = attempt.store.find(Run, cycle_id=cycle.id, kind="trial")
         self._recorded = {run.metrics.get("trial") for run in runs if run.recipe["name"] == recipe.name}
 
-    def _parts(self) -> tuple[tuple[Part, ...], bool]:
+    def _parts(self, learner: Learner, rows: int) -> tuple[tuple[Part, ...], bool]:
         recipe, work, agreed = self._attempt.recipe, self._attempt.work, self._contest.agreed
-        learner, rows = get_learner(recipe.learner), len(self._attempt.dataset.rows("train"))
         builds_on = cumulative(learner, recipe.params, rows)
         chosen = self._attempt.dataset.signature.kind == "choice"  # whose rows say which were logged together
         if not agreed.clocked or not self._contest.halves or chosen:

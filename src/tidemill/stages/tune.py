@@ -122,7 +122,11 @@ class Study:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             storage = JournalStorage(JournalFileBackend(str(journal)))
             self._study = optuna.create_study(
-                study_name=journal.stem, storage=storage, direction="maximize", load_if_exists=True
+                study_name=journal.stem,
+                storage=storage,
+                direction="maximize",
+                load_if_exists=True,
+                sampler=optuna.samplers.RandomSampler(),  # it draws nothing: every trial is given its setting
             )
         states = optuna.trial.TrialState
         while self._study.get_trials(deepcopy=False, states=(states.WAITING,)):  # killed before it was taken up
@@ -157,22 +161,18 @@ class Study:
         """Score and seconds of each finished trial in their order; no score where it was pruned or failed."""
         return [(tried.score, tried.seconds) for tried in self.finished()]
 
-    def ask(self, place: int, params: JSON | None = None, *, part: float = 1.0, of: int | None = None) -> Asked:
+    def ask(self, place: int, params: JSON, *, part: float = 1.0, of: int | None = None) -> Asked:
         """Begin a trial.
 
         Args:
-            place: its place in the search; the same place, seed and finished trials give the same proposal.
-            params: what it sets; ``{}`` keeps the recipe's own defaults, ``None`` lets the sampler propose.
+            place: its place in the search.
+            params: what it sets; ``{}`` keeps the recipe's own defaults.
             part: see :class:`Tried`.
             of: see there.
         """
-        import optuna
-
-        # seeded anew each time: a proposal depends on the seed and on the trials before it alone
-        self._study.sampler = optuna.samplers.TPESampler(seed=self.seed * 10_007 + place, n_startup_trials=_STARTUP)
         if params:
             self._study.enqueue_trial(params)
-        trial = self._study.ask({} if params == {} else self._distributions)
+        trial = self._study.ask(self._distributions if params else {})
         trial.set_user_attr("place", place)
         if part < 1:
             trial.set_user_attr("part", part)
@@ -181,10 +181,10 @@ class Study:
         return Asked(trial, place, part, place if of is None else of)
 
     def proposals(self, place: int, count: int, known: Sequence[tuple[JSON, float]] = ()) -> list[JSON]:
-        """So many settings that the sampler might propose for a place; nothing is begun.
+        """So many settings that the sampler proposes for a place; nothing is begun.
 
         Args:
-            place: see :meth:`ask`.
+            place: the same place, seed and finished trials give the same proposals.
             count: how many.
             known: settings of the space, and their scores, that the sampler learns from besides its trials.
         """
@@ -199,6 +199,7 @@ class Study:
             )
         found: list[JSON] = []
         for number in range(count):
+            # seeded anew each time: a proposal depends on the seed and on the trials before it alone
             seed = (self.seed * 10_007 + place) * count + number
             rehearsal.sampler = optuna.samplers.TPESampler(seed=seed % 2**32, n_startup_trials=_STARTUP)
             found.append(dict(rehearsal.ask(self._distributions).params))
@@ -240,7 +241,7 @@ class Study:
             Its score; ``None`` when it was pruned or failed.
         """
         number = len(self.finished())
-        asked = self.ask(number, None if number else {})
+        asked = self.ask(number, self.proposals(number, 1)[0] if number else {})
         try:
             score = finite(fit(dict(asked.params), asked.report))
         except Pruned:

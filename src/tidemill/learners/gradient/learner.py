@@ -52,7 +52,7 @@ class GradientLearner:
         epochs = settings.epochs or default_epochs(rows, settings.passes)
         return math.ceil(min(epochs, settings.stop or epochs))
 
-    def usual_params(self, rows: int, classes: int, params: Mapping[str, Any]) -> dict[str, Any]:
+    def usual_params(self, rows: int, classes: int) -> dict[str, Any]:
         """What is chosen by the number of rows, so that a probe on few of them steps as a fit on *rows* will."""
         return {"batch_size": default_batch_size(rows)}
 

@@ -84,12 +84,12 @@ class Trees:
         Raises:
             TrainingError: a wrong parameter.
         """
-        read = self._read(params, RATE)
+        read = self._read(params)
         return -(-int(read["n_estimators"] or MOST_ROUNDS) // rounds_an_epoch(read["learning_rate"]))
 
-    def usual_params(self, rows: int, classes: int, params: Mapping[str, Any]) -> dict[str, Any]:
-        """What is taken where the parameters say nothing."""
-        return {**_DEFAULTS, "learning_rate": QUICK_RATE if classes > MANY else RATE}
+    def usual_params(self, rows: int, classes: int) -> dict[str, Any]:
+        """What is taken where the parameters say nothing, however many rows."""
+        return _usual(classes)
 
     def usual_epochs(self, rows: int, params: Mapping[str, Any]) -> int:
         """After how many epochs early stopping tends to end a fit: 80 or fewer.
@@ -99,9 +99,9 @@ class Trees:
         """
         return min(self.epochs(rows, params), 80)
 
-    def _read(self, params: Mapping[str, Any], rate: float) -> dict[str, Any]:
+    def _read(self, params: Mapping[str, Any], classes: int = 1) -> dict[str, Any]:
         given = {name: value for name, value in params.items() if value is not None}
-        read = checked(given, {**_DEFAULTS, "learning_rate": rate}, self.name)
+        read = checked(given, _usual(classes), self.name)
         return read | {"learning_rate": positive("learning_rate", read["learning_rate"], self.name)}
 
     def fit(self, problem: Problem, recipe: RecipeView, context: Context) -> FittedTrees:
@@ -112,8 +112,7 @@ class Trees:
                 ``x`` nor ``codes`` among them.
             Pruned: tuning gave up on this trial.
         """
-        rate = self.usual_params(problem.train, problem.classes, recipe.params)["learning_rate"]
-        params = self._read(recipe.params, rate)
+        params = self._read(recipe.params, problem.classes)
         _refuse_unsuitable(problem)
         started = time.perf_counter()
         rows = matrix(problem.features, slice(0, problem.train))
@@ -128,6 +127,10 @@ class Trees:
         fitted = {"regression": work.regression, "multilabel": work.multilabel}.get(problem.kind, work.classification)()
         facts = {"rows": problem.train, **fitted.summary, "seconds": time.perf_counter() - started}
         return dataclasses.replace(fitted, fill=fill, summary=facts)
+
+
+def _usual(classes: int) -> dict[str, Any]:
+    return {**_DEFAULTS, "learning_rate": QUICK_RATE if classes > MANY else RATE}
 
 
 class _Work:
