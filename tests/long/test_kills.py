@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -187,32 +187,31 @@ def statement(identifier: str) -> dict[str, Any]:
     return {**said, "asked": True, "key": f"key-{identifier}"}
 
 
-@pytest.fixture
-def mill(url: str | None, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A project with a champion; with a network to tune where there is time for it."""
-    data = write_records(tmp_path / "data", get_task("tabular-classification").sample_data(0, 300))
-    long = request.node.get_closest_marker("long")
-    recipes = {"exclude": ["lightgbm", *(() if long else ("mlp",))]}
-    project = tidemill.init(tmp_path / "mill", data=data, target="label", store=url, recipes=recipes)
-    config = tmp_path / "mill" / "tidemill.yaml"
-    config.write_text(config.read_text().replace("\naudit:", "\naudit:\n  rate: 0.3", 1))
-    with contextlib.closing(project.store):
-        project.cycle(max_trials=0, seed=1)
-    yield tmp_path
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest) -> str | None:
-    """Where the tables are: in the project, or on a server."""
-    if request.param == "sqlite":
-        return None
-    server: Server = request.getfixturevalue("postgres")
-    return server.make()
+def make(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[], Path]:
+    """Makes a folder of a project with a champion, its tables in it or on a server; long tests tune a network, too."""
+    server: Server | None = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    exclude = ["lightgbm", *(() if request.node.get_closest_marker("long") else ("mlp",))]
+    numbers = itertools.count()
+
+    def made() -> Path:
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        data = write_records(folder / "data", get_task("tabular-classification").sample_data(0, 300))
+        url = server.make() if server else None
+        project = tidemill.init(folder / "mill", data=data, target="label", store=url, recipes={"exclude": exclude})
+        config = folder / "mill" / "tidemill.yaml"
+        config.write_text(config.read_text().replace("\naudit:", "\naudit:\n  rate: 0.3", 1))
+        with contextlib.closing(project.store):
+            project.cycle(max_trials=0, seed=1)
+        return folder
+
+    return made
 
 
-def killed(folder: Path, rounds: int) -> dict[str, Any]:
-    """Kill the service and its cycle *rounds* times each; how often, and how much was acknowledged."""
-    draw = random.Random(11)
+def killed(folder: Path, rounds: int, seed: int = 11) -> collections.Counter[str]:
+    """Kill the service and its cycle *rounds* times each; how often, in which stages, what was acknowledged."""
+    draw = random.Random(seed)
     stages: collections.Counter[str] = collections.Counter()
     predicted: dict[str, Any] = {}
     said: dict[str, str] = {}
@@ -246,13 +245,8 @@ def killed(folder: Path, rounds: int) -> dict[str, Any]:
             last.wait_for(lambda words: "end" in words)
             assert last.kill() in {0, -signal.SIGKILL}
     kept(folder / "mill", predicted, said)
-    figures = {
-        "kills": services + stages.total(),
-        "services": services,
-        "cycles": stages.total(),
-        "stages": dict(stages),
-    }
-    return {**figures, "predictions": len(predicted), "feedback": len(said), "lost": 0, "doubled": 0}
+    told = collections.Counter(services=services, cycles=stages.total(), predictions=len(predicted), feedback=len(said))
+    return told + collections.Counter({f"in {stage}": count for stage, count in stages.items()})
 
 
 def kept(folder: Path, predicted: dict[str, Any], said: dict[str, str]) -> None:
@@ -288,17 +282,22 @@ def kept(folder: Path, predicted: dict[str, Any], said: dict[str, str]) -> None:
         assert len(used) > 200 and len(np.unique(used)) == len(used), "no sample is in a version twice"
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_few_kills(mill: Path) -> None:
-    figures = killed(mill, 2)
+@pytest.mark.parametrize("make", ["sqlite"], indirect=True)
+def test_a_few_kills(make: Callable[[], Path]) -> None:
+    figures = killed(make(), 2)
     assert figures["services"] == 2 and figures["feedback"] > 0
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3000)
-def test_hundreds_of_kills(mill: Path, url: str | None) -> None:
-    rounds = int(os.environ.get("TIDEMILL_TEST_KILLS", "140"))
-    figures = killed(mill, rounds)
-    note(f"kills of a service and its cycle, {'SQLite' if url is None else 'PostgreSQL'}", **figures)
-    assert figures["kills"] >= rounds * 200 // 140, figures
-    assert {"feedback", "prepare", "tune", "train", "evaluate"} <= set(figures["stages"]), json.dumps(figures)
+@pytest.mark.timeout(7200)
+def test_hundreds_of_kills(make: Callable[[], Path], request: pytest.FixtureRequest) -> None:
+    """In one project after another, since a cycle on all that was said before takes longer and longer."""
+    rounds = 2 * len(STAGES)
+    projects = int(os.environ.get("TIDEMILL_TEST_KILLS", "10"))
+    database = request.node.callspec.params["make"]
+    figures: collections.Counter[str] = collections.Counter()
+    for seed in range(projects):
+        figures += killed(make(), rounds, seed)
+        note(f"kills of a service and its cycle, {database}", projects=seed + 1, lost=0, doubled=0, **figures)
+    assert figures["services"] + figures["cycles"] >= projects * 20, figures
+    assert {f"in {stage}" for stage in ("feedback", "prepare", "tune", "train", "evaluate")} <= set(figures), figures

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tidemill.data.schema import Field, Signature
+from tidemill.errors import ConfigError
 from tidemill.learners import get_learner
 from tidemill.loop import planning
+from tidemill.loop.crew import starter
+from tidemill.loop.estimating import Work, estimates
 from tidemill.loop.planning import plan
-from tidemill.loop.probing import Cost, estimate, usual_epochs
+from tidemill.loop.probing import Cost, Draws, estimate, usual_epochs
 from tidemill.loop.race import terms
 from tidemill.records import Recipe
 
@@ -43,7 +47,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
         "trees": Cost(once=0.4, each=0.02, epochs=80),
         "slow": Cost(once=10.0, each=4.5, epochs=20),
     }
-    monkeypatch.setattr(planning, "estimate", lambda r, *_args, **_more: costs[r.name])
+    monkeypatch.setattr(planning, "estimates", lambda recipes, *_: [(r.name, costs[r.name]) for r in recipes])
 
 
 def test_a_budget_is_shared_and_what_is_not_needed_goes_to_those_that_search(known: None) -> None:
@@ -134,14 +138,40 @@ def test_what_cannot_be_probed_is_attempted_once_and_the_others_are_planned() ->
     assert plan([mistyped], signature(), 600, max_trials=3, probe=True).recipes["mistyped"]["trials"] == 3
 
 
+def test_several_recipes_are_probed_side_by_side_and_one_that_dies_is_attempted_once(tmp_path: Path) -> None:
+    mistyped = recipe("mistyped", "gradient", network={"name": "mlp", "widht": 3})
+    code = tmp_path / "deadly.py"
+    code.write_text("import os, signal\n\n\ndef make():\n    os.kill(os.getpid(), signal.SIGKILL)\n")
+    deadly = recipe("deadly", "sklearn", network={"ref": f"{code}:make"})
+    given = [*RECIPES[1:3], mistyped, deadly]
+    work = Work(signature=signature(), train=500, validation=100, threads=1)
+    with starter(RECIPES[1:], 1, tmp_path / "log") as starts:
+        found = dict(estimates(given, work, starts, workers=2))
+        with pytest.raises(ConfigError, match="no learner 'gradeint'"):
+            list(estimates([*given, recipe("unknown", "gradeint")], work, starts, workers=2))
+    assert sorted(found) == sorted(r.name for r in given)
+    assert "widht" in found["mistyped"] and "status -9" in found["deadly"]
+    for one in given[:2]:
+        cost = found[one.name]
+        assert (
+            isinstance(cost, Cost)
+            and cost.seconds() > 0
+            and cost.epochs == dict(estimates([one], work))[one.name].epochs
+        )
+
+
 @pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
 def test_any_kind_of_target_and_input_is_probed(kind: str) -> None:
     given = signature(kind, "number", "date", "category", "text")
     features = ({"step": "numbers", "raw": True}, {"step": "dates"}, {"step": "categories"})
     trees = Recipe(name="trees", task="t", learner="trees", features=features, params={"n_estimators": 20})
-    cost = estimate(trees, given, 9_000, 1_000, threads=1)
+    draws = Draws(given, 9_000, 1_000)
+    cost = estimate(trees, draws, threads=1)
     assert cost.seconds() > 0 and cost.epochs == 2 and cost.features > 0
-    assert estimate(trees, given, 9_000, 1_000, threads=1, max_epochs=1).epochs == 1
+    assert estimate(trees, draws, threads=1, max_epochs=1).epochs == 1
+    bound = estimate(trees, draws, threads=1, most=0.0)
+    assert bound.once == bound.package == 0.0 and bound.each > 0, "what takes too long is looked at once"
+    assert bound.features == cost.features, "features are made once for all recipes that read them"
 
 
 def test_early_stopping_is_counted() -> None:

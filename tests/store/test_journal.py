@@ -7,7 +7,9 @@ import os
 import random
 import struct
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import sqlalchemy as sa
 
 from tidemill.errors import InputError, StoreError
 from tidemill.records import LiveKey, Prediction
-from tidemill.store import Journal, JournalWriter, Store, damaged, fold, seam, segments
+from tidemill.store import Journal, JournalWriter, Store, damaged, fold, ingest, seam, segments
 from tidemill.store.tables import journal_offsets
 
 Make = Callable[..., Prediction]
@@ -364,6 +366,36 @@ def test_several_ingesters_beside_several_writers_make_one_row_each(store: Store
     folded.append(fold(store))
     assert failures == [] and sum(folded) == 600
     assert {p.id for p in store.find(Prediction)} == {p.id for p in made} and store.count(Prediction) == 600
+
+
+def test_an_ingester_that_is_far_behind_gives_others_their_turn(
+    store: Store, make_prediction: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "_TURN", 0.0)
+    made = [make_prediction() for _ in range(3000)]
+    for number in range(3):
+        write_segment(store, frames(made[1000 * number : 1000 * (number + 1)]), f"predictions-seg_{number}-1.journal")
+    seen: list[int] = []
+    with ThreadPoolExecutor(2) as pool:
+        folds = [pool.submit(fold, store) for _ in range(2)]
+        while not all(one.done() for one in folds):
+            with store.lock("ingest", wait=30):
+                seen.append(store.count(Prediction))
+            time.sleep(0.05)
+    assert sum(one.result() for one in folds) == 3000 and [p.id for p in store.find(Prediction)] == [p.id for p in made]
+    assert len({count for count in seen if 0 < count < 3000}) > 2, "the lock was given back in the midst of it"
+    assert segment_files(store.root / "journal") == damaged(store) == [] and positions(store) == {}
+
+
+def test_a_record_altered_is_known_however_many_turns_it_takes(
+    store: Store, make_prediction: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "_TURN", 0.0)
+    content = bytearray(frames([make_prediction() for _ in range(1500)]))
+    content[len(content) // 2] ^= 1
+    path = write_segment(store, bytes(content))
+    assert fold(store) == 1499
+    assert damaged(store) == [path.with_suffix(".damaged")]
 
 
 def test_a_record_of_a_newer_version_is_named_and_kept(store: Store, make_prediction: Make) -> None:

@@ -10,7 +10,6 @@ import time
 from tidemill.errors import StoreError
 from tidemill.loop._base import OnEvent, Setting, unheard, untraced
 from tidemill.loop.planning import Plan, plan
-from tidemill.loop.probing import estimate
 from tidemill.loop.revolution import Revolution
 from tidemill.records import JSON, Cycle, new_id
 
@@ -20,7 +19,7 @@ _DECISIVE = {
 }
 """The settings that say what a cycle does. Its limits are recorded with it; the others do not touch it."""
 
-__all__ = ["OnEvent", "Plan", "Setting", "estimate", "plan", "run_cycle", "unheard", "untraced"]
+__all__ = ["OnEvent", "Plan", "Setting", "plan", "run_cycle", "unheard", "untraced"]
 
 
 def run_cycle(

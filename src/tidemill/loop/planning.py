@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tidemill.data.schema import Signature
-from tidemill.errors import ConfigError, TrainingError
+from tidemill.errors import ConfigError
 from tidemill.features.cache import spec_hash
 from tidemill.learners import get_learner
-from tidemill.loop.probing import Cost, estimate
+from tidemill.loop.crew import Starts
+from tidemill.loop.estimating import Work, estimates
+from tidemill.loop.probing import Cost
 from tidemill.loop.race import MOST_KEPT
 from tidemill.records import JSON, Recipe
 from tidemill.stages.tune import combinations, distributions
@@ -71,6 +73,8 @@ def plan(
     max_epochs: int | None = None,
     threads: int = 1,
     probe: bool = False,
+    starts: Starts | None = None,
+    workers: int = 1,
 ) -> Plan:
     """Share out the work.
 
@@ -86,7 +90,10 @@ def plan(
         validation: how many of them validate; an eighth unless given.
         done: what recipes took that are trained already, in seconds by name: what is known is not probed.
         budget: seconds for training and tuning together.
+        threads: of each fit.
         probe: estimate durations also where no budget asks for it (for ``tidemill plan``).
+        starts: starts processes that probe several recipes at a time; ``None``: this one does, one after the other.
+        workers: how many there are.
 
     Raises:
         ConfigError: the search space of a recipe is malformed, or leaves nothing to choose.
@@ -95,18 +102,26 @@ def plan(
     costs: dict[str, Cost] = {}
     failed: dict[str, str] = {}
     for recipe in recipes:
-        get_learner(recipe.learner)  # what it imports is paid once, and is no part of a fit
         check_space(recipe)
+        if starts is None:
+            get_learner(recipe.learner)  # what it imports is paid once, and is no part of a fit
     started = time.perf_counter()
     if budget is not None or probe:
         costs = {name: Cost(once=seconds, each=0.0, epochs=1) for name, seconds in done.items()}
-        for recipe in (r for r in recipes if r.name not in done):
-            try:
-                costs[recipe.name] = estimate(
-                    recipe, signature, rows - validation, validation, threads=threads, max_epochs=max_epochs
-                )
-            except TrainingError as error:  # its attempt fails as well, and alone
-                failed[recipe.name] = str(error)
+        work = Work(
+            signature=signature,
+            train=rows - validation,
+            validation=validation,
+            threads=threads,
+            max_epochs=max_epochs,
+            # one whose first epoch takes half of it is left out, unless there is none that takes less
+            most=math.inf if budget is None else (budget - sum(done.values())) / 2,
+        )
+        for name, told in estimates([r for r in recipes if r.name not in done], work, starts, workers):
+            if isinstance(told, str):
+                failed[name] = told
+            else:
+                costs[name] = told
     probed = time.perf_counter() - started
     known = [r for r in recipes if r.name not in failed]
     tried = known if budget is None else _affordable(known, costs, budget - probed)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ import numpy.typing as npt
 from tidemill.data.arrays import Column, Ragged
 from tidemill.data.schema import Signature
 from tidemill.features._base import Features
+from tidemill.features.cache import spec_hash
 from tidemill.features.pipeline import Pipeline
 from tidemill.learners import get_learner
 from tidemill.learners._base import Context, Fitted, Learner, Problem, RecipeView
 from tidemill.records import Recipe
 
-PROBE_ROWS, MOST_PROBE_ROWS = 128, 8192
+PROBE_ROWS, MOST_PROBE_ROWS = 32, 8192
 """Rows of a probe: few where a pass over them already takes long, more where a fit takes a moment anyway."""
 _LONG, _LOOKS = 0.25, 2
 """Seconds from which on a probe is not enlarged; how often a shorter one is timed, since a busy neighbour may make a
@@ -53,58 +55,83 @@ class Cost:
         return max(1, min(self.epochs, math.floor((seconds - self.once) / max(self.each, 1e-9))))
 
 
+class Draws:
+    """Random rows of a *signature*'s shapes with their features, which recipes that read the same ones share.
+
+    Args:
+        train: how many rows train.
+        validation: how many validate; a draw of fewer rows has the same share of them.
+    """
+
+    def __init__(self, signature: Signature, train: int, validation: int) -> None:
+        self.signature, self.train, self.rows = signature, train, max(1, train + validation)
+        self._drawn: dict[tuple[str, int], tuple[Problem, float]] = {}
+
+    def problem(self, features: Sequence[Mapping[str, Any]], rows: int) -> tuple[Problem, float]:
+        """So many rows, and the seconds in which their features were made."""
+        key = spec_hash(features), rows
+        if key not in self._drawn:
+            share = max(1, round(rows * self.train / self.rows))
+            self._drawn[key] = _random_problem(features, self.signature, rows, share)
+        return self._drawn[key]
+
+
 def estimate(
-    recipe: Recipe, signature: Signature, train: int, validation: int, *, threads: int, max_epochs: int | None = None
+    recipe: Recipe, draws: Draws, *, threads: int, max_epochs: int | None = None, most: float = math.inf
 ) -> Cost:
-    """What one fit of *recipe* takes on so many rows.
+    """What one fit of *recipe* takes on as many rows as *draws* are drawn for.
 
     Short fits on random rows of the signature's shapes tell what is paid for few epochs and for each further one, for
     a part of the rows and for each further row. A learner that stops early is counted with the epochs that it usually
-    runs, not with the most it might.
+    runs, not with the most it might. Where a single epoch, or the features for it, take more than *most* seconds, no
+    closer look is taken.
     """
-    learner, rows = get_learner(recipe.learner), max(1, train + validation)
-    epochs = usual_epochs(learner, train, recipe.params)
+    learner, rows, signature = get_learner(recipe.learner), draws.rows, draws.signature
+    epochs = usual_epochs(learner, draws.train, recipe.params)
     epochs = min(epochs, max_epochs or epochs)
-    params = usual_params(learner, signature, train, recipe.params)
+    params = usual_params(learner, signature, draws.train, recipe.params)
     view = RecipeView(network=recipe.network, params=params)
+    fitted: dict[tuple[int, int], Fitted] = {}
+    known: dict[tuple[int, int], float] = {}
 
-    fitted: dict[int, Fitted] = {}
+    def fit(size: int, passes: int) -> None:
+        problem, _ = draws.problem(recipe.features, size)
+        fitted[size, passes] = learner.fit(problem, view, Context(max_epochs=passes, threads=threads))
 
-    def timed(problem: Problem, passes: int) -> float:
-        def fit() -> None:
-            fitted[passes] = learner.fit(problem, view, Context(max_epochs=passes, threads=threads))
-
-        return _quickest(fit, until=_LONG if passes > 1 else 4 * _LONG)
-
-    def made(size: int) -> tuple[Problem, float]:
-        return _random_problem(recipe, signature, size, max(1, round(size * train / rows)))
+    def timed(size: int, passes: int) -> float:
+        if (size, passes) not in known:
+            known[size, passes] = _quickest(partial(fit, size, passes), until=_LONG if passes > 1 else 4 * _LONG)
+        return known[size, passes]
 
     size = PROBE_ROWS
-    whole, features = made(size)
-    timed(whole, 1)  # only warms up
-    most = min(rows, MOST_PROBE_ROWS, _PROBE_VALUES // sum(math.prod(f.shape or (1,)) for f in signature.inputs))
-    while (took := timed(whole, 1)) + features < _LONG and size * 2 <= most:
-        size = min(4 * size, most)
-        whole, features = made(size)
-    part, fewer_features = made(size // 4)
-    features = _at(rows, size, fewer_features, features)
+    draws.problem(recipe.features, size // 8)  # an encoder is loaded once
+    _, features = draws.problem(recipe.features, size)
+    fit(size, 1)  # only warms up
+    widest = min(rows, MOST_PROBE_ROWS, _PROBE_VALUES // sum(math.prod(f.shape or (1,)) for f in signature.inputs))
+    while (took := timed(size, 1)) + features < _LONG and size * 2 <= widest:
+        size = min(4 * size, widest)
+        _, features = draws.problem(recipe.features, size)
+    if rows > size:
+        features = _at(rows, size, draws.problem(recipe.features, size // 4)[1], features)
+    if took * rows / size > most or features > most:
+        return Cost(once=0.0, each=took * rows / size, epochs=epochs, features=features)
 
     def at(passes: int) -> float:
         # where a pass takes long, it is the rows that take it; and from most rows to all is not far
         if rows <= 1.25 * size or (took > _LONG and not learner.quick):
-            return timed(whole, passes) * rows / size
-        return _at(rows, size, timed(part, passes), timed(whole, passes))
+            return timed(size, passes) * rows / size
+        return _at(rows, size, timed(size // 4, passes), timed(size, passes))
 
     # the first rounds of trees grow more than the later ones: an interval, too
     few, many = (min(count, epochs) for count in ((10, 20) if learner.quick else (1, 2) if took > _LONG else (1, 4)))
     first = at(few)
-    package = _quickest(fitted[few].export)
+    package = _quickest(fitted[size, few].export)
     if many == few:
         return Cost(once=0.0, each=first / epochs, epochs=epochs, features=features, package=package)
     last = at(many)
     each = max(last - first, last * 0.1) / (many - few)
     if learner.quick:  # more rounds are more trees; a network stays as large as it is
-        package += max(0.0, _quickest(fitted[many].export) - package) / (many - few) * (epochs - few)
+        package += max(0.0, _quickest(fitted[size, many].export) - package) / (many - few) * (epochs - few)
     return Cost(once=max(0.0, first - few * each), each=each, epochs=epochs, features=features, package=package)
 
 
@@ -138,7 +165,9 @@ def usual_epochs(learner: Learner, rows: int, params: Mapping[str, Any]) -> int:
     return max(1, int(usual(rows, params)))
 
 
-def _random_problem(recipe: Recipe, signature: Signature, rows: int, train: int) -> tuple[Problem, float]:
+def _random_problem(
+    specs: Sequence[Mapping[str, Any]], signature: Signature, rows: int, train: int
+) -> tuple[Problem, float]:
     """Random rows of the signature's shapes, and the seconds in which their features were made."""
     rng = np.random.default_rng(0)
     columns: dict[str, Column] = {}
@@ -156,7 +185,7 @@ def _random_problem(recipe: Recipe, signature: Signature, rows: int, train: int)
     made: list[tuple[Pipeline, Features]] = []
 
     def make() -> None:
-        pipeline = Pipeline(recipe.features, signature)
+        pipeline = Pipeline(specs, signature)
         pipeline.fit([columns])
         made.append((pipeline, pipeline.transform(columns)))
 

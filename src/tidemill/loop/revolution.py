@@ -74,7 +74,7 @@ class Revolution:
         recipes = self._recipes(dataset)
         with self._starter(recipes) as starts:
             baselines = self._baselines(dataset, recipes)
-            work: JSON = steps.once("plan", lambda _: self._plan(dataset, recipes, baselines))
+            work: JSON = steps.once("plan", lambda _: self._plan(dataset, recipes, baselines, starts))
             self._overdrawn(baselines, work)
             candidates = self._candidates(dataset, recipes, work, baselines, starts)
         chosen = steps.timed("evaluate", partial(self._select, dataset, candidates))
@@ -158,7 +158,13 @@ class Revolution:
         work = {"max_epochs": self.cycle.plan["max_epochs"]}
         return {r.name: Attempt(self.setting, self.steps, dataset, r, work).run() for r in recipes if r.baseline}
 
-    def _plan(self, dataset: DatasetArrays, recipes: Sequence[Recipe], baselines: Mapping[str, JSON]) -> JSON:
+    def _plan(
+        self,
+        dataset: DatasetArrays,
+        recipes: Sequence[Recipe],
+        baselines: Mapping[str, JSON],
+        starts: Starts | None,
+    ) -> JSON:
         asked, validating = self.cycle.plan, len(dataset.rows("validation"))
         workers, budget = self.setting.workers(asked["budget"]), asked["budget"]
         self.steps.say("tune", "planning the work")
@@ -172,6 +178,8 @@ class Revolution:
             max_trials=asked["max_trials"] if validating else 0,  # what no rows judge cannot be searched
             max_epochs=asked["max_epochs"],
             threads=max(1, self.setting.threads // workers),
+            starts=starts,
+            workers=workers,
         ).recipes
 
     def _overdrawn(self, baselines: Mapping[str, JSON], work: JSON) -> None:

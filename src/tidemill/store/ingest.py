@@ -24,6 +24,8 @@ from tidemill.store.writers import JOURNAL
 _HOLD = 0.025
 _REST = 0.005
 _SMALLEST, _LARGEST, _BYTES = 16, 500, 1 << 20
+#: After how many seconds another ingester has its turn, and the pause for it: who waits looks every hundredth of one.
+_TURN, _PAUSE = 1.0, 0.05
 _SHADOW = {"id", "shadow"}
 
 Assigned = Callable[[Sequence[str]], set[str]]
@@ -42,6 +44,9 @@ def fold(store: Store, *, assigned: Assigned = _nothing_assigned) -> int:
     A key without a :class:`~tidemill.records.LiveKey` gets one: an audited key that is in no dataset version yet
     belongs to one of the recent sets for good, any other one trains.
 
+    What is far behind takes minutes: several ingesters then take turns, and each returns when what it found at first
+    is folded, by whomever.
+
     Args:
         store: whose journal and tables.
         assigned: of the given split keys, those that dataset versions have assigned already.
@@ -53,18 +58,29 @@ def fold(store: Store, *, assigned: Assigned = _nothing_assigned) -> int:
     folder = store.root / JOURNAL
     if not folder.is_dir():
         return 0
-    with store.lock("ingest", wait=30):
-        pace = _Pace()
-        try:
-            total = sum(_fold_segment(store, path, assigned, pace) for path in _paths(store, segments.SUFFIX))
-        except OSError as error:
-            raise StoreError(
-                f"the journal cannot be read or tidied ({error.strerror})",
-                where=str(folder),
-                mend="Check the disk and that you may write there.",
-            ) from error
-        _forget_removed(store, folder)
-    return total
+    pace, total = _Pace(), 0
+    waiting: list[tuple[Path, int | None]] = [(path, None) for path in reversed(_paths(store, segments.SUFFIX))]
+    while True:
+        with store.lock("ingest", wait=30):
+            turn = time.monotonic() + _TURN
+            try:
+                while waiting:
+                    path, until = waiting.pop()
+                    folded, left = _fold_segment(store, path, assigned, pace, until, turn)
+                    total += folded
+                    waiting += [] if left is None else [(path, left)]
+                    if time.monotonic() > turn:
+                        break
+            except OSError as error:
+                raise StoreError(
+                    f"the journal cannot be read or tidied ({error.strerror})",
+                    where=str(folder),
+                    mend="Check the disk and that you may write there.",
+                ) from error
+            if not waiting:
+                _forget_removed(store, folder)
+                return total
+        time.sleep(_PAUSE)
 
 
 def damaged(store: Store) -> list[Path]:
@@ -93,31 +109,47 @@ class _Pace:
         time.sleep(self._rest)
 
 
-def _fold_segment(store: Store, path: Path, assigned: Assigned, pace: _Pace) -> int:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _fold_segment(
+    store: Store, path: Path, assigned: Assigned, pace: _Pace, until: int | None, turn: float
+) -> tuple[int, int | None]:
+    """How many records became rows before the *turn* was over, and up to which byte more of them wait, if any do.
+
+    Of a segment that is still written to, only what lies before the byte *until* is read: it could grow for ever.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # another ingester, whose turn it was, has folded all of it
+        return 0, None
     try:
         # Asked before reading: after the answer "no writer" nothing more can come.
         closed = not segments.has_writer(descriptor)
         length = os.fstat(descriptor).st_size
-        folded, whole = 0, True
+        if until is not None and not closed:
+            length = min(length, until)
+        folded, whole, ended = 0, True, True
         if length > len(segments.HEADER):
             with mmap.mmap(descriptor, length, access=mmap.ACCESS_READ) as data:
-                folded, whole = _fold_data(store, path, data, assigned, pace, closed=closed)
+                folded, whole, ended = _fold_data(store, path, data, assigned, pace, turn, closed=closed)
+        if not ended:
+            return folded, length
         if closed:
             if whole:
                 path.unlink()
             else:
                 path.rename(path.with_suffix(segments.DAMAGED))
             seam.sync_folder(path.parent)
-        return folded
+        return folded, None
     finally:
         os.close(descriptor)
 
 
 def _fold_data(
-    store: Store, path: Path, data: mmap.mmap, assigned: Assigned, pace: _Pace, *, closed: bool
-) -> tuple[int, bool]:
-    """How many records became rows, and whether the segment is whole but for a torn tail."""
+    store: Store, path: Path, data: mmap.mmap, assigned: Assigned, pace: _Pace, turn: float, *, closed: bool
+) -> tuple[int, bool, bool]:
+    """How many records became rows, whether the segment is whole but for a torn tail, and whether this was its end.
+
+    A segment that is not whole is folded in one turn, since nobody else would know of it.
+    """
     position = position_of(store, path.name)
     found: Iterator[segments.Entry] = segments.entries(data, position, closed=closed)
     folded, whole = 0, True
@@ -127,7 +159,9 @@ def _fold_data(
             whole = whole and entry.start == position
             position = entry.end
         folded += _fold_batch(store, path, batch, assigned, pace)
-    return folded, whole and segments.is_torn(data[position:] if closed else b"")
+        if whole and time.monotonic() > turn:
+            return folded, whole, False
+    return folded, whole and segments.is_torn(data[position:] if closed else b""), True
 
 
 def _batch(found: Iterator[segments.Entry], records: int) -> list[segments.Entry]:
