@@ -8,6 +8,7 @@ where they are stored. Times are UTC seconds since the epoch (``float``).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import threading
 import time
@@ -42,10 +43,14 @@ def new_id(prefix: str) -> str:
 
 def _encode(value: int) -> str:
     """130 bits as 26 letters, two at a time."""
-    high, low = value >> 60, value & (1 << 60) - 1
-    letters = [_PAIRS[high >> shift & 1023] for shift in _SHIFTS]
-    letters += [_PAIRS[low >> shift & 1023] for shift in _SHIFTS[1:]]
-    return "".join(letters)
+    low = value & (1 << 60) - 1
+    return _upper(value >> 60) + "".join([_PAIRS[low >> shift & 1023] for shift in _SHIFTS[1:]])
+
+
+@functools.lru_cache(8)
+def _upper(bits: int) -> str:
+    """The letters of the upper 70 bits, which the ids of one millisecond share."""
+    return "".join([_PAIRS[bits >> shift & 1023] for shift in _SHIFTS])
 
 
 def id_time(identifier: str) -> float:

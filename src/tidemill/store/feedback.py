@@ -65,7 +65,8 @@ def add_feedback(database: Database, items: Sequence[Feedback]) -> list[Feedback
 def _add(database: Database, items: Sequence[Feedback], keys: set[str]) -> list[FeedbackOutcome]:
     with database.transaction() as connection:
         known = {f.key: f for f in bulk.select(connection, _FEEDBACK, "key", keys)}
-        items = [_apart(connection, item, known) for item in items]
+        if known:
+            items = [_apart(connection, item, known) for item in items]
         stated = bulk.select(connection, _FEEDBACK, "subject", {f.subject for f in items if f.key not in known})
         in_force = {_place(f): f for f in stated if f.superseded_by is None}
         outdone = bulk.select(connection, _FEEDBACK, "superseded_by", {f.id for f in known.values()})
@@ -76,7 +77,9 @@ def _add(database: Database, items: Sequence[Feedback], keys: set[str]) -> list[
         outdated: dict[str, str] = {}
         outcomes: list[tuple[str, Literal["accepted", "repeated", "conflict"]]] = []
         for given in items:
-            item = _apart(connection, given, known)  # one of this very group may have come first
+            item = given
+            if item.key in known:  # one of this very group may have come first
+                item = _apart(connection, given, known)
             first = known.get(item.key)
             if first is not None:
                 outcomes.append((item.key, "repeated" if _body(first) == _body(item) else "conflict"))
