@@ -132,7 +132,7 @@ class Callers:
         with httpx.Client(base_url=self._url, timeout=60) as client, contextlib.suppress(httpx.TransportError):
             while not self._stop.is_set():
                 work(client, draw.randrange(10**6))
-                time.sleep(0.05)  # all that is acknowledged is read by every cycle that follows, and looked for in the end
+                time.sleep(0.05)  # every cycle that follows reads all that was said
 
     def _predict(self, client: httpx.Client, rows: list[dict[str, Any]]) -> list[str]:
         answer = client.post("/v1/predict", json={"inputs": rows})
