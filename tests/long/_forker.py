@@ -37,7 +37,7 @@ def cycle(folder: str, words: str) -> None:
             last.append(event["stage"])
             say(words, event["stage"])
 
-    tidemill.open(folder).cycle(max_trials=1, max_epochs=1, seed=1, on_event=on_event)
+    tidemill.open(folder).cycle(max_trials=2, max_epochs=1, seed=1, on_event=on_event)
     say(words, "end")
 
 
