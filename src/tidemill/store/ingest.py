@@ -52,7 +52,7 @@ def fold(store: Store, *, assigned: Assigned = _nothing_assigned) -> int:
         assigned: of the given split keys, those that dataset versions have assigned already.
 
     Raises:
-        BusyError: another ingester has been at work for more than half a minute.
+        BusyError: others have had their turns for more than half a minute.
         StoreError: the disk is full, or a record was written by a newer Tidemill.
     """
     folder = store.root / JOURNAL
