@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import random
 import threading
 import time
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _SHIFTS = (60, 50, 40, 30, 20, 10, 0)
 _lock = threading.Lock()
 _last = 0
+_random = random.Random()  # noqa: S311 - ids are no secrets; and a system call for each would let other threads run
 
 
 def new_id(prefix: str) -> str:
@@ -36,9 +38,20 @@ def new_id(prefix: str) -> str:
     global _last
     with _lock:
         now = time.time_ns() // 1_000_000
-        _last = _last + 1 if now <= _last >> 80 else now << 80 | int.from_bytes(os.urandom(10), "big")
+        _last = _last + 1 if now <= _last >> 80 else now << 80 | _random.getrandbits(80)
         value = _last
     return f"{prefix}_{_encode(value)}"
+
+
+def _begin_anew() -> None:
+    """A process that was forked makes other ids than the one that it comes from."""
+    global _last, _lock
+    _last, _lock = 0, threading.Lock()  # another thread may have held it
+    _random.seed()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _encode(value: int) -> str:

@@ -21,8 +21,9 @@ from tidemill.learners import get_learner
 from tidemill.learners._base import Context, Fitted, Learner, Problem, RecipeView
 from tidemill.records import Recipe
 
-PROBE_ROWS, MOST_PROBE_ROWS = 32, 8192
-"""Rows of a probe: few where a pass over them already takes long, more where a fit takes a moment anyway."""
+FEWEST_ROWS, PROBE_ROWS, MOST_PROBE_ROWS = 32, 128, 8192
+"""Rows of a probe: the fewest where their features already take long, few where a pass over them does, more where a fit
+takes a moment anyway."""
 _LONG, _LOOKS = 0.25, 2
 """Seconds from which on a probe is not enlarged; how often a shorter one is timed, since a busy neighbour may make a
 quick fit look slow, and it is a long way from few rows to many."""
@@ -103,9 +104,12 @@ def estimate(
             known[size, passes] = _quickest(partial(fit, size, passes), until=_LONG if passes > 1 else 4 * _LONG)
         return known[size, passes]
 
-    size = PROBE_ROWS
+    size = FEWEST_ROWS
     draws.problem(recipe.features, size // 8)  # an encoder is loaded once
     _, features = draws.problem(recipe.features, size)
+    if features < _LONG:
+        size = PROBE_ROWS
+        _, features = draws.problem(recipe.features, size)
     fit(size, 1)  # only warms up
     widest = min(rows, MOST_PROBE_ROWS, _PROBE_VALUES // sum(math.prod(f.shape or (1,)) for f in signature.inputs))
     while (took := timed(size, 1)) + features < _LONG and size * 2 <= widest:

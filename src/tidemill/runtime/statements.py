@@ -263,7 +263,11 @@ def name(content: Mapping[str, Any], field: str, where: str) -> str | None:
     value = content.get(field)
     if value is None:
         return None
-    if not isinstance(value, str) or len(value) > MAX_NAME or _NAME.fullmatch(value) is None:
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= MAX_NAME
+        or not (value.isprintable() or _NAME.fullmatch(value))  # the first is stricter, and much faster
+    ):
         raise InputError(
             f"{field} is not a short text",
             where=f"{where}.{field}",
