@@ -41,8 +41,9 @@ class FeedbackDoor:
         A list is checked whole before anything of it is written. After that only a conflict can refuse a statement,
         and it refuses that one alone.
         """
+        body = await self._guard.read_body(receive)
         self._guard.require_json(head)
-        content = parse_json(await self._guard.read_body(receive))
+        content = parse_json(body)
         header = header_key(head)
         if "feedback" not in content:
             item = parse_feedback(content, "body", service.follower.feedback_spec(), service.knows, via=head.via)

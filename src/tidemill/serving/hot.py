@@ -53,9 +53,9 @@ class HotRoutes:
 
     async def predict(self, service: Service, head: RequestHead, receive: Receive) -> Answer:
         """Answer rows of inputs; the predictions are on disk when this returns."""
+        body = await self._guard.read_body(receive)  # unread, it would cost the connection and with it the answer
         if head.content_type != b"application/json":
             require_readable(head.content_type)
-        body = await self._guard.read_body(receive)
         if head.content_type == b"application/json":
             request = parse_predict(body, self._max_rows)
         else:
@@ -74,8 +74,8 @@ class HotRoutes:
     async def infer(self, place: Place, service: Service, head: RequestHead, receive: Receive) -> Answer:
         """Answer an inference of the Open Inference Protocol; the predictions are on disk when this returns."""
         require_name(service.project, service.follower.served(), place)
-        json_length(head)
         body = await self._guard.read_body(receive)
+        json_length(head)
         if head.idempotency_key is None:
             return await self._infer(place, service, head, body, None)
         once = Once.of(head, f"{place.model}/{place.version}")
