@@ -22,6 +22,7 @@ them without a traceback and exits with ``exit_code``; the API answers ``status`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -58,6 +59,20 @@ class TidemillError(Exception):
     def to_json(self) -> dict[str, Any]:
         """The body of an error answer, and of a failing command under ``--json``."""
         return {"error": {"code": self.code, "what": self.what, "where": self.where, "mend": self.mend}}
+
+    def to_process(self) -> dict[str, Any]:
+        """What tells another process of it, which makes the same error of it by :func:`from_process`."""
+        return {"type": type(self).__name__, **self.to_json()["error"]}
+
+
+def from_process(fault: Mapping[str, Any]) -> TidemillError:
+    """The error that another process told of by :meth:`TidemillError.to_process`.
+
+    >>> from_process(BusyError("it runs", where="here").to_process())
+    BusyError('it runs', 'here', None)
+    """
+    kind: type[TidemillError] = globals()[fault["type"]]
+    return kind(fault["what"], where=fault["where"], mend=fault["mend"])
 
 
 class ConfigError(TidemillError):

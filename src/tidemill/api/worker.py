@@ -54,7 +54,7 @@ def main(arguments: dict[str, Any]) -> int:
                 pages=pages_of(project, settings),
             )
     except TidemillError as error:
-        tell({"error": {"type": type(error).__name__, **error.to_json()["error"]}})
+        tell({"error": error.to_process()})
         return error.exit_code
     return 0
 

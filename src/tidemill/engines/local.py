@@ -108,7 +108,5 @@ class LocalJob:
                 mend="See its log; a cycle that was killed resumes with `tidemill cycle`.",
             ) from None
         if "error" in document:
-            fault = document["error"]
-            kind = getattr(errors, fault["type"])
-            raise kind(fault["what"], where=fault["where"], mend=fault["mend"])
+            raise errors.from_process(document["error"])
         return document["result"]

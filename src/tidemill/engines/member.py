@@ -26,7 +26,7 @@ def main(folder: str, target: str, arguments: str, nice: str, parent: str) -> in
         document = {"result": resolve(target)(**json.loads(arguments))}
         status = 0
     except TidemillError as error:
-        document = {"error": {"type": type(error).__name__, **error.to_json()["error"]}}
+        document = {"error": error.to_process()}
         status = 1
     except KeyboardInterrupt:
         return 130

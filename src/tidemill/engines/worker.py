@@ -23,7 +23,7 @@ def main(target: str, arguments: str, nice: str) -> int:
         document = {"result": resolve(target)(**json.loads(arguments))}
         status = 0
     except TidemillError as error:
-        document = {"error": {"type": type(error).__name__, **error.to_json()["error"]}}
+        document = {"error": error.to_process()}
         status = error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -89,6 +89,13 @@ def starter(recipes: Sequence[Recipe], threads: int, log: Path) -> Iterator[Star
             log.unlink()
 
 
+def connected(starts: Starts, target: str) -> tuple[Process, Connection[Any, Any]]:
+    """A process that runs ``module:function``, and this end of the line on whose other end, ``fd``, it listens."""
+    here, there = multiprocessing.Pipe()
+    with there:
+        return starts.submit(target, {"fd": there.fileno()}, keep=[there.fileno()]), here
+
+
 @dataclass(slots=True, eq=False)
 class _Worker:
     process: Process
@@ -212,9 +219,7 @@ class Crew:
                 continue  # its end is noticed where it is heard
 
     def _begin(self) -> _Worker:
-        here, there = multiprocessing.Pipe()
-        with there:
-            process = self._starts.submit("tidemill.loop.working:work", {"fd": there.fileno()}, keep=[there.fileno()])
+        process, here = connected(self._starts, "tidemill.loop.working:work")
         worker = _Worker(process, here)
         self._team.append(worker)
         with contextlib.suppress(OSError):  # as above
@@ -229,7 +234,7 @@ class Crew:
         job = worker.job
         worker.ready = worker.ready or what == "ready"
         if what == "error":
-            raise getattr(errors, content["type"])(content["what"], where=content["where"], mend=content["mend"])
+            raise errors.from_process(content)
         if job is not None and what == "epoch":
             heard(job, *content)
         if job is None or what != "ended":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import multiprocessing
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from tidemill import errors
 from tidemill.data.schema import Signature
 from tidemill.errors import TidemillError, TrainingError
 from tidemill.learners import get_learner
-from tidemill.loop.crew import Process, Starts
+from tidemill.loop.crew import Process, Starts, connected
 from tidemill.loop.probing import Cost, Draws, estimate
 from tidemill.records import Recipe
 
@@ -88,7 +87,7 @@ def answer(fd: int) -> None:
         try:
             line.send(_estimated(recipe, work, Draws(work.signature, work.train, work.validation)))
         except TidemillError as error:
-            line.send({"type": type(error).__name__, **error.to_json()["error"]})
+            line.send(error.to_process())
 
 
 def _estimated(recipe: Recipe, work: Work, draws: Draws) -> Cost | str:
@@ -99,9 +98,7 @@ def _estimated(recipe: Recipe, work: Work, draws: Draws) -> Cost | str:
 
 
 def _begun(recipe: Recipe, work: Work, starts: Starts) -> tuple[Connection[Any, Any], tuple[Recipe, Process]]:
-    here, there = multiprocessing.Pipe()
-    with there:
-        process = starts.submit("tidemill.loop.estimating:answer", {"fd": there.fileno()}, keep=[there.fileno()])
+    process, here = connected(starts, "tidemill.loop.estimating:answer")
     with contextlib.suppress(OSError):  # its end is noticed where it is heard
         here.send((recipe, work))
     return here, (recipe, process)
@@ -114,5 +111,5 @@ def _heard(line: Connection[Any, Any], process: Process) -> Cost | str:
     except (EOFError, OSError):
         return f"the process that probed it ended with status {process.wait()}"
     if isinstance(said, Mapping):
-        raise getattr(errors, said["type"])(said["what"], where=said["where"], mend=said["mend"])
+        raise errors.from_process(said)
     return said

@@ -53,7 +53,7 @@ def work(fd: int) -> None:
     try:
         _work(line, orders)
     except TidemillError as error:
-        line.send("error", {"type": type(error).__name__, **error.to_json()["error"]})
+        line.send("error", error.to_process())
 
 
 def _work(line: _Line, orders: Orders) -> None:

@@ -54,11 +54,10 @@ class HotRoutes:
     async def predict(self, service: Service, head: RequestHead, receive: Receive) -> Answer:
         """Answer rows of inputs; the predictions are on disk when this returns."""
         body = await self._guard.read_body(receive)  # unread, it would cost the connection and with it the answer
-        if head.content_type != b"application/json":
-            require_readable(head.content_type)
         if head.content_type == b"application/json":
             request = parse_predict(body, self._max_rows)
         else:
+            require_readable(head.content_type)
             request = await self._read(service, head.content_type or b"", body)
         if len(body) > service.max_text:  # otherwise no text in it can be too long
             require_short(request.records, service.follower.served().predictor.signature, service.max_text)

@@ -121,8 +121,7 @@ class Workers:
                     self._on_ready()
 
     def _failed(self, worker: _Worker, fault: dict[str, Any]) -> None:
-        kind: type[errors.TidemillError] = getattr(errors, fault["type"])
-        error = kind(fault["what"], where=fault["where"], mend=fault["mend"])
+        error = errors.from_process(fault)
         if worker in self._waiting:  # it never answered: what keeps it from starting is for whoever started the service
             raise error
         logger.error("worker %d cannot start: %s", worker.number, error)
