@@ -45,13 +45,13 @@ def estimates(
     """Each recipe's name with what a fit of it costs, or with why that cannot be told: its attempt would fail as well.
 
     Args:
-        starts: starts processes; without it, or with one recipe or worker, they are probed here.
+        starts: starts processes; without it they are probed here.
         workers: how many processes there are at a time.
 
     Raises:
         TidemillError: what is wrong with more than a recipe.
     """
-    if starts is None or workers == 1 or len(recipes) < 2:
+    if starts is None:
         draws = Draws(work.signature, work.train, work.validation)
         for recipe in recipes:
             yield recipe.name, _estimated(recipe, work, draws)
@@ -59,19 +59,19 @@ def estimates(
     waiting = list(recipes)  # the last ones are the dearest as a rule: they begin
     busy: dict[Connection[Any, Any], tuple[Recipe, Process]] = {}
     try:
-        while waiting or busy:
-            while waiting and len(busy) < workers:
-                recipe = waiting.pop()
-                busy.update([_begun(recipe, work, starts)])
-            for name in dict.fromkeys(recipe.learner for recipe in recipes):
-                get_learner(name)  # what the race needs is imported here meanwhile
-            for line in wait(list(busy)):
-                assert isinstance(line, Connection)
+        for _ in range(workers):
+            busy |= _begun(waiting, work, starts)
+        for name in dict.fromkeys(recipe.learner for recipe in recipes):
+            get_learner(name)  # what the race needs is imported here meanwhile
+        while busy:
+            said = wait(list(busy))
+            for line in [line for line in busy if line in said]:
                 recipe, process = busy[line]
                 yield recipe.name, _heard(line, process)
                 line.close()
                 process.wait()
                 del busy[line]
+                busy |= _begun(waiting, work, starts)
     finally:
         for line, (_, process) in busy.items():
             line.close()
@@ -97,11 +97,15 @@ def _estimated(recipe: Recipe, work: Work, draws: Draws) -> Cost | str:
         return str(error)
 
 
-def _begun(recipe: Recipe, work: Work, starts: Starts) -> tuple[Connection[Any, Any], tuple[Recipe, Process]]:
+def _begun(waiting: list[Recipe], work: Work, starts: Starts) -> dict[Connection[Any, Any], tuple[Recipe, Process]]:
+    """The process that probes the next recipe, if one is waiting."""
+    if not waiting:
+        return {}
+    recipe = waiting.pop()
     process, here = connected(starts, "tidemill.loop.estimating:answer")
     with contextlib.suppress(OSError):  # its end is noticed where it is heard
         here.send((recipe, work))
-    return here, (recipe, process)
+    return {here: (recipe, process)}
 
 
 def _heard(line: Connection[Any, Any], process: Process) -> Cost | str:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -93,16 +93,14 @@ def estimate(
     params = usual_params(learner, signature, draws.train, recipe.params)
     view = RecipeView(network=recipe.network, params=params)
     fitted: dict[tuple[int, int], Fitted] = {}
-    known: dict[tuple[int, int], float] = {}
 
     def fit(size: int, passes: int) -> None:
         problem, _ = draws.problem(recipe.features, size)
         fitted[size, passes] = learner.fit(problem, view, Context(max_epochs=passes, threads=threads))
 
+    @cache
     def timed(size: int, passes: int) -> float:
-        if (size, passes) not in known:
-            known[size, passes] = _quickest(partial(fit, size, passes), until=_LONG if passes > 1 else 4 * _LONG)
-        return known[size, passes]
+        return _quickest(partial(fit, size, passes), until=_LONG if passes > 1 else 4 * _LONG)
 
     size = FEWEST_ROWS
     draws.problem(recipe.features, size // 8)  # an encoder is loaded once
