@@ -20,7 +20,7 @@ JSON = dict[str, Any]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32, sorts as ASCII
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
-_SHIFTS = (60, 50, 40, 30, 20, 10, 0)
+_SHIFTS = tuple(range(110, -1, -10))
 _lock = threading.Lock()
 _last = 0
 _random = random.Random()  # noqa: S311 - ids are no secrets; and a system call for each would let other threads run
@@ -56,13 +56,12 @@ if hasattr(os, "register_at_fork"):
 
 def _encode(value: int) -> str:
     """130 bits as 26 letters, two at a time."""
-    low = value & (1 << 60) - 1
-    return _upper(value >> 60) + "".join([_PAIRS[low >> shift & 1023] for shift in _SHIFTS[1:]])
+    return _upper(value >> 10) + _PAIRS[value & 1023]
 
 
 @functools.lru_cache(8)
 def _upper(bits: int) -> str:
-    """The letters of the upper 70 bits, which the ids of one millisecond share."""
+    """The letters of the upper 120 bits, which most ids of one millisecond share."""
     return "".join([_PAIRS[bits >> shift & 1023] for shift in _SHIFTS])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.middleware.cors import CORSMiddleware
@@ -118,7 +117,7 @@ class Application:
             if token is not None:
                 scope["tidemill.token"] = token.id  # for the log
                 scope["tidemill.via"] = token.name  # under which answers of annotators are kept
-                head = replace(head, via=token.name)
+                head = head._replace(via=token.name)
             at_the_door = False
             handler = self._hot.find(scope["path"]) if scope["method"] == "POST" else None
             if handler is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tidemill.errors import TooLargeError
 from tidemill.serving.answering import CLOSE, RequestError
@@ -22,8 +22,7 @@ SMALL_BODY = 64_000
 _REMEMBERED = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """The headers that serving reads; ``None`` where the request has none.
 
     Attributes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
+import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
@@ -22,12 +23,14 @@ R = TypeVar("R", bound=Record)
 _MANY = 8
 #: Rows of one statement in SQLite: within a statement other threads work on, and each row costs a third.
 _ROWS = (50, 16)
+_first = operator.itemgetter(0)
 
 
 def insert(connection: sa.Connection, mapping: Mapping[Any], records: Sequence[Record]) -> None:
     """Insert *records*, all of the kind of *mapping*, within the transaction of *connection*.
 
-    SQLAlchemy would spend several times as long on each row as the database does, so rows go to the driver as they are.
+    SQLAlchemy would spend several times as long on each row as the database does, so rows go to the driver as they are;
+    so do errors, of which :class:`~tidemill.store.database.Database` makes ours.
 
     Raises:
         InputError: one of them holds what a column cannot.
@@ -43,29 +46,38 @@ def insert(connection: sa.Connection, mapping: Mapping[Any], records: Sequence[R
     if copies:
         postgresql.copy(connection, mapping.table.name, mapping.names, rows)
         return
+    driver = _driver(connection)
     start = 0
     for many in _ROWS:
         while len(rows) - start >= many:
-            values = tuple(itertools.chain.from_iterable(rows[start : start + many]))
-            connection.exec_driver_sql(mapping.insertion(many), values)
+            driver.execute(mapping.insertion(many), tuple(itertools.chain.from_iterable(rows[start : start + many])))
             start += many
-    if start < len(rows):
-        connection.exec_driver_sql(mapping.insertion(1), rows[start:])
+    driver.executemany(mapping.insertion(1), rows[start:])
 
 
 def select(connection: sa.Connection, mapping: Mapping[R], column: str, values: Collection[str]) -> list[R]:
     """The records whose *column* is one of many *values*, in the order in which they were written."""
     if not values:
         return []
-    postgres = connection.dialect.name == "postgresql"
-    listed = list(values)
-    given = {"listed": listed if postgres else orjson.dumps(listed).decode()}
-    rows = connection.execute(_selection(mapping, column, postgres), given).all()
-    return [mapping.record(row[1:]) for row in sorted(rows, key=operator.itemgetter(0))]
+    if connection.dialect.name == "postgresql":
+        found = connection.execute(_selection(mapping, column), {"listed": list(values)}).all()
+        return [mapping.record(row[1:]) for row in sorted(found, key=_first)]
+    chosen = f"{_selected(mapping, column)} IN (SELECT value FROM json_each(?))"
+    rows = _driver(connection).execute(chosen, (orjson.dumps(list(values)).decode(),)).fetchall()
+    return [mapping.stored(row[1:]) for row in sorted(rows, key=_first)]
+
+
+def _driver(connection: sa.Connection) -> sqlite3.Connection:
+    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment] - SQLAlchemy knows only that it is some driver's
+    return driver
 
 
 @functools.cache
-def _selection(mapping: Mapping[Any], column: str, postgres: bool) -> sa.TextualSelect:
-    chosen = "= ANY(:listed)" if postgres else "IN (SELECT value FROM json_each(:listed))"
-    text = sa.text(f"SELECT seq, {', '.join(mapping.names)} FROM {mapping.table.name} WHERE {column} {chosen}")  # noqa: S608 - our own names
+def _selection(mapping: Mapping[Any], column: str) -> sa.TextualSelect:
+    text = sa.text(f"{_selected(mapping, column)} = ANY(:listed)")
     return text.columns(mapping.table.c.seq, *mapping.columns)
+
+
+@functools.cache
+def _selected(mapping: Mapping[Any], column: str) -> str:
+    return f"SELECT seq, {', '.join(mapping.names)} FROM {mapping.table.name} WHERE {column}"  # noqa: S608 - our own names

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 import sqlalchemy as sa
@@ -24,8 +24,7 @@ _TRIES = 4
 _Place = tuple[str, str | None, str, str]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class FeedbackOutcome:
+class FeedbackOutcome(NamedTuple):
     """What became of one piece of feedback.
 
     Attributes:

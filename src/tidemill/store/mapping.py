@@ -104,6 +104,10 @@ class Mapping(Generic[R]):
         return tuple(i for i, column in enumerate(self.columns) if isinstance(column.type, JsonText))
 
     @functools.cached_property
+    def _booleans(self) -> tuple[int, ...]:
+        return tuple(i for i, column in enumerate(self.columns) if isinstance(column.type, sa.Boolean))
+
+    @functools.cached_property
     def _fields(self) -> Callable[[Any], tuple[Any, ...]]:
         return operator.attrgetter(*self.names)
 
@@ -135,6 +139,16 @@ class Mapping(Generic[R]):
         """The first text field of *record* that holds the character NUL, which no database here takes."""
         texts = ((name, getattr(record, name)) for name in self.names if name in self.searchable)
         return next((name for name, value in texts if isinstance(value, str) and "\0" in value), None)
+
+    def stored(self, row: Sequence[Any]) -> R:
+        """The record of a row of :attr:`columns` as SQLite's driver gives it, which knows neither JSON nor booleans."""
+        values = list(row)
+        for i in self._jsons:
+            if values[i] is not None:
+                values[i] = orjson.loads(values[i])
+        for i in self._booleans:
+            values[i] = values[i] and bool(values[i])
+        return self.record(values)
 
     def record(self, row: Sequence[Any]) -> R:
         """The record of a row of :attr:`columns`."""
