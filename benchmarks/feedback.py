@@ -3,8 +3,9 @@
     python benchmarks/feedback.py                    # about 4 minutes
     python benchmarks/feedback.py --rows 20000 --seconds 2 --rounds 1    # a quick look
 
-The bulk door gets one request of many statements, and stands beside raw group commit: the same rows, ready-made, into
-the same tables by Python's sqlite3 alone, in groups as large as the door's. The single door gets one statement a
+The bulk door gets one request of many statements, and stands beside raw group commit, twice: the same rows, ready-made,
+into the same tables by Python's sqlite3 alone, in groups as large as the door's; and one by one from 64 producers, each
+of which waits until its row is committed, with whatever has gathered in one group. The single door gets one statement a
 request from 64 connections that wait for their answers, and stands beside a bare ASGI application that decodes the same
 bodies and commits the same rows in groups, too (feedback_bare.py). Stores lie in one folder, so on one disk. Servers
 and the raw commit have the first core, the load the second. Rounds alternate; shown are medians.
@@ -13,6 +14,7 @@ and the raw commit have the first core, the load the second. Rounds alternate; s
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
@@ -30,7 +32,7 @@ from typing import Any
 
 import tidemill
 from _common import HERE, in_process, machine, table
-from feedback_bare import SETTINGS, insertion
+from feedback_bare import SETTINGS, Committer, Row, insertion
 from serving import free_port, load, on_first_core, wait
 from serving_load import WARM_UP
 from tidemill.records import Feedback, new_id
@@ -48,11 +50,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement of the single door")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where the stores lie; the system's temporary folder unless given")
-    for hidden in ("--raw", "--send"):
+    for hidden in ("--raw", "--waiting", "--send"):
         parser.add_argument(hidden, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.raw:
         print(json.dumps({"rate": raw(Path(arguments.raw[0]), Path(arguments.raw[1]))}))
+        return
+    if arguments.waiting:
+        print(json.dumps({"rate": asyncio.run(waiting(Path(arguments.waiting[0]), Path(arguments.waiting[1])))}))
         return
     if arguments.send:
         print(json.dumps(send(arguments.send[0], Path(arguments.send[1]))))
@@ -85,10 +90,11 @@ def one_round(place: Path, made: tidemill.Project, rows: int, seconds: float) ->
     found = {}
     lines = place / "statements.jsonl"
     lines.write_text("".join(json.dumps(said) + "\n" for said in statements(made.store, rows)))
-    with fresh(place, made) as folder:
-        database, source = folder / ".tidemill" / "store.db", str(lines)
-        command = ["taskset", "-c", "0", sys.executable, __file__, "--raw", str(database), source]
-        found["raw"] = float(told(command)["rate"])
+    for name in ("raw", "waiting"):
+        with fresh(place, made) as folder:
+            database, source = folder / ".tidemill" / "store.db", str(lines)
+            command = ["taskset", "-c", "0", sys.executable, __file__, f"--{name}", str(database), source]
+            found[name] = float(told(command)["rate"])
     with fresh(place, made) as folder, served(folder) as port:
         last = str(max(os.sched_getaffinity(0)))
         sent = told(["taskset", "-c", last, sys.executable, __file__, "--send", f"127.0.0.1:{port}", str(lines)])
@@ -154,14 +160,7 @@ def told(command: Sequence[str]) -> dict[str, Any]:
 
 def raw(database: Path, lines: Path) -> float:
     """Rows a second of ready-made rows, in groups of the door's size, by the driver alone."""
-    rows = []
-    for line in lines.read_text().splitlines():
-        said = json.loads(line)
-        value = json.dumps(said["value"])
-        item = Feedback(id=new_id("fb"), subject=said["prediction"], kind="correction", key=said["key"])
-        rows.append(
-            (item.id, item.created, item.subject, item.kind, value, said["author"], 0, item.key, None, "[]", None)
-        )
+    rows = ready_made(lines)
     with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
         for setting in SETTINGS:
             connection.execute(setting)
@@ -172,6 +171,37 @@ def raw(database: Path, lines: Path) -> float:
             connection.executemany(statement, rows[start : start + AT_ONCE])
             connection.execute("COMMIT")
         return len(rows) / (time.perf_counter() - began)
+
+
+async def waiting(database: Path, lines: Path) -> float:
+    """Rows a second of ready-made rows from producers that wait for each, in groups of whatever has gathered."""
+    rows = ready_made(lines)
+    loop = asyncio.get_running_loop()
+    committer = Committer(str(database), loop)
+    committer.start()
+
+    async def produce(own: list[Row]) -> None:
+        for row in own:
+            done: asyncio.Future[None] = loop.create_future()
+            committer.waiting.put((row, done))
+            await done
+
+    began = time.perf_counter()
+    await asyncio.gather(*[produce(rows[start::PRODUCERS]) for start in range(PRODUCERS)])
+    return len(rows) / (time.perf_counter() - began)
+
+
+def ready_made(lines: Path) -> list[Row]:
+    """The rows that the door makes of a file of statements."""
+    rows: list[Row] = []
+    for line in lines.read_text().splitlines():
+        said = json.loads(line)
+        value = json.dumps(said["value"])
+        item = Feedback(id=new_id("fb"), subject=said["prediction"], kind="correction", key=said["key"])
+        rows.append(
+            (item.id, item.created, item.subject, item.kind, value, said["author"], 0, item.key, None, "[]", None)
+        )
+    return rows
 
 
 def send(address: str, lines: Path) -> dict[str, Any]:
@@ -205,11 +235,12 @@ def shown(runs: Sequence[dict[str, float]]) -> str:
     middle = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     ratio = {
         pair: statistics.median(run[pair[0]] / run[pair[1]] for run in runs)
-        for pair in (("bulk", "raw"), ("single", "bare"))
+        for pair in (("bulk", "raw"), ("bulk", "waiting"), ("single", "bare"))
     }
     rows = [
-        ["bulk door", f"{middle['bulk']:,.0f}", "", f"{ratio['bulk', 'raw']:.2f} of raw group commit"],
-        ["raw group commit", f"{middle['raw']:,.0f}", "", ""],
+        ["bulk door", f"{middle['bulk']:,.0f}", "", f"{ratio['bulk', 'raw']:.2f} and {ratio['bulk', 'waiting']:.2f}"],
+        ["raw group commit of ready-made groups", f"{middle['raw']:,.0f}", "", ""],
+        [f"raw group commit, {PRODUCERS} producers that wait", f"{middle['waiting']:,.0f}", "", ""],
         [
             "single door",
             f"{middle['single']:,.0f}",

@@ -218,6 +218,28 @@ def test_requests_in_a_row_are_answered_in_their_order_up_to_the_garbled_one(ser
     assert b"owned_by" not in answer
 
 
+@pytest.mark.parametrize(
+    "asks_for_it", [b"POST /v1/predict HTTP/1.0", b"POST /v1/predict HTTP/1.1\r\nConnection: close"]
+)
+def test_whoever_asks_for_one_answer_gets_it_whole_and_is_let_go(service: Served, asks_for_it: bytes) -> None:
+    body = json.dumps({"inputs": digit(0)}).encode()
+    head = POST.replace(b"POST /v1/predict HTTP/1.1", asks_for_it) + b"Content-Length: %d\r\n\r\n" % len(body)
+    status, headers, told = said_once(raw(service.url, head + body))
+    assert (status, headers["connection"], told["predictions"][0]["label"]) == (200, "close", "0")
+    kept = service.client.post("/v1/predict", json={"inputs": digit(0)})
+    assert {name for name in headers if name != "connection"} == {name.lower() for name in kept.headers}
+    assert kept.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_answer_to_head_has_the_length_of_a_body_and_none(service: Served) -> None:
+    foreign = b"HEAD /v1/models HTTP/1.1\r\nHost: elsewhere.example\r\nConnection: close\r\n\r\n"
+    head, _, body = raw(service.url, foreign).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 403")
+    assert body == b""
+    length = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+    assert int(length.partition(b":")[2]) > 0
+
+
 def test_who_asks_several_times_and_goes_away_leaves_nothing_in_the_log(
     project: SmallProject, caplog: pytest.LogCaptureFixture
 ) -> None:

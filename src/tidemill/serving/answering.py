@@ -11,6 +11,7 @@ import orjson
 from tidemill.errors import BusyError, InputError, NotReadyError, StoreError, TidemillError, TooLargeError
 from tidemill.records import new_id
 from tidemill.serving.asgi import Message, Scope, Send
+from tidemill.serving.wire import Wire
 
 logger = logging.getLogger("tidemill.serving")
 
@@ -26,6 +27,7 @@ SECURE: Headers = (
 CLOSE: Headers = ((b"connection", b"close"),)
 LONGEST_RETRY = 60
 _JSON: Headers = ((b"content-type", b"application/json"), *SECURE)
+_HEAD = b"".join(b"%s: %s\r\n" % header for header in _JSON)
 _RETRY_AFTER: dict[type[TidemillError], bytes] = {NotReadyError: b"2", StoreError: b"5", BusyError: b"1"}
 
 
@@ -66,6 +68,9 @@ class Answer(NamedTuple):
 
     async def send(self, send: Send) -> None:
         """Hand the answer to the server."""
+        if isinstance(send, Wire) and not self.headers:
+            await send.whole(self.status, b"%scontent-length: %d\r\n" % (_HEAD, len(self.body)), self.body)
+            return
         start: Message = {"type": "http.response.start", "status": self.status, "headers": self.all_headers()}
         await send(start)
         await send({"type": "http.response.body", "body": self.body})

@@ -84,7 +84,6 @@ class Written:
         return BytesAnswer(200, body, ((b"inference-header-content-length", str(self.head).encode()),))
 
 
-@dataclass(frozen=True, slots=True)
 class BytesAnswer(Answer):
     """An answer whose JSON is followed by bytes."""
 

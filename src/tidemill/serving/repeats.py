@@ -10,7 +10,6 @@ another model has taken over meanwhile, or this one has learned, it is a new pre
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 import re
 import time
@@ -109,7 +108,7 @@ class Repeats:
                     mend="Send the same body to repeat a request, or a new key to make another one.",
                 )
             first = await asyncio.shield(known.answer)
-            return dataclasses.replace(first, headers=(*first.headers, *REPLAYED))
+            return first._replace(headers=(*first.headers, *REPLAYED))
         given = _Given(digest, asyncio.get_running_loop().create_future(), self._clock() + self._seconds)
         self._given[once] = given
         try:

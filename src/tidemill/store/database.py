@@ -12,7 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import sqlalchemy.exc
 
-from tidemill.errors import BusyError, ConfigError, ConflictError, ExtraMissingError, InputError, StoreError, TidemillError
+from tidemill.errors import BusyError, ConfigError, ConflictError, ExtraMissingError, InputError, StoreError
 from tidemill.store import postgresql, sqlite
 
 _MEND = "Write it like postgresql://user@host/name or sqlite:////data/store.db, or leave it out."
@@ -193,20 +193,13 @@ class Database:
         except sqlalchemy.exc.IntegrityError as error:
             said = postgresql.told(error)
             raise ConflictError(f"a record like this exists already ({said})", where=self.where) from error
-        except sqlite3.IntegrityError as error:  # here and below: from the driver itself, which bulk.py asks
-            raise ConflictError(f"a record like this exists already ({error})", where=self.where) from error
-        except sqlite3.Error as error:
-            raise self._refused(error) from error
         except sqlalchemy.exc.DBAPIError as error:
-            if isinstance(error.orig, sqlite3.Error):
-                raise self._refused(error.orig) from error
-            raise postgresql.explain(error, self.where) from error
+            if not isinstance(error.orig, sqlite3.Error):
+                raise postgresql.explain(error, self.where) from error
+            if sqlite.is_failed_sync(error.orig):
+                self._failed = f"fsync failed, so nothing more is acknowledged ({error.orig})"
+            raise sqlite.explain(error.orig, self.where) from error
         except (sqlalchemy.exc.StatementError, UnicodeEncodeError, OverflowError) as error:
             raise InputError(f"a record holds a value that cannot be stored ({error})") from error
         except sqlalchemy.exc.TimeoutError as error:
             raise BusyError("too many threads use the database at once", where=self.where) from error
-
-    def _refused(self, error: sqlite3.Error) -> TidemillError:
-        if sqlite.is_failed_sync(error):
-            self._failed = f"fsync failed, so nothing more is acknowledged ({error})"
-        return sqlite.explain(error, self.where)

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 
 from tidemill.errors import BusyError, ConfigError, InputError, StoreError, TidemillError
+from tidemill.store.driver import driver
 
 #: How long a writer waits for another transaction, in seconds.
 BUSY_SECONDS = 20.0
@@ -184,7 +185,7 @@ def scrub(connection: sa.Connection, tables: Iterable[str], where: str) -> list[
         BusyError: another program still sees what was there before, so the server would copy it.
     """
     run, quote = connection.exec_driver_sql, connection.dialect.identifier_preparer.quote
-    driver: Any = connection.connection.driver_connection
+    own: Any = connection.connection.driver_connection
     said: list[str] = []
 
     def hear(notice: Any) -> None:
@@ -192,7 +193,7 @@ def scrub(connection: sa.Connection, tables: Iterable[str], where: str) -> list[
             said.append(f"the server did not allow it: {notice.message_primary}")
 
     _outwait_readers(connection, where)
-    driver.add_notice_handler(hear)
+    own.add_notice_handler(hear)
     try:
         for table in tables:
             _forget_statistics(connection, quote(table))
@@ -200,7 +201,7 @@ def scrub(connection: sa.Connection, tables: Iterable[str], where: str) -> list[
         _outwait_readers(connection, where)
         run("VACUUM (FULL) pg_catalog.pg_statistic")
     finally:
-        driver.remove_notice_handler(hear)
+        own.remove_notice_handler(hear)
     return said
 
 
@@ -238,18 +239,8 @@ def _outwait_readers(connection: sa.Connection, where: str) -> None:
 
 def copy(connection: sa.Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Insert rows of plain values by COPY, within the transaction of *connection*; fails as an INSERT would."""
-    driver: Any = connection.connection.driver_connection
-    dialect: Any = connection.dialect
-    quote = dialect.identifier_preparer.quote
+    quote = connection.dialect.identifier_preparer.quote
     statement = f"COPY {quote(table)} ({', '.join(map(quote, columns))}) FROM STDIN"
-    try:
-        with driver.cursor() as cursor, cursor.copy(statement) as sink:
-            for row in rows:
-                sink.write_row(row)
-    except dialect.dbapi.Error as error:
-        # The driver is spoken to directly here, so nobody has put its errors into the form of all others yet.
-        lost = bool(driver.closed)
-        told = sqlalchemy.exc.DBAPIError.instance(
-            statement, None, error, dialect.dbapi.Error, connection_invalidated=lost, dialect=dialect
-        )
-        raise told from error
+    with driver(connection) as own, own.cursor() as cursor, cursor.copy(statement) as sink:
+        for row in rows:
+            sink.write_row(row)
