@@ -74,16 +74,18 @@ class HotRoutes:
         """Answer an inference of the Open Inference Protocol; the predictions are on disk when this returns."""
         require_name(service.project, service.follower.served(), place)
         body = await self._guard.read_body(receive)
-        json_length(head)
+        length = json_length(head)
         if head.idempotency_key is None:
-            return await self._infer(place, service, head, body, None)
+            return await self._infer(place, service, body, length, None)
         once = Once.of(head, f"{place.model}/{place.version}")
-        return await self._repeats.answer(once, body, partial(self._infer, place, service, head, body, once))
+        return await self._repeats.answer(once, body, partial(self._infer, place, service, body, length, once))
 
-    async def _infer(self, place: Place, service: Service, head: RequestHead, body: bytes, once: Once | None) -> Answer:
+    async def _infer(
+        self, place: Place, service: Service, body: bytes, length: int | None, once: Once | None
+    ) -> Answer:
         served = service.follower.served()
         require_served(service.project, served, place)
-        read = partial(parse_inference, body, json_length(head), place.model, served.predictor, self._max_rows)
+        read = partial(parse_inference, body, length, place.model, served.predictor, self._max_rows)
         request, written = read() if len(body) <= _SHORT else await asyncio.to_thread(read)
         if len(body) > service.max_text:
             require_short(request.records, served.predictor.signature, service.max_text)

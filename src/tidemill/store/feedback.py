@@ -76,9 +76,7 @@ def _add(database: Database, items: Sequence[Feedback], keys: set[str]) -> list[
         outdated: dict[str, str] = {}
         outcomes: list[tuple[str, Literal["accepted", "repeated", "conflict"]]] = []
         for given in items:
-            item = given
-            if item.key in known:  # one of this very group may have come first
-                item = _apart(connection, given, known)
+            item = _apart(connection, given, known)  # again: one of this very group may have come first
             first = known.get(item.key)
             if first is not None:
                 outcomes.append((item.key, "repeated" if _body(first) == _body(item) else "conflict"))
