@@ -12,7 +12,8 @@ from tidemill.records import new_id
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_processes_that_were_forked_make_different_ids(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "time_ns", lambda: 2 * 10**18)  # the child begins in the same millisecond
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now)  # the child begins in the same millisecond
     parts = []
     for _ in range(5):
         reader, writer = os.pipe()

@@ -511,4 +511,4 @@ def restore(archive: str | Path, folder: str | Path | None = None, *, store: str
 
 
 def _outcome(outcome: FeedbackOutcome) -> JSON:
-    return {**to_json(outcome), "feedback": to_json(outcome.feedback)}
+    return {**outcome._asdict(), "feedback": to_json(outcome.feedback)}
