@@ -18,7 +18,8 @@ from typing import Any
 import httpx
 import numpy as np
 
-from tidemill.api.project import Project, init
+from tidemill.api.opening import init
+from tidemill.api.project import Project
 from tidemill.errors import ConflictError
 from tidemill.loop import OnEvent, unheard
 from tidemill.project import STATE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,7 @@ from tidemill.api import mirroring
 from tidemill.api.outside import OutsideProject
 from tidemill.api.running import plan_cycle, run
 from tidemill.api.watching import watched
-from tidemill.config import Serve, changed, find_project, parse_duration
-from tidemill.errors import NotFoundError
+from tidemill.config import Serve, changed, parse_duration
 from tidemill.loop import OnEvent, unheard
 from tidemill.project import (
     cleaning,
@@ -26,7 +24,6 @@ from tidemill.project import (
     overview,
     rollouts,
     said,
-    start_project,
 )
 from tidemill.project.pareto import pareto as pareto_of
 from tidemill.project.rollouts import Phase
@@ -475,39 +472,6 @@ class Project(OutsideProject):
 
     def _predictor(self, model: str | None) -> Predictor:
         return self.open_serving(model)
-
-
-def init(
-    folder: str | Path,
-    *,
-    data: str | Path | Sequence[str | Path],
-    target: str | None = None,
-    task: str | None = None,
-    labels: Sequence[str] = (),
-    **settings: Any,
-) -> Project:
-    """Make a project and open it; see :func:`tidemill.project.start_project`."""
-    start_project(Path(folder), data=data, target=target, task=task, labels=labels, **settings)
-    return Project(Path(folder))
-
-
-def open_project(folder: str | Path = ".") -> Project:
-    """Open the project in *folder*, or in the nearest folder above it.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    if not Path(folder).is_dir():
-        raise NotFoundError(f"there is no folder {os.fspath(folder)!r}", mend="Check the path.")
-    return Project(find_project(Path(folder)))
-
-
-def restore(archive: str | Path, folder: str | Path | None = None, *, store: str | None = None) -> Project:
-    """Make a project of what a backup holds, and open it; see :func:`tidemill.project.restoring.restore`."""
-    from tidemill.project import restoring
-
-    done = restoring.restore(Path(archive), None if folder is None else Path(folder), store=store)
-    return Project(Path(done["folder"]))
 
 
 def _outcome(outcome: FeedbackOutcome) -> JSON:

@@ -11,7 +11,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from tidemill.annotation.agreement import disputed, same
@@ -443,45 +442,6 @@ def progress(project: OpenProject, author: str | None = None) -> JSON:
         **found,
         "mine": None if author is None else next((a for a in found["authors"] if a["author"] == author), None),
     }
-
-
-def guidelines(project: OpenProject) -> str | None:
-    """What people should know before they answer: the text, or that of the file which is named.
-
-    Raises:
-        InputError: the file is missing, cannot be read, or is no UTF-8 text.
-    """
-    said = project.config.annotation.guidelines
-    if said is None:
-        path = project.dir / "guidelines.md"
-        return _read(path) if path.is_file() else None
-    if "\n" not in said and said.endswith((".md", ".txt")):
-        path = (project.dir / said).resolve()
-        if not path.is_relative_to(project.dir) or not path.is_file():
-            raise InputError(
-                f"there is no file {said!r} in the project", where="annotation.guidelines", mend="Check its path."
-            )
-        return _read(path)
-    return said
-
-
-def guidelines_or_fault(project: OpenProject) -> str | None:
-    """The guidelines, or why they cannot be shown: people go on labelling without them."""
-    try:
-        return guidelines(project)
-    except InputError as error:
-        return f"The guidelines cannot be shown. {error}"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError("the guidelines are no UTF-8 text", where=str(path), mend="Save the file as UTF-8.") from None
-    except OSError as error:
-        raise InputError(
-            f"the guidelines cannot be read: {error.strerror}", where=str(path), mend="Check who may read the file."
-        ) from None
 
 
 def ask(project: OpenProject, subjects: Sequence[str], *, widget: str | None = None, reason: str | None = None) -> JSON:

@@ -17,7 +17,7 @@ from tidemill.data.assigned import fold_journal
 from tidemill.data.encode import encode
 from tidemill.data.keys import content_keys, key_text
 from tidemill.errors import InputError, NotFoundError
-from tidemill.project import desk
+from tidemill.project import desk, guidelines
 from tidemill.project.labels import answer_spec, questions, require_subject
 from tidemill.project.opened import OpenProject
 from tidemill.records import JSON, PAIR, Annotation, Feedback, QueueItem
@@ -32,7 +32,7 @@ def write_config(project: OpenProject, path: Path, widget: Widget | None = None)
         InputError: no question of the project is answered by *widget*.
     """
     signature, asked = project.signature, _asked_by(project, widget)
-    path.write_text(config_of(signature, asked, desk.guidelines(project)) + "\n", encoding="utf-8")
+    path.write_text(config_of(signature, asked, guidelines.read(project)) + "\n", encoding="utf-8")
     return {"path": str(path), "widget": asked, "labels": len(signature.labels)}
 
 

@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -38,10 +37,11 @@ from tidemill.monitor.rollout_evidence import caller_of
 from tidemill.records import JSON, Prediction
 from tidemill.serving._base import Served
 from tidemill.serving.limits import Deadlines, Line
-from tidemill.serving.marks import MARKS, Marks
+from tidemill.serving.marks import MARKS
 from tidemill.serving.metrics import Meter
 from tidemill.serving.requests import PredictRequest, require_few_pixels
 from tidemill.serving.rolling import Job, Points, Rolling
+from tidemill.serving.waiting import Waiting, resolve, rows_of
 from tidemill.serving.window import Window
 from tidemill.store import JournalWriter
 from tidemill.store.secrets import audit_draw, canary_draw, choice_draw, new_prediction_id, repeated_prediction_id
@@ -52,19 +52,6 @@ SPARE = 0.4
 """Load up to which a challenger in the shadow answers more than what the audit drew."""
 SMOOTH = 0.1
 _NO_SHADOWS: Iterator[None] = itertools.repeat(None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A request and the future in which its caller waits for the answer's bytes."""
-
-    request: PredictRequest
-    answer: asyncio.Future[bytes]
-    since: float
-    plain: bool = False
-    """The champion shall answer, whatever the caller's share is."""
-    marks: Marks | None = None
-    """Where its stages are noted, when somebody traces it."""
 
 
 class Batcher:
@@ -110,7 +97,7 @@ class Batcher:
         self._deadlines = Deadlines(timeout)
         self._checked = -1.0
         self._load = self._ended = 0.0
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="tidemill-batcher", daemon=True)
         self._thread.start()
 
@@ -129,7 +116,7 @@ class Batcher:
         try:
             answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             since = time.perf_counter()
-            self._queue.put(_Waiting(request, answer, since, plain=request.pinned, marks=MARKS.get()))
+            self._queue.put(Waiting(request, answer, since, plain=request.pinned, marks=MARKS.get()))
             body = await self._deadlines.keep(answer)
             answered = True
             self._meter.stages["total"].add(time.perf_counter() - since)
@@ -180,9 +167,9 @@ class Batcher:
                 self._answer(batch, began)
                 self._window.note(rows, time.perf_counter() - began)
             except Exception as error:  # whatever it is, those who wait are told, and the thread lives on
-                _resolve([(waiting, error) for waiting in batch])
+                resolve([(waiting, error) for waiting in batch])
 
-    def _batches(self) -> Iterator[list[_Waiting]]:
+    def _batches(self) -> Iterator[list[Waiting]]:
         """Whatever has gathered, again and again, until the end is announced."""
         while (first := self._queue.get()) is not None:
             batch, rows = [first], len(first.request.records)
@@ -198,7 +185,7 @@ class Batcher:
                 rows += len(more.request.records)
             yield batch
 
-    def _answer(self, batch: list[_Waiting], taken: float) -> None:
+    def _answer(self, batch: list[Waiting], taken: float) -> None:
         served = self._served()
         batch, columns = self._encode(served, self._wanted(served, batch))
         if not batch:
@@ -215,7 +202,7 @@ class Batcher:
         self._note("predict", batch, began)
         self._hand_over(served, batch, iter(keys), iter(answers))
 
-    def _note(self, stage: str, batch: Sequence[_Waiting], began: float) -> float:
+    def _note(self, stage: str, batch: Sequence[Waiting], began: float) -> float:
         """A stage of a batch is over, which has taken each of its requests as long as all of them; when it ended."""
         now = time.perf_counter()
         self._meter.stages[stage].add(now - began, len(batch))
@@ -227,14 +214,14 @@ class Batcher:
     def _hand_over(
         self,
         served: Served,
-        batch: Sequence[_Waiting],
+        batch: Sequence[Waiting],
         keys: Iterator[str],
         answers: Iterator[dict[str, Any]],
         shadows: Iterator[JSON | None] = _NO_SHADOWS,
     ) -> list[Prediction]:
         """Give the answers to the journal, and from there to the callers; each iterator yields once a row."""
         predictions: list[Prediction] = []
-        bodies: list[tuple[_Waiting, bytes]] = []
+        bodies: list[tuple[Waiting, bytes]] = []
         for waiting in batch:
             own = list(itertools.islice(keys, len(waiting.request.records)))
             made = [
@@ -249,7 +236,7 @@ class Batcher:
         return predictions
 
     def _answer_rolling(
-        self, served: Served, rolling: Rolling, batch: list[_Waiting], columns: dict[str, Column], keys: list[str]
+        self, served: Served, rolling: Rolling, batch: list[Waiting], columns: dict[str, Column], keys: list[str]
     ) -> None:
         """Answer with two models: the challenger's share is handed to it, and the champion answers the others."""
         ends = list(itertools.accumulate(len(waiting.request.records) for waiting in batch))
@@ -297,7 +284,7 @@ class Batcher:
         self._load += SMOOTH * (min(share, 1.0) - self._load)
         self._ended = ended
 
-    def _is_theirs(self, rolling: Rolling, waiting: _Waiting, content_key: str) -> bool:
+    def _is_theirs(self, rolling: Rolling, waiting: Waiting, content_key: str) -> bool:
         """Whether the challenger answers a request: all of its rows, by who asks."""
         rollout, request = rolling.rollout, waiting.request
         if rollout.phase != "canary" or waiting.plain:
@@ -313,7 +300,7 @@ class Batcher:
         self,
         served: Served,
         rolling: Rolling,
-        batch: Sequence[_Waiting],
+        batch: Sequence[Waiting],
         columns: dict[str, Column],
         keys: Sequence[str],
         rows: Sequence[int],
@@ -328,14 +315,14 @@ class Batcher:
             try:
                 self._hand_over(canary, batch, iter(keys), iter(answers), iter(shadows))
             except Exception as error:  # those who wait are told, whatever it is
-                _resolve([(waiting, error) for waiting in batch])
+                resolve([(waiting, error) for waiting in batch])
 
         def failed() -> None:
             for waiting in batch:
                 self._queue.put(dataclasses.replace(waiting, plain=True))
 
         points = self._points(canary, batch, keys)
-        job = Job(_taken(columns, rows, length(columns)), _rows(batch), done, failed, points)
+        job = Job(_taken(columns, rows, length(columns)), rows_of(batch), done, failed, points)
         if not rolling.challenger.answer(job):
             failed()
 
@@ -358,10 +345,10 @@ class Batcher:
         with contextlib.suppress(StoreError):  # the disk is full, and those who wait for their own answers are told
             self._journal.add_shadows(shadows)
 
-    def _wanted(self, served: Served, batch: list[_Waiting]) -> list[_Waiting]:
+    def _wanted(self, served: Served, batch: list[Waiting]) -> list[Waiting]:
         """The requests for which somebody still waits, and whose images are not too much for one request."""
-        wanted: list[_Waiting] = []
-        refused: list[tuple[_Waiting, BaseException]] = []
+        wanted: list[Waiting] = []
+        refused: list[tuple[Waiting, BaseException]] = []
         for waiting in batch:
             if waiting.answer.done():
                 continue
@@ -371,30 +358,30 @@ class Batcher:
                 wanted.append(waiting)
             except TooLargeError as error:
                 refused.append((waiting, error))
-        _resolve(refused)
+        resolve(refused)
         return wanted
 
-    def _encode(self, served: Served, batch: list[_Waiting]) -> tuple[list[_Waiting], dict[str, Column]]:
+    def _encode(self, served: Served, batch: list[Waiting]) -> tuple[list[Waiting], dict[str, Column]]:
         """The batch's rows as columns. When some row is wrong, its request alone is refused, and the others go on."""
         read = partial(encode, served.predictor.signature, max_pixels=self._max_pixels)
         if not batch:
             return [], {}
         try:
-            return batch, read(_rows(batch))
+            return batch, read(rows_of(batch))
         except InputError as error:
             if len(batch) == 1:
-                _resolve([(batch[0], error)])
+                resolve([(batch[0], error)])
                 return [], {}
-        good: list[_Waiting] = []
-        refused: list[tuple[_Waiting, BaseException]] = []
+        good: list[Waiting] = []
+        refused: list[tuple[Waiting, BaseException]] = []
         for waiting in batch:
             try:
                 read(waiting.request.records)
                 good.append(waiting)
             except InputError as error:
                 refused.append((waiting, error))
-        _resolve(refused)
-        return good, read(_rows(good)) if good else {}
+        resolve(refused)
+        return good, read(rows_of(good)) if good else {}
 
     def _ids(self, served: Served, request: PredictRequest, keys: Sequence[str]) -> list[str]:
         """The id of each row's prediction: for a request that may come again a name of all that decides its answer."""
@@ -408,7 +395,7 @@ class Batcher:
             repeated_prediction_id(self._secret, once.key, *who, content, str(row)) for row, content in enumerate(said)
         ]
 
-    def _points(self, served: Served, batch: Sequence[_Waiting], keys: Sequence[str]) -> Points | None:
+    def _points(self, served: Served, batch: Sequence[Waiting], keys: Sequence[str]) -> Points | None:
         """What decides each choice, where some request may come again: then its id does, in whatever process."""
         if not self._choices or all(waiting.request.once is None for waiting in batch):
             return None
@@ -444,12 +431,12 @@ class Batcher:
         )
 
     def _deliver(
-        self, done: Future[None], bodies: list[tuple[_Waiting, bytes]], batch: Sequence[_Waiting], began: float
+        self, done: Future[None], bodies: list[tuple[Waiting, bytes]], batch: Sequence[Waiting], began: float
     ) -> None:
         """Called by the journal's thread when the batch is on disk, or cannot be."""
         error = done.exception()
         self._note("journal", batch, began)
-        _resolve([(waiting, body if error is None else error) for waiting, body in bodies])
+        resolve([(waiting, body if error is None else error) for waiting, body in bodies])
 
 
 def callers_key(text: str) -> str:
@@ -475,10 +462,6 @@ def _shadow(model: str, answer: dict[str, Any], share: float | None = None) -> J
     return shadow if share is None else {**shadow, "share": share}
 
 
-def _rows(batch: Sequence[_Waiting]) -> list[dict[str, Any]]:
-    return [record for waiting in batch for record in waiting.request.records]
-
-
 def _body(served: Served, predictions: Sequence[Prediction]) -> bytes:
     return orjson.dumps(
         {
@@ -487,20 +470,3 @@ def _body(served: Served, predictions: Sequence[Prediction]) -> bytes:
             "predictions": [{"id": p.id, **p.answer, "audit": p.audited} for p in predictions],
         }
     )
-
-
-def _resolve(results: Sequence[tuple[_Waiting, bytes | BaseException]]) -> None:
-    """Hand results to the callers' event loop, in one call for all of them."""
-    if results:
-        with contextlib.suppress(RuntimeError):  # the loop is closed after a forced end: nobody waits any more
-            results[0][0].answer.get_loop().call_soon_threadsafe(_set, results)
-
-
-def _set(results: Sequence[tuple[_Waiting, bytes | BaseException]]) -> None:
-    for waiting, result in results:
-        if waiting.answer.done():  # its caller was cancelled
-            continue
-        if isinstance(result, BaseException):
-            waiting.answer.set_exception(result)
-        else:
-            waiting.answer.set_result(result)

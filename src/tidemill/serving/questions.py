@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel, Field
 
 from tidemill.errors import NotFoundError
-from tidemill.project import OpenProject, desk
+from tidemill.project import OpenProject, desk, guidelines
 from tidemill.runtime.statements import name
 from tidemill.serving.describing import errors
 from tidemill.serving.schemas import Name, Strict
@@ -121,7 +121,7 @@ def add_questions(api: FastAPI, service: Callable[[], Service]) -> None:
             "target": signature.target,
             "kind": signature.kind,
             "labels": list(signature.labels),
-            "guidelines": desk.guidelines_or_fault(project),
+            "guidelines": guidelines.read_or_fault(project),
             **desk.progress(project, request.scope.get("tidemill.via")),
         }
 

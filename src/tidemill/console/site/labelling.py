@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from tidemill.annotation.keys import keys_for
 from tidemill.console.site.visit import Place, Visit
 from tidemill.errors import InputError
-from tidemill.project import desk
+from tidemill.project import desk, guidelines
 from tidemill.records import JSON, QueueItem
 from tidemill.runtime.statements import name
 from tidemill.store.asking import waiting
@@ -109,7 +109,7 @@ def _around(visit: Visit, author: str, purpose: str | None) -> dict[str, Any]:
         "keys": keys,
         "target": signature.target,
         "fields": {f.name: f.type for f in signature.inputs},
-        "guidelines": desk.guidelines_or_fault(visit.project),
+        "guidelines": guidelines.read_or_fault(visit.project),
         "waiting": waiting(visit.store),
     }
 
