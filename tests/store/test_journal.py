@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import random
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 import sqlalchemy as sa
@@ -20,6 +22,7 @@ import sqlalchemy as sa
 from tidemill.errors import InputError, StoreError
 from tidemill.records import LiveKey, Prediction
 from tidemill.store import Journal, JournalWriter, Store, damaged, fold, ingest, seam, segments
+from tidemill.store.payloads import written
 from tidemill.store.tables import journal_offsets
 
 Make = Callable[..., Prediction]
@@ -42,7 +45,7 @@ def write_segment(store: Store, content: bytes, name: str = "predictions-seg_1-1
 
 
 def frames(predictions: list[Prediction]) -> bytes:
-    return b"".join(segments.frame(orjson.dumps(p)) for p in predictions)
+    return b"".join(segments.frame(written(p)) for p in predictions)
 
 
 def positions(store: Store) -> dict[str, int]:
@@ -396,6 +399,27 @@ def test_a_record_altered_is_known_however_many_turns_it_takes(
     path = write_segment(store, bytes(content))
     assert fold(store) == 1499
     assert damaged(store) == [path.with_suffix(".damaged")]
+
+
+def test_inputs_come_out_of_the_tables_as_they_went_into_the_journal(store: Store, make_prediction: Make) -> None:
+    said = {
+        "text": "é\n\0 – \ud7ff",
+        "inputs": [{"answer": "\n"}],
+        "number": 1e-300,
+        "picture": np.eye(2, dtype=np.uint8),
+    }
+    made = make_prediction(inputs=said)
+    write_segment(store, frames([made]))
+    assert fold(store) == 1
+    (found,) = store.find(Prediction)
+    assert found == dataclasses.replace(made, inputs={**said, "picture": [[1, 0], [0, 1]]})
+
+
+def test_segments_of_earlier_versions_are_folded(store: Store, make_prediction: Make) -> None:
+    made = make_prediction(inputs={"text": "a line\nand another"})
+    write_segment(store, segments.frame(orjson.dumps(made)))
+    assert fold(store) == 1
+    assert store.find(Prediction) == [made]
 
 
 def test_a_record_of_a_newer_version_is_named_and_kept(store: Store, make_prediction: Make) -> None:

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import orjson
 import sqlalchemy as sa
 
 from tidemill.errors import StoreError
 from tidemill.records import JSON, LiveKey, Prediction, new_id
-from tidemill.store import seam, segments
+from tidemill.store import bulk, payloads, seam, segments
 from tidemill.store.secrets import audit_split
 from tidemill.store.store import Store
 from tidemill.store.tables import journal_offsets, mapping_of
@@ -26,7 +25,6 @@ _REST = 0.005
 _SMALLEST, _LARGEST, _BYTES = 16, 500, 1 << 20
 #: After how many seconds another ingester has its turn, and the pause for it: who waits looks every hundredth of one.
 _TURN, _PAUSE = 1.0, 0.05
-_SHADOW = {"id", "shadow"}
 
 Assigned = Callable[[Sequence[str]], set[str]]
 
@@ -176,7 +174,8 @@ def _batch(found: Iterator[segments.Entry], records: int) -> list[segments.Entry
 def _fold_batch(store: Store, path: Path, batch: list[segments.Entry], assigned: Assigned, pace: _Pace) -> int:
     predictions, shadows = _read(path, batch)
     # All reading comes before the transaction: there is one ingester, so what it finds stays true.
-    present = {p.id for p in store.find(Prediction, id=list(predictions))}
+    with store.database.reading() as connection:
+        present = {p.id for p in bulk.select(connection, mapping_of(Prediction), "id", predictions)}
     fresh = [p for p in predictions.values() if p.id not in present]
     keys = _first_seen(store, fresh, assigned)
     table = journal_offsets
@@ -193,8 +192,9 @@ def _fold_batch(store: Store, path: Path, batch: list[segments.Entry], assigned:
 
 def _first_seen(store: Store, predictions: Sequence[Prediction], assigned: Assigned) -> list[LiveKey]:
     first = {p.key: p for p in reversed(predictions)}
-    for known in store.find(LiveKey, key=list(first)):
-        del first[known.key]
+    with store.database.reading() as connection:
+        for known in bulk.select(connection, mapping_of(LiveKey), "key", first):
+            del first[known.key]
     trained = assigned(list(first)) if first else set()
     return [
         LiveKey(
@@ -235,8 +235,7 @@ def _add_shadows(connection: sa.Connection, shadows: dict[str, JSON]) -> None:
 def _record(path: Path, entry: segments.Entry) -> Prediction | JSON:
     """A prediction, or ``{"id", "shadow"}``: what the other model of a roll-out would have answered."""
     try:
-        fields: JSON = orjson.loads(entry.payload)
-        return fields if fields.keys() == _SHADOW else Prediction(**fields)
+        return payloads.read(entry.payload)
     except (AttributeError, TypeError, ValueError) as error:
         raise StoreError(
             f"the record at byte {entry.start} is no prediction that this version knows ({error})",

@@ -7,14 +7,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import orjson
-
-from tidemill.errors import InputError
 from tidemill.records import JSON, Feedback, Prediction
+from tidemill.store import payloads
 from tidemill.store.feedback import FeedbackOutcome
 from tidemill.store.group import GroupCommitter
 from tidemill.store.journal import Journal
-from tidemill.store.tables import mapping_of
 
 if TYPE_CHECKING:
     from tidemill.store.store import Store
@@ -36,7 +33,7 @@ class JournalWriter:
             InputError: a prediction holds what JSON cannot, or the character NUL outside its inputs and answer.
             StoreError: the journal is closed, or an fsync failed earlier.
         """
-        return self._journal.append([_payload(prediction) for prediction in predictions])
+        return self._journal.append([payloads.written(prediction) for prediction in predictions])
 
     def add_shadows(self, shadows: Mapping[str, JSON]) -> Future[None]:
         """Append what the other model of a roll-out would have answered, by the prediction's id; nobody waits for it.
@@ -47,7 +44,7 @@ class JournalWriter:
             InputError: an answer holds what JSON cannot.
             StoreError: the journal is closed, or an fsync failed earlier.
         """
-        return self._journal.append([_json({"id": i, "shadow": shadow}, i) for i, shadow in shadows.items()])
+        return self._journal.append([payloads.written_shadow(i, shadow) for i, shadow in shadows.items()])
 
     def close(self) -> None:
         """Make durable what was submitted, and let go of the segment."""
@@ -80,7 +77,7 @@ class FeedbackWriter:
             InputError: it holds what JSON cannot, or the character NUL outside its value.
             StoreError: the writer is closed.
         """
-        _payload(feedback)  # one that cannot be stored must not fail the others of its group
+        payloads.require_storable(feedback)
         return self._group.submit(feedback)
 
     def submit_all(self, feedback: Sequence[Feedback]) -> Future[list[FeedbackOutcome]]:
@@ -95,18 +92,3 @@ class FeedbackWriter:
     def close(self) -> None:
         """Commit what was submitted, then end the thread."""
         self._group.close()
-
-
-def _payload(record: Prediction | Feedback) -> bytes:
-    payload = _json(record, record.id)
-    # Within JSON it may stand; in a column of its own it could not be stored, and what is journaled must be.
-    if b"\\u0000" in payload and (name := mapping_of(type(record)).refused(record)) is not None:
-        raise InputError("the character NUL stands in it", where=name, mend="Leave it out.")
-    return payload
-
-
-def _json(content: object, identifier: str) -> bytes:
-    try:
-        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    except TypeError as error:
-        raise InputError(f"{identifier} holds a value that is not JSON ({error})") from error
