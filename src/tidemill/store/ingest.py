@@ -27,6 +27,8 @@ _SMALLEST, _LARGEST, _BYTES = 16, 500, 1 << 20
 _TURN, _PAUSE = 1.0, 0.05
 
 Assigned = Callable[[Sequence[str]], set[str]]
+#: A segment, and up to which byte it is folded in where it is still written to.
+_Part = tuple[Path, int | None]
 
 
 def _nothing_assigned(_keys: Sequence[str]) -> set[str]:
@@ -57,18 +59,12 @@ def fold(store: Store, *, assigned: Assigned = _nothing_assigned) -> int:
     if not folder.is_dir():
         return 0
     pace, total = _Pace(), 0
-    waiting: list[tuple[Path, int | None]] = [(path, None) for path in reversed(_paths(store, segments.SUFFIX))]
+    waiting: list[_Part] = [(path, None) for path in reversed(_paths(store, segments.SUFFIX))]
     while True:
         with store.lock("ingest", wait=30):
-            turn = time.monotonic() + _TURN
+            pace.begin_turn()
             try:
-                while waiting:
-                    path, until = waiting.pop()
-                    folded, left = _fold_segment(store, path, assigned, pace, until, turn)
-                    total += folded
-                    waiting += [] if left is None else [(path, left)]
-                    if time.monotonic() > turn:
-                        break
+                total += _fold_parts(store, waiting, assigned, pace)
             except OSError as error:
                 raise StoreError(
                     f"the journal cannot be read or tidied ({error.strerror})",
@@ -81,6 +77,20 @@ def fold(store: Store, *, assigned: Assigned = _nothing_assigned) -> int:
         time.sleep(_PAUSE)
 
 
+def _fold_parts(store: Store, waiting: list[_Part], assigned: Assigned, pace: _Pace) -> int:
+    """How many records became rows before the turn was over; what is left to fold stays in *waiting*, its next last."""
+    total = 0
+    while waiting:
+        path, until = waiting.pop()
+        folded, left = _fold_segment(store, path, assigned, pace, until)
+        total += folded
+        if left is not None:
+            waiting.append((path, left))
+        if pace.is_over():
+            break
+    return total
+
+
 def damaged(store: Store) -> list[Path]:
     """The segments that :func:`fold` found altered; what could be read of them is in the tables."""
     return _paths(store, segments.DAMAGED)
@@ -91,11 +101,21 @@ def _paths(store: Store, suffix: str) -> list[Path]:
 
 
 class _Pace:
-    """How many records a batch may have, learned from how long the last one held the write lock."""
+    """How many records a batch may have, learned from how long the last one held the write lock; and whose turn it is.
+
+    A turn has room for one batch at least.
+    """
 
     def __init__(self) -> None:
         self.records = 200
-        self._rest = 0.0
+        self._rest = self._until = 0.0
+
+    def begin_turn(self) -> None:
+        self._until = time.monotonic() + _TURN
+
+    def is_over(self) -> bool:
+        """Whether another ingester should have its turn."""
+        return time.monotonic() > self._until
 
     def learn(self, seconds: float, records: int) -> None:
         fitting = int(records * _HOLD / max(seconds, 1e-6))
@@ -108,9 +128,9 @@ class _Pace:
 
 
 def _fold_segment(
-    store: Store, path: Path, assigned: Assigned, pace: _Pace, until: int | None, turn: float
+    store: Store, path: Path, assigned: Assigned, pace: _Pace, until: int | None
 ) -> tuple[int, int | None]:
-    """How many records became rows before the *turn* was over, and up to which byte more of them wait, if any do.
+    """How many records became rows before the turn was over, and up to which byte more of them wait, if any do.
 
     Of a segment that is still written to, only what lies before the byte *until* is read: it could grow for ever.
     """
@@ -127,7 +147,7 @@ def _fold_segment(
         folded, whole, ended = 0, True, True
         if length > len(segments.HEADER):
             with mmap.mmap(descriptor, length, access=mmap.ACCESS_READ) as data:
-                folded, whole, ended = _fold_data(store, path, data, assigned, pace, turn, closed=closed)
+                folded, whole, ended = _fold_data(store, path, data, assigned, pace, closed=closed)
         if not ended:
             return folded, length
         if closed:
@@ -142,7 +162,7 @@ def _fold_segment(
 
 
 def _fold_data(
-    store: Store, path: Path, data: mmap.mmap, assigned: Assigned, pace: _Pace, turn: float, *, closed: bool
+    store: Store, path: Path, data: mmap.mmap, assigned: Assigned, pace: _Pace, *, closed: bool
 ) -> tuple[int, bool, bool]:
     """How many records became rows, whether the segment is whole but for a torn tail, and whether this was its end.
 
@@ -157,7 +177,7 @@ def _fold_data(
             whole = whole and entry.start == position
             position = entry.end
         folded += _fold_batch(store, path, batch, assigned, pace)
-        if whole and time.monotonic() > turn:
+        if whole and pace.is_over():
             return folded, whole, False
     return folded, whole and segments.is_torn(data[position:] if closed else b""), True
 
