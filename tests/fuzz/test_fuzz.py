@@ -56,6 +56,7 @@ def test_thousands_of_inputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3 * 3600)  # more than twenty decoders, one after the other
 @pytest.mark.usefixtures("_atheris")
 def test_minutes_each(tmp_path: Path) -> None:
     told = fuzzed(tmp_path, "--seconds", os.environ.get("TIDEMILL_TEST_FUZZ_SECONDS", "180"), "--seed", "0")
