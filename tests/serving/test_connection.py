@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import socket
 import struct
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from small_project import Served, SmallProject, digit, raw, rest_of, said_once, served
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tidemill.records import Model
 from tidemill.runtime import Predictor
@@ -238,6 +240,17 @@ def test_the_answer_to_head_has_the_length_of_a_body_and_none(service: Served) -
     assert body == b""
     length = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
     assert int(length.partition(b":")[2]) > 0
+
+
+def test_requests_that_were_answered_leave_nothing_to_the_collector(service: Served) -> None:
+    gc.collect()
+    gc.disable()  # whose passes over everything would hold up all answers under way
+    try:
+        for _ in range(50):
+            assert service.client.post("/v1/predict", json={"inputs": digit(0)}).status_code == 200
+        assert sum(isinstance(one, RequestResponseCycle) for one in gc.get_objects()) < 10
+    finally:
+        gc.enable()
 
 
 def test_who_asks_several_times_and_goes_away_leaves_nothing_in_the_log(

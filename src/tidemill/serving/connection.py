@@ -19,7 +19,6 @@ from uvicorn.server import ServerState
 from tidemill.serving.answering import CLOSE, Answer, Headers, RequestError, error_answer, retry_after
 from tidemill.serving.asgi import ASGIApp, Receive, Scope, Send
 from tidemill.serving.describing import BULK
-from tidemill.serving.wire import Wire
 
 MOST_HEADERS = 100
 LARGEST_HEAD = 32_768
@@ -186,7 +185,6 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        vars(cycle)["send"] = Wire(cycle)  # what it hands to the application
         super()._start_asgi_task(cycle, app)
 
     def _unsupported_upgrade_warning(self) -> None:

@@ -28,6 +28,7 @@ from tidemill.serving.logs import logged_to
 from tidemill.serving.signals import handled
 from tidemill.serving.tls import tls_context
 from tidemill.serving.tracing import tracing
+from tidemill.serving.wire import wired
 from tidemill.serving.workers import Workers
 from tidemill.store import Store
 
@@ -102,7 +103,8 @@ def answer(
     with logged_to(sys.stderr, settings.log), tracing(settings.tracing) as tracer:
         application = Application(project, on_swap, settings, host=host, pages=pages)
         config = uvicorn.Config(
-            wrapped(application, settings, tracer),
+            wired(wrapped(application, settings, tracer)),
+            interface="asgi3",
             lifespan="off",  # started and stopped here, so that an error reaches the caller as it is
             ws="none",
             access_log=False,

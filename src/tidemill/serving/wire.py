@@ -6,18 +6,19 @@ own headers are always the same, and under small requests that was a fifth of wh
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from tidemill.serving.asgi import Message
+from tidemill.serving.asgi import ASGIApp, Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
 
 
 class Wire:
-    """What an application sends the answer to one request with.
+    """What an application sends the answer to one request with. Its cycle must not hold it: collecting both takes long.
 
     Whatever wraps it to see or change what is sent is no ``Wire``, so that nothing goes past it.
 
@@ -58,3 +59,13 @@ class Wire:
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()
+
+
+def wired(app: ASGIApp) -> ASGIApp:
+    """*app*, as uvicorn calls it, with a :class:`Wire` to answer by."""
+
+    def answering(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        cycle = getattr(send, "__self__", None)
+        return app(scope, receive, Wire(cycle) if isinstance(cycle, RequestResponseCycle) else send)
+
+    return answering
