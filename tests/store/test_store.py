@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
 import threading
 import types
 import typing
@@ -92,12 +93,25 @@ def test_the_store_keeps_every_kind_of_record() -> None:
 def test_many_at_once_come_back_as_they_went(store: Store, kind: type[Record]) -> None:
     unique = {"key", "number", "digest", "cycle_id", "prediction", "trigger", "neighbour", "question"}
     made = []
-    for number in range(130):
+    for number in range(310):
         record = filled(kind)
         changed = {n: number if n == "number" else f"{n} {number}" for n in unique if hasattr(record, n)}
         made.append(dataclasses.replace(emptied(record) if number % 2 else record, **changed))
     store.insert(*made)
     assert store.find(kind) == made
+
+
+@pytest.mark.parametrize("on", ["sqlite"])
+def test_many_at_once_go_where_a_statement_takes_few_values(
+    store: Store, make_prediction: Callable[..., Prediction]
+) -> None:
+    made = [make_prediction() for _ in range(300)]
+    with store.database.transaction() as connection:
+        driver: Any = connection.connection.driver_connection
+        before = driver.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)  # as SQLite had before 3.32
+        store.insert(*made)
+        driver.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, before)
+    assert store.find(Prediction) == made
 
 
 def test_what_cannot_be_stored_among_many_is_refused_with_them(

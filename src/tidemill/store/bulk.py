@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
+import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
@@ -48,8 +49,9 @@ def insert(connection: sa.Connection, mapping: Mapping[Any], records: Sequence[R
         return
     start = 0
     with driver(connection) as own:
+        most = own.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(mapping.names)  # 999 before SQLite 3.32
         for many in _ROWS:
-            while len(rows) - start >= many:
+            while len(rows) - start >= many <= most:
                 own.execute(mapping.insertion(many), tuple(itertools.chain.from_iterable(rows[start : start + many])))
                 start += many
         own.executemany(mapping.insertion(1), rows[start:])
