@@ -28,6 +28,7 @@ def test_the_same_key_and_body_give_the_first_result_again(store: Store, make_fe
     again = make_feedback(key="k", value={"a": [1.0, None], "b": 1}, created=3.0)
     repeated = store.add_feedback([again])[0]
     assert (repeated.status, repeated.feedback, repeated.superseded) == ("repeated", first, older.id)
+    assert repeated.feedback.asked is first.asked
     assert store.count(Feedback) == 2
 
 

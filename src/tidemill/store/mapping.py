@@ -147,7 +147,7 @@ class Mapping(Generic[R]):
             if values[i] is not None:
                 values[i] = orjson.loads(values[i])
         for i in self._booleans:
-            values[i] = values[i] and bool(values[i])
+            values[i] = None if values[i] is None else bool(values[i])
         return self.record(values)
 
     def record(self, row: Sequence[Any]) -> R:
