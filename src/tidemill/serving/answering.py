@@ -11,7 +11,7 @@ import orjson
 from tidemill.errors import BusyError, InputError, NotReadyError, StoreError, TidemillError, TooLargeError
 from tidemill.records import new_id
 from tidemill.serving.asgi import Message, Scope, Send
-from tidemill.serving.wire import Wire
+from tidemill.serving.wire import Wire, header_lines
 
 logger = logging.getLogger("tidemill.serving")
 
@@ -27,7 +27,7 @@ SECURE: Headers = (
 CLOSE: Headers = ((b"connection", b"close"),)
 LONGEST_RETRY = 60
 _JSON: Headers = ((b"content-type", b"application/json"), *SECURE)
-_HEAD = b"".join(b"%s: %s\r\n" % header for header in _JSON)
+_HEAD = header_lines(_JSON)
 _RETRY_AFTER: dict[type[TidemillError], bytes] = {NotReadyError: b"2", StoreError: b"5", BusyError: b"1"}
 
 

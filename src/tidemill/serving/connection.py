@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 from tidemill.serving.answering import CLOSE, Answer, Headers, RequestError, error_answer, retry_after
 from tidemill.serving.asgi import ASGIApp, Receive, Scope, Send
 from tidemill.serving.describing import BULK
+from tidemill.serving.wire import header_lines
 
 MOST_HEADERS = 100
 LARGEST_HEAD = 32_768
@@ -251,8 +252,7 @@ async def _refuse_head(_scope: Scope, _receive: Receive, send: Send) -> None:
 def _written(answer: Answer, always: list[tuple[bytes, bytes]]) -> bytes:
     """A whole answer as it goes over the wire, after which the connection is closed."""
     headers: Headers = (*always, *answer.all_headers(), *CLOSE)
-    lines = [b"HTTP/1.1 %d \r\n" % answer.status, *(b"%s: %s\r\n" % header for header in dict(headers).items())]
-    return b"".join([*lines, b"\r\n", answer.body])
+    return b"HTTP/1.1 %d \r\n%s\r\n%s" % (answer.status, header_lines(dict(headers).items()), answer.body)
 
 
 def connect(config: uvicorn.Config, state: ServerState, shelves: Shelves) -> Any:

@@ -6,7 +6,7 @@ own headers are always the same, and under small requests that was a fifth of wh
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -15,6 +15,11 @@ from tidemill.serving.asgi import ASGIApp, Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
+
+
+def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """*headers* as they go over the wire, a line each."""
+    return b"".join([b"%s: %s\r\n" % header for header in headers])
 
 
 class Wire:
@@ -48,11 +53,10 @@ class Wire:
             await cycle.flow.drain()
         if cycle.disconnected:
             return
-        always = [b"%s: %s\r\n" % header for header in cycle.default_headers]
-        if not cycle.keep_alive:
-            always.append(b"connection: close\r\n")
+        always = header_lines(cycle.default_headers)
+        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
         said = b"" if cycle.scope["method"] == "HEAD" else body
-        cycle.transport.write(b"".join([STATUS_LINE[status], *always, head, b"\r\n", said]))
+        cycle.transport.write(b"".join([STATUS_LINE[status], always, head, end, said]))
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
         cycle.message_event.set()
